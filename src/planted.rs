@@ -39,11 +39,15 @@ pub enum Fault {
     ReadWithoutRoom,
     /// A text that matches a rule is sent although PostgreSQL could not decide about it.
     SendUndecidedTexts,
+    /// In a cluster, a departure does not travel with its event, so other nodes learn it later.
+    PartFromDepartures,
+    /// In a cluster, the newest event that PostgreSQL has is not compared with what was published.
+    IgnoreHeads,
 }
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::ForgetRevocations,
         Self::WatchByAnOldRead,
         Self::ForgetWatchers,
@@ -60,6 +64,8 @@ impl Fault {
         Self::CommitWithoutRoom,
         Self::ReadWithoutRoom,
         Self::SendUndecidedTexts,
+        Self::PartFromDepartures,
+        Self::IgnoreHeads,
     ];
 }
 

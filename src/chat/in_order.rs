@@ -40,6 +40,12 @@ pub struct InOrder {
 }
 
 impl InOrder {
+    /// Whether nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
     /// Takes an event, and returns those that can be published now, in order. `last` is the newest published one.
     pub fn take(&mut self, event: Arc<EncodedEvent>, last: Option<Seq>, now_ms: u64) -> Vec<Arc<EncodedEvent>> {
         let conversation = event.conversation;
@@ -116,6 +122,7 @@ mod tests {
             except_user: None,
             about: None,
             except_connection: None,
+            departure: None,
             received_at: Instant::now(),
             published_at: Instant::now(),
         })

@@ -36,19 +36,28 @@ enum EnvelopeHead<'a> {
         sender_key: Option<(i64, Cow<'a, str>)>,
         except_user: Option<i64>,
         about: Option<(i64, Vec<i64>)>,
+        departure: Option<MembershipEntry>,
     },
     Notice {
         users: Vec<i64>,
     },
-    Membership {
-        user: i64,
-        conversation: i64,
-        seq: i64,
-        gained: bool,
-    },
+    Membership(MembershipEntry),
     Blocked(i64, i64),
     Presence(#[serde(borrow)] Vec<PresenceEntry<'a>>),
     Heartbeat(u64),
+}
+
+/// Who joined or left which conversation: user, conversation, seq, whether they joined.
+type MembershipEntry = (i64, i64, i64, bool);
+
+fn membership_entry(change: &MembershipChange) -> MembershipEntry {
+    (change.user.0, change.conversation.number(), change.seq.0, change.gained)
+}
+
+fn membership(entry: MembershipEntry) -> Result<MembershipChange, EnvelopeError> {
+    let (user, number, seq, gained) = entry;
+    let conversation = ConversationId::from_number(number).ok_or(EnvelopeError::Malformed)?;
+    Ok(MembershipChange { user: UserId(user), conversation, seq: Seq(seq), gained })
 }
 
 /// What one user shows.
@@ -121,6 +130,7 @@ pub(super) fn write(node: u64, frame: &ToNodes) -> Option<Vec<u8>> {
                 sender_key: event.sender_key.as_ref().map(|(user, key)| (user.0, Cow::Borrowed(&**key))),
                 except_user: event.except_user.map(|user| user.0),
                 about,
+                departure: event.departure.as_ref().map(membership_entry),
             };
             (head, [json, msgpack])
         }
@@ -128,11 +138,7 @@ pub(super) fn write(node: u64, frame: &ToNodes) -> Option<Vec<u8>> {
             let [json, msgpack] = &notice.frames;
             (EnvelopeHead::Notice { users: users(&notice.users) }, [json, msgpack])
         }
-        ToNodes::Membership(change) => {
-            let MembershipChange { user, conversation, seq, gained } = *change;
-            let (user, conversation, seq) = (user.0, conversation.number(), seq.0);
-            (EnvelopeHead::Membership { user, conversation, seq, gained }, [&[], &[]])
-        }
+        ToNodes::Membership(change) => (EnvelopeHead::Membership(membership_entry(change)), [&[], &[]]),
         ToNodes::Blocked(one, other) => (EnvelopeHead::Blocked(one.0, other.0), [&[], &[]]),
         ToNodes::Presence(users) => (EnvelopeHead::Presence(users.iter().map(PresenceEntry::of).collect()), [&[], &[]]),
         ToNodes::Follow { .. } => return None,
@@ -192,7 +198,7 @@ pub(super) fn read(this_node: u64, bytes: &[u8], now: Instant) -> Result<Receive
         {
             return Err(malformed);
         }
-        EnvelopeHead::Event { conversation: number, seq, kind, sender_key, except_user, about } => {
+        EnvelopeHead::Event { conversation: number, seq, kind, sender_key, except_user, about, departure } => {
             let about = about.map(|(user, from)| {
                 let from: Vec<UserId> = users(from);
                 Hiding { user: UserId(user), from: from.into(), asked_ms: 0 }
@@ -206,6 +212,7 @@ pub(super) fn read(this_node: u64, bytes: &[u8], now: Instant) -> Result<Receive
                 except_user: except_user.map(UserId),
                 about,
                 except_connection: None,
+                departure: departure.map(membership).transpose()?,
                 received_at: now,
                 published_at: now,
             }))
@@ -214,10 +221,7 @@ pub(super) fn read(this_node: u64, bytes: &[u8], now: Instant) -> Result<Receive
             let frames = [Arc::from(json), Arc::from(msgpack)];
             FromNodes::Notice(Arc::new(EncodedNotice { users: users(numbers), except: None, frames }))
         }
-        EnvelopeHead::Membership { user, conversation: number, seq, gained } => {
-            let (user, seq) = (UserId(user), Seq(seq));
-            FromNodes::Membership(MembershipChange { user, conversation: conversation(number)?, seq, gained })
-        }
+        EnvelopeHead::Membership(entry) => FromNodes::Membership(membership(entry)?),
         EnvelopeHead::Blocked(one, other) => FromNodes::Blocked(UserId(one), UserId(other)),
         EnvelopeHead::Presence(users) => {
             let node = <[u8; 8]>::try_from(node).map_or(0, u64::from_le_bytes);
@@ -241,6 +245,12 @@ mod tests {
             except_user: Some(UserId(5)),
             about: Some(Hiding { user: UserId(7), from: Arc::from([UserId(8)]), asked_ms: 77 }),
             except_connection: None,
+            departure: Some(MembershipChange {
+                user: UserId(3),
+                conversation: ConversationId::from_number(6).unwrap(),
+                seq: Seq(9),
+                gained: false,
+            }),
             received_at: Instant::now(),
             published_at: Instant::now(),
         }
@@ -260,7 +270,7 @@ mod tests {
         let sent = event();
         assert_eq!((read.conversation, read.seq, &read.kind), (sent.conversation, sent.seq, &sent.kind));
         assert_eq!((&read.frames, &read.sender_key), (&sent.frames, &sent.sender_key));
-        assert_eq!(read.except_user, sent.except_user);
+        assert_eq!((read.except_user, &read.departure), (sent.except_user, &sent.departure));
         let (read, sent) = (read.about.as_ref().unwrap(), sent.about.unwrap());
         assert_eq!((read.user, &read.from), (sent.user, &sent.from));
     }

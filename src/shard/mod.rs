@@ -250,7 +250,7 @@ impl<W: World> Shard<W> {
             commits_in_flight: self.requests.commits_in_flight(),
             reads_in_flight: self.requests.reads_in_flight(),
             slots_in_use: self.connections.sessions().map(|session| session.in_flight as usize).sum(),
-            events_waiting: self.rooms.have_backlog(),
+            events_waiting: self.rooms.have_backlog() || !self.in_order.is_empty(),
             departures_waiting: self.departures.len(),
         }
     }

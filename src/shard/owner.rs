@@ -25,6 +25,7 @@ use crate::mesh::frame::{
 };
 use crate::mesh::nodes::{FromNodes, ToNodes};
 use crate::mesh::port::Lanes;
+use crate::planted::{Fault, is_planted};
 use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -174,13 +175,20 @@ impl<W: World> Shard<W> {
         }
         // Between two users: no other user receives an event.
         let Some(conversation) = other.conversation else { return };
-        let first = other.events.first().map_or(Seq(1), |event| event.seq);
+        let seq = other.events.first().map_or(Seq(1), |event| event.seq);
+        let change = |user: &UserId, gained| MembershipChange { user: *user, conversation, seq, gained };
+        let gained = other.gained.iter().map(|user| change(user, true));
+        let mut memberships: Vec<_> = gained.chain(other.lost.iter().map(|user| change(user, false))).collect();
         // A conversation that was just created here is owned elsewhere. No connection can be subscribed to it yet, and
         // its members, who subscribe below, read its log from the beginning.
         if mutation.conversation.is_some() {
-            for event in other.events {
+            let (has_nodes, last) = (self.lanes.has_nodes(), other.events.len());
+            for (at, event) in other.events.into_iter().enumerate() {
                 let (seq, kind, data, thread) = event_data(conversation, event);
-                self.publish(conversation, Some(seq), Cow::Owned(kind), &data, Audience::all(mutation.received_at));
+                // It travels with the event, which may have to wait for one of another node.
+                let departure = memberships.pop_if(|change| has_nodes && at + 1 == last && !change.gained);
+                let audience = Audience { departure, ..Audience::all(mutation.received_at) };
+                self.publish(conversation, Some(seq), Cow::Owned(kind), &data, audience);
                 if let Some(thread) = thread {
                     self.publish_thread(conversation, &thread, mutation.received_at);
                 }
@@ -201,18 +209,10 @@ impl<W: World> Shard<W> {
             notice.payload.insert("conversation_id".to_owned(), json!(conversation));
             self.notify(notice.users, mutation.origin, &notice.kind, &notice.payload);
         }
-        if !other.gained.is_empty() || !other.lost.is_empty() {
-            // Who leaves receives the events up to that.
-            let ready = self.in_order.let_go(conversation);
-            self.publish_ready(ready);
-        }
-        let gained = other.gained.iter().map(|user| (*user, true));
-        for (user, gained) in gained.chain(other.lost.iter().map(|user| (*user, false))) {
-            let change = MembershipChange { user, conversation, seq: first, gained };
-            self.tell_nodes(|| ToNodes::Membership(change));
-            for shard in self.placement.all() {
-                self.deliver_to(shard, Delivery::Membership(change));
-            }
+        for membership in memberships {
+            // Nodes without subscribers of the conversation do not receive its events.
+            self.tell_nodes(|| ToNodes::Membership(membership));
+            self.deliver_membership(membership);
         }
     }
 
@@ -220,6 +220,7 @@ impl<W: World> Shard<W> {
     pub(super) fn on_node(&mut self, frame: FromNodes) {
         match frame {
             FromNodes::Event(event) => self.publish_of_node(event),
+            FromNodes::Head(..) if is_planted(Fault::IgnoreHeads) => {}
             FromNodes::Head(conversation, seq) => {
                 for (shard, formats) in self.rooms.owned.learn_head(conversation, seq).to_vec() {
                     let published = Published::Upto(seq);
@@ -231,12 +232,7 @@ impl<W: World> Shard<W> {
             FromNodes::Membership(change) => {
                 let ready = self.in_order.let_go(change.conversation);
                 self.publish_ready(ready);
-                if !change.gained {
-                    self.restrictions.restrict(change.conversation, Some(change.user), self.now_ms);
-                }
-                for shard in self.placement.all() {
-                    self.deliver_to(shard, Delivery::Membership(change));
-                }
+                self.deliver_membership(change);
             }
             FromNodes::Notice(notice) => self.deliver_to(self.id, Delivery::Notice(notice)),
             FromNodes::Presence(node, users) => {

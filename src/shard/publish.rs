@@ -4,12 +4,13 @@ use super::Shard;
 use super::world::{Clock, Transport, World};
 use crate::faults::error_limited;
 use crate::ids::{ConnId, ConversationId, Seq, ShardId, UserId};
-use crate::mesh::event::{EncodedEvent, EncodedNotice, Hiding};
+use crate::mesh::event::{EncodedEvent, EncodedNotice, Hiding, MembershipChange};
 use crate::mesh::frame::Delivery;
 use crate::mesh::nodes::ToNodes;
 use crate::mesh::port::Lanes as _;
 use crate::mesh::record::EventRecord;
 use crate::net::Chunk;
+use crate::planted::{Fault, is_planted};
 use crate::wire::{Format, event};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -25,6 +26,8 @@ pub(super) struct Audience {
     /// Whom a signal is about, and who must not receive it.
     pub(super) about: Option<Hiding>,
     pub(super) except_connection: Option<ConnId>,
+    /// Who left by the event, in a cluster.
+    pub(super) departure: Option<MembershipChange>,
     /// When the bytes that caused the event were received.
     pub(super) received_at: Instant,
 }
@@ -32,7 +35,7 @@ pub(super) struct Audience {
 impl Audience {
     /// Every subscriber.
     pub(super) fn all(received_at: Instant) -> Self {
-        Self { sender_key: None, except_user: None, about: None, except_connection: None, received_at }
+        Self { sender_key: None, except_user: None, about: None, except_connection: None, departure: None, received_at }
     }
 }
 
@@ -69,7 +72,7 @@ impl<W: World> Shard<W> {
             }
         });
         self.counters.events_published.add(1);
-        let Audience { sender_key, except_user, about, except_connection, received_at } = audience;
+        let Audience { sender_key, except_user, about, except_connection, departure, received_at } = audience;
         let event = Arc::new(EncodedEvent {
             conversation,
             seq,
@@ -79,6 +82,7 @@ impl<W: World> Shard<W> {
             except_user,
             about,
             except_connection,
+            departure,
             received_at,
             published_at: self.clock.now(),
         });
@@ -105,6 +109,19 @@ impl<W: World> Shard<W> {
             for (shard, _) in self.rooms.owned.publish(event.conversation, event.seq, self.now_ms).to_vec() {
                 self.deliver_to(shard, Delivery::Event(Arc::clone(&event)));
             }
+            if let Some(departure) = event.departure.filter(|_| !is_planted(Fault::PartFromDepartures)) {
+                self.deliver_membership(departure);
+            }
+        }
+    }
+
+    /// Tells every shard who joined or left.
+    pub(super) fn deliver_membership(&mut self, change: MembershipChange) {
+        if !change.gained {
+            self.restrictions.restrict(change.conversation, Some(change.user), self.now_ms);
+        }
+        for shard in self.placement.all() {
+            self.deliver_to(shard, Delivery::Membership(change));
         }
     }
 

@@ -19,7 +19,7 @@ use std::io;
 
 /// Frames that one outcome or request may put on one delivery lane: an answer, events and what follows from them,
 /// memberships gained or lost; and events of other nodes that waited for it.
-pub const DELIVERIES_PER_ITEM_MAX: usize = CREATE_MEMBERS_MAX + 8 + 2 * HELD_MAX;
+pub const DELIVERIES_PER_ITEM_MAX: usize = CREATE_MEMBERS_MAX + 8 + 3 * HELD_MAX;
 /// Items of one kind taken per turn, so that sockets are polled in between.
 const ITEMS_PER_TURN: usize = 1_024;
 

@@ -106,6 +106,7 @@ fn event(seq: Option<i64>, sender: Option<i64>, mark: usize) -> Arc<EncodedEvent
         sender_key: sender.map(|user| (UserId(user), "key".into())),
         except_user: None,
         about: None,
+        departure: None,
         except_connection: None,
         received_at: Instant::now(),
         published_at: Instant::now(),

@@ -5,6 +5,7 @@ use crate::clock::{EPOCH_SECONDS, SimClock};
 use crate::filtered;
 use crate::lanes::{SimLanes, SimMesh, SimSocket};
 use crate::network::{Network, Pipe, QUEUE_BYTES_MAX, SimSockets};
+use crate::nodes::Cluster;
 use crate::removals::Removals;
 use crate::store::Store;
 use crate::{Verdicts, Violation};
@@ -100,16 +101,24 @@ impl Stage {
 struct Core {
     shard: Shard<SimWorld>,
     last_tick_ms: u64,
+    /// Its number on its node.
+    id: ShardId,
+    /// The lanes of its node.
+    mesh: Rc<RefCell<SimMesh>>,
+    /// What its node knows.
+    removals: Rc<RefCell<Removals>>,
 }
 
 struct History<'a> {
     stage: &'a Stage,
     clock: SimClock,
     verdicts: Verdicts,
-    mesh: Rc<RefCell<SimMesh>>,
+    /// By node.
+    meshes: Vec<Rc<RefCell<SimMesh>>>,
+    /// Between the nodes, if there are several.
+    cluster: Option<Cluster>,
     network: Rc<RefCell<Network>>,
     store: Rc<RefCell<Store>>,
-    removals: Rc<RefCell<Removals>>,
     /// Little room on the I/O shard, and read markers.
     is_tight: bool,
     /// Rules of the content filter, and texts that they match.
@@ -128,15 +137,23 @@ impl<'a> History<'a> {
         let shards = 1 + clock.below(3);
         let is_tight = seed.is_multiple_of(2);
         let is_filtered = seed % 8 >= 6;
-        let mesh = Rc::new(RefCell::new(SimMesh::new(shards, is_tight)));
-        let background_reads = mesh.borrow().room.background_reads();
-        let removals = Rc::new(RefCell::new(Removals::new(shards, background_reads)));
+        // One node with all of the shards, or several with one each.
+        let is_cluster = seed.is_multiple_of(5) && shards > 1;
+        let nodes = if is_cluster { shards } else { 1 };
+        let node = |_| {
+            let mut mesh = SimMesh::new(shards / nodes, is_tight);
+            mesh.has_nodes = is_cluster;
+            let removals = Removals::new(shards / nodes, mesh.room.background_reads());
+            (Rc::new(RefCell::new(mesh)), Rc::new(RefCell::new(removals)))
+        };
+        let (meshes, removals): (Vec<_>, Vec<_>) = (0..nodes).map(node).unzip();
         let network = Rc::new(RefCell::new(Network::default()));
         let store = Rc::new(RefCell::new(Store::new(clock.clone(), shards)));
         let connections = Arc::new(AtomicUsize::new(0));
         let settings = Arc::new(ShardSettings {
             limits: Limits {
-                max_connections_per_user: 4,
+                // In a cluster, nodes remember the connections to others for a while.
+                max_connections_per_user: if is_cluster { 100 } else { 4 },
                 max_messages_per_minute: 100_000,
                 max_outbound_queue_bytes: QUEUE_BYTES_MAX,
                 ..Limits::default()
@@ -170,16 +187,20 @@ impl<'a> History<'a> {
             started: stage.started,
         });
         let cores = (0..shards).map(|index| {
-            let id = ShardId(index as u8);
+            let (node, id) = if is_cluster { (index, ShardId(0)) } else { (0, ShardId(index as u8)) };
+            let (mesh, removals) = (&meshes[node], &removals[node]);
             let counters = Arc::clone(&stage.counters[index]);
             counters.last_turn_ms.set(0);
-            let (network, store, removals) = (Rc::clone(&network), Rc::clone(&store), Rc::clone(&removals));
-            let lanes = SimLanes::new(id, Rc::clone(&mesh), Rc::clone(&removals), clock.clone(), verdicts.clone());
-            let sockets = SimSockets::new(id, network, store, removals, clock.clone(), verdicts.clone());
+            let (network, store, removals) = (Rc::clone(&network), Rc::clone(&store), Rc::clone(removals));
+            let lanes = SimLanes::new(id, Rc::clone(mesh), Rc::clone(&removals), clock.clone(), verdicts.clone());
+            let known = Rc::clone(&removals);
+            let sockets = SimSockets::new(id, network, store, known, clock.clone(), verdicts.clone());
             let world = (sockets, lanes, clock.clone());
-            Core { shard: Shard::new(id, Arc::clone(&settings), counters, world), last_tick_ms: 0 }
+            let shard = Shard::new(id, Arc::clone(&settings), counters, world);
+            Core { shard, last_tick_ms: 0, id, mesh: Rc::clone(mesh), removals }
         });
         let cores = cores.collect();
+        let cluster = is_cluster.then(|| Cluster::new(clock.clone(), nodes));
         let users: Vec<UserId> = (1..=3).map(UserId).collect();
         // A direct conversation and two rooms; everybody is in the first room.
         let numbers = [4, 10, 14];
@@ -201,10 +222,10 @@ impl<'a> History<'a> {
             stage,
             clock,
             verdicts,
-            mesh,
+            meshes,
+            cluster,
             network,
             store,
-            removals,
             is_tight,
             is_filtered,
             cores,
@@ -251,7 +272,7 @@ impl<'a> History<'a> {
 
     /// A shard takes a turn: its sockets, its tick when it is due, its lanes.
     fn turn(&mut self, core: usize) {
-        let (now_ms, id) = (self.clock.now_ms(), ShardId(core as u8));
+        let now_ms = self.clock.now_ms();
         let core = &mut self.cores[core];
         let mut events = core.shard.sockets_mut().collect();
         let ticks = now_ms - core.last_tick_ms >= TICK_MS;
@@ -259,17 +280,21 @@ impl<'a> History<'a> {
             core.last_tick_ms = now_ms;
             events.push(SocketEvent::Tick);
         }
-        self.removals.borrow_mut().turn_begins(id);
+        core.removals.borrow_mut().turn_begins(core.id);
         core.shard.turn(&mut events);
         if ticks {
-            self.removals.borrow_mut().ticked(id, now_ms, self.mesh.borrow().jammed);
+            core.removals.borrow_mut().ticked(core.id, now_ms, core.mesh.borrow().jammed);
         }
     }
 
-    /// The store does some of a shard's work.
+    /// The store does some of a shard's work, and in a cluster also the thread between the nodes.
     fn work(&mut self, core: usize) {
         let mut store = self.store.borrow_mut();
-        store.work(&mut self.mesh.borrow_mut(), core, &self.verdicts);
+        let Core { id, mesh, .. } = &self.cores[core];
+        store.work(&mut mesh.borrow_mut(), (id.index(), core), &self.verdicts);
+        if let Some(cluster) = &mut self.cluster {
+            cluster.work(core, &self.meshes, &store);
+        }
         if let Some(fault) = store.moderation.fault.take() {
             self.verdicts.broken(fault);
         }
@@ -282,10 +307,11 @@ impl<'a> History<'a> {
         let Some(((conversation, author, key), content)) = reviewed.filter(|_| approves) else { return };
         let text = ApprovedText::Message { content, message_type: "text", parent: None, key, files: Vec::new() };
         let approval = Approval { author, conversation, text, reply: Box::new(|_| ()) };
-        let shard = Placement::new(self.cores.len() as u8).of_user(author);
+        let mesh = &self.meshes[self.any_node()];
+        let shards = mesh.borrow().control.len();
+        let shard = Placement::new(shards as u8).of_user(author);
         let at_ms = self.clock.now_ms() + self.clock.below(6) as u64;
-        self.mesh.borrow_mut().control[usize::from(shard.0)]
-            .push(ControlFrame::SendApproved(Box::new(approval)), at_ms);
+        mesh.borrow_mut().control[usize::from(shard.0)].push(ControlFrame::SendApproved(Box::new(approval)), at_ms);
     }
 
     /// A client does something.
@@ -353,17 +379,25 @@ impl<'a> History<'a> {
             return;
         }
         let sessions: Arc<[SessionId]> = Arc::from([session]);
-        let mut mesh = self.mesh.borrow_mut();
-        for lane in &mut mesh.control {
-            let at_ms = self.clock.now_ms() + self.clock.below(6) as u64;
-            lane.push(ControlFrame::SessionsRevoked(Arc::clone(&sessions)), at_ms);
+        for mesh in &self.meshes {
+            for lane in &mut mesh.borrow_mut().control {
+                let at_ms = self.clock.now_ms() + self.clock.below(6) as u64;
+                lane.push(ControlFrame::SessionsRevoked(Arc::clone(&sessions)), at_ms);
+            }
         }
+    }
+
+    fn any_node(&self) -> usize {
+        if self.meshes.len() > 1 { self.clock.below(self.meshes.len()) } else { 0 }
     }
 
     /// Something goes wrong, or right again.
     fn misfortune(&mut self) {
-        let mut mesh = self.mesh.borrow_mut();
+        let mut mesh = self.meshes[self.any_node()].borrow_mut();
         let mut store = self.store.borrow_mut();
+        if let Some(cluster) = &mut self.cluster {
+            cluster.is_away = self.clock.chance(30);
+        }
         match self.clock.below(6) {
             0 => mesh.jammed = !mesh.jammed,
             1 => store.is_down = !store.is_down,
@@ -389,8 +423,14 @@ impl<'a> History<'a> {
 
     fn heal(&mut self) {
         {
-            let (mut mesh, mut store) = (self.mesh.borrow_mut(), self.store.borrow_mut());
-            (mesh.jammed, mesh.healed) = (false, true);
+            let mut store = self.store.borrow_mut();
+            for mesh in &self.meshes {
+                let mut mesh = mesh.borrow_mut();
+                (mesh.jammed, mesh.healed) = (false, true);
+            }
+            if let Some(cluster) = &mut self.cluster {
+                (cluster.is_away, cluster.healed) = (false, true);
+            }
             (store.is_down, store.disk_full, store.healed) = (false, false, true);
             for client in &mut self.clients {
                 client.is_slow = false;
@@ -427,7 +467,7 @@ impl<'a> History<'a> {
     }
 
     fn is_settled(&self) -> bool {
-        self.mesh.borrow().is_empty()
+        self.meshes.iter().all(|mesh| mesh.borrow().is_empty())
             && self.store.borrow().is_settled()
             && self.clients.iter().all(|client| client.is_open() && client.unanswered() == 0)
             && self.cores.iter().all(|core| core.shard.audit() == Audit::default())
@@ -459,7 +499,7 @@ impl<'a> History<'a> {
                 format!("open {}, unanswered {}, cursors {ends:?}", client.is_open(), client.unanswered())
             })
             .collect();
-        let lanes = if self.mesh.borrow().is_empty() { "empty" } else { "not empty" };
+        let lanes = if self.meshes.iter().all(|mesh| mesh.borrow().is_empty()) { "empty" } else { "not empty" };
         format!("lanes {lanes}, store settled {}, {audits:?}, {clients:#?}", store.is_settled())
     }
 

@@ -21,6 +21,9 @@ const REQUESTS_MAX: usize = 3;
 /// Deliveries that fit on a lane: room for two items' worth.
 const DELIVERIES_MAX: usize = 2 * DELIVERIES_PER_ITEM_MAX;
 
+/// What fits on the lane to other nodes.
+const TO_NODES_MAX: usize = 12;
+
 /// What a shard may have in flight on the I/O shard, in half of the histories: so little that it is often all in use.
 const SMALL_ROOM: StorageRoom = StorageRoom { commits: 3, reads: 4 };
 
@@ -82,6 +85,12 @@ pub struct SimMesh {
     results: Vec<Delayed<Box<ReadResult>>>,
     /// From the control plane, by shard.
     pub control: Vec<Delayed<ControlFrame>>,
+    /// What the shard has for other nodes; none in a history of one node.
+    pub to_nodes: VecDeque<ToNodes>,
+    /// What other nodes have for the shard, and when it arrives.
+    pub from_nodes: Vec<(u64, FromNodes)>,
+    /// Whether there are other nodes.
+    pub has_nodes: bool,
     /// While set, every lane of deliveries claims to have no room, and lanes to the store are full.
     pub jammed: bool,
     /// While set, items arrive at once.
@@ -105,6 +114,9 @@ impl SimMesh {
             reads: lanes(shards),
             results: lanes(shards),
             control: lanes(shards),
+            to_nodes: VecDeque::new(),
+            from_nodes: Vec::new(),
+            has_nodes: false,
             jammed: false,
             healed: false,
         }
@@ -134,6 +146,8 @@ impl SimMesh {
             && self.reads.iter().all(Delayed::is_empty)
             && self.results.iter().all(Delayed::is_empty)
             && self.control.iter().all(Delayed::is_empty)
+            && self.to_nodes.is_empty()
+            && self.from_nodes.is_empty()
     }
 }
 
@@ -182,15 +196,35 @@ impl SimLanes {
 
 impl Lanes<SimSocket> for SimLanes {
     fn has_nodes(&self) -> bool {
-        false
+        self.mesh.borrow().has_nodes
     }
 
-    fn push_to_nodes(&mut self, _: ToNodes) -> Result<(), ToNodes> {
+    fn push_to_nodes(&mut self, frame: ToNodes) -> Result<(), ToNodes> {
+        let mesh = &mut *self.mesh.borrow_mut();
+        if mesh.to_nodes.len() >= TO_NODES_MAX && !mesh.healed {
+            return Err(frame);
+        }
+        mesh.to_nodes.push_back(frame);
         Ok(())
     }
 
     fn pop_from_nodes(&mut self) -> Option<FromNodes> {
-        None
+        let now_ms = self.next_item();
+        let frame = {
+            let from_nodes = &mut self.mesh.borrow_mut().from_nodes;
+            let arrived = from_nodes.iter().position(|(at_ms, _)| *at_ms <= now_ms)?;
+            from_nodes.remove(arrived).1
+        };
+        match &frame {
+            FromNodes::Membership(change) if !change.gained => self.note_removal(Removal::Departure {
+                user: change.user,
+                conversation: change.conversation,
+                seq: change.seq,
+            }),
+            FromNodes::Blocked(one, other) => self.note_removal(Removal::block(*one, *other)),
+            _ => {}
+        }
+        Some(frame)
     }
 
     fn placement(&self) -> Placement {
@@ -262,8 +296,10 @@ impl Lanes<SimSocket> for SimLanes {
             if let Some(blocked) = other.blocked {
                 self.note_removal(Removal::block(mutation.actor, blocked));
             }
+            // With other nodes, a departure takes effect with its event, which may wait for one of another node.
             if let (Some(conversation), Some(user), Some(event)) =
                 (other.conversation, other.lost.first(), other.events.first())
+                && !self.has_nodes()
             {
                 self.note_removal(Removal::Departure { user: *user, conversation, seq: event.seq });
             }
@@ -314,8 +350,8 @@ impl Lanes<SimSocket> for SimLanes {
             results: mesh.results[shard].len(),
             control: mesh.control[shard].len(),
             http: 0,
-            to_nodes: 0,
-            from_nodes: 0,
+            to_nodes: mesh.to_nodes.len(),
+            from_nodes: mesh.from_nodes.len(),
         }
     }
 

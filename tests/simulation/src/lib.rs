@@ -7,6 +7,7 @@
 //! | [`clock`] | time and randomness: both come from the seed |
 //! | [`network`] | sockets: slow, cut, half closed |
 //! | [`lanes`] | the queues between cores and to the I/O shard: delayed, full |
+//! | [`nodes`] | Redis and the cluster threads, in histories of several nodes: drops, delays, repeats, reorders |
 //! | [`store`] | PostgreSQL and the I/O shard: slow, away, lost in COMMIT, out of disk |
 //! | [`client`] | people with their devices: connect, send, catch up, stop reading, leave, block |
 //! | [`filtered`] | the content filter: rules, texts that match, a moderator |
@@ -30,6 +31,7 @@
 //! - everybody converges: after healing every subscriber has everything, and presence is what the store permits
 //!   ([`history`]).
 //!
+//! A seventh of the histories have two or three nodes of one shard each, instead of one node with up to three shards.
 //! A quarter of the histories have rules of the content filter. In the histories of even seeds the I/O shard has little
 //! room, so that shards often wait for it, and clients move read markers. In those of odd seeds it has the room that a
 //! running server has.
@@ -43,6 +45,7 @@ pub mod frames;
 pub mod history;
 pub mod lanes;
 pub mod network;
+pub mod nodes;
 pub mod permitted;
 pub mod removals;
 pub mod store;

@@ -8,6 +8,7 @@ use crate::Verdicts;
 use crate::clock::SimClock;
 use crate::filtered::Moderation;
 use crate::lanes::SimMesh;
+use crate::nodes::TrailRow;
 use crate::removals::Removal;
 use chat_server::error::{ErrorCode, Refusal};
 use chat_server::ids::{ConversationId, ConversationPrefix, MessageId, Seq, SessionId, UserId};
@@ -113,6 +114,8 @@ pub struct Store {
     blocks_committed: HashMap<(UserId, UserId), u64>,
     /// Permitted look-ups for `typing`, by user and conversation.
     typings: HashMap<(UserId, ConversationId), u64>,
+    /// Changes of memberships, and blocks, in the order of their commits.
+    trail: Vec<TrailRow>,
     /// What the content filter did.
     pub moderation: Moderation,
     /// PostgreSQL cannot be reached.
@@ -138,6 +141,7 @@ impl Store {
             hidden_by: HashMap::new(),
             blocks_committed: HashMap::new(),
             typings: HashMap::new(),
+            trail: Vec::new(),
             moderation: Moderation::default(),
             is_down: false,
             disk_full: false,
@@ -271,7 +275,7 @@ impl Store {
     }
 
     /// Does some of the work that the shards have sent.
-    pub fn work(&mut self, mesh: &mut SimMesh, shard: usize, verdicts: &Verdicts) {
+    pub fn work(&mut self, mesh: &mut SimMesh, (shard, worker): (usize, usize), verdicts: &Verdicts) {
         let (now_ms, healed) = (self.clock.now_ms(), mesh.healed);
         let delay = |clock: &SimClock, most: usize| now_ms + if healed { 0 } else { clock.below(most) as u64 };
         while let Some(read) = mesh.reads[shard].pop(now_ms) {
@@ -279,9 +283,9 @@ impl Store {
             let at_ms = delay(&self.clock, 60);
             mesh.push_result(shard, Box::new(result), at_ms, verdicts);
         }
-        if let Some(lost) = self.lost[shard].take() {
+        if let Some(lost) = self.lost[worker].take() {
             if now_ms < lost.retry_at_ms || self.is_down {
-                self.lost[shard] = Some(lost);
+                self.lost[worker] = Some(lost);
                 return; // the committer does nothing else before it knows
             }
             for mutation in lost.run {
@@ -317,7 +321,7 @@ impl Store {
                     mesh.push_outcome(shard, CommitOutcome::Unresolved(mutation.token), now_ms, verdicts);
                 }
             }
-            self.lost[shard] = Some(Lost { run, retry_at_ms: now_ms + self.clock.below(200) as u64 });
+            self.lost[worker] = Some(Lost { run, retry_at_ms: now_ms + self.clock.below(200) as u64 });
         } else {
             for mutation in run {
                 let verdict = self.apply(&mutation, false);
@@ -345,6 +349,7 @@ impl Store {
                 match self.apply_change(mutation, kind, arguments) {
                     Ok(done) => {
                         self.note_removals(mutation.actor, &done, &visible);
+                        self.note_trail(mutation.actor, &done);
                         self.done.insert(*mutation_id, done.clone());
                         verdict(mutation.actor, done)
                     }
@@ -361,6 +366,27 @@ impl Store {
         };
         let result = self.moderation.decide((id, mutation.actor), arguments);
         verdict(mutation.actor, Done { conversation: Some(id), result, ..Done::default() })
+    }
+
+    /// The audit trail.
+    #[must_use]
+    pub fn trail(&self) -> &[TrailRow] {
+        &self.trail
+    }
+
+    /// The event by which a user became a member, if they are one.
+    #[must_use]
+    pub fn joined_at(&self, user: UserId, conversation: ConversationId) -> Option<i64> {
+        let (from, until) = self.conversations.get(&conversation)?.members.get(&user)?.last()?;
+        until.is_none().then_some(*from)
+    }
+
+    fn note_trail(&mut self, actor: UserId, done: &Done) {
+        self.trail.extend(done.blocked.map(|blocked| TrailRow::Block(actor, blocked)));
+        if let Some(conversation) = done.conversation {
+            let users = done.gained.iter().chain(&done.lost);
+            self.trail.extend(users.map(|user| TrailRow::Membership(*user, conversation)));
+        }
     }
 
     /// Records whom a change has hidden from whom; `visible` is from before it.

@@ -82,6 +82,8 @@ mod planted_faults {
             Fault::CommitWithoutRoom => "a lane of outcomes has no room",
             Fault::ReadWithoutRoom => "a lane of results has no room",
             Fault::SendUndecidedTexts => "although the rule refuses matches it",
+            Fault::PartFromDepartures => "after they had left it",
+            Fault::IgnoreHeads => "nothing settles",
         }
     }
 
