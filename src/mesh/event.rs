@@ -25,8 +25,8 @@ pub struct EncodedEvent {
     pub about: Option<Hiding>,
     /// A connection that does not need it.
     pub except_connection: Option<ConnId>,
-    /// Who left by it. In a cluster, the owner passes this on right behind the event, so that nobody receives what comes
-    /// after their departure, whichever node commits it.
+    /// Who left by it. In a cluster, the owner passes this on right behind the event, so that nobody receives what
+    /// comes after their departure, whichever node commits it.
     pub departure: Option<MembershipChange>,
     /// When the bytes that caused it were received.
     pub received_at: Instant,

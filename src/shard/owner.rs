@@ -143,7 +143,7 @@ impl<W: World> Shard<W> {
     }
 
     /// Remembers who may have lost the right to send: what shards know of their typing is void.
-    fn note_restrictions(&mut self, mutation: &Mutation, other: &CommittedOther) {
+    fn note_restrictions(&mut self, mutation: &Mutation) {
         let (Some(conversation), Change::Other { kind, arguments, .. }) = (mutation.conversation, &mutation.change)
         else {
             return;
@@ -156,9 +156,6 @@ impl<W: World> Shard<W> {
             "archive_conversation" => self.restrictions.restrict(conversation, None, self.now_ms),
             _ => {}
         }
-        for user in &other.lost {
-            self.restrictions.restrict(conversation, Some(*user), self.now_ms);
-        }
     }
 
     fn other_committed(&mut self, mutation: &Mutation, other: CommittedOther) {
@@ -169,7 +166,7 @@ impl<W: World> Shard<W> {
                 self.deliver_to(shard, Delivery::Blocked(mutation.actor, blocked));
             }
         }
-        self.note_restrictions(mutation, &other);
+        self.note_restrictions(mutation);
         if !mutation.answered {
             self.answer(mutation.token, Answer::Data(Box::new(other.result)));
         }

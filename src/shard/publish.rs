@@ -95,8 +95,8 @@ impl<W: World> Shard<W> {
         }
     }
 
-    /// Publishes an event, of this node or another, after the one that it follows. That one may still be on its way from
-    /// another node.
+    /// Publishes an event, of this node or another, after the one that it follows. That one may still be on its way
+    /// from another node.
     pub(super) fn publish_in_order(&mut self, event: Arc<EncodedEvent>) {
         let last = self.rooms.owned.last(event.conversation);
         let ready = self.in_order.take(event, last, self.now_ms);

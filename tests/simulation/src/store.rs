@@ -6,6 +6,7 @@
 
 use crate::Verdicts;
 use crate::clock::SimClock;
+use crate::done::{Done, verdict};
 use crate::filtered::Moderation;
 use crate::lanes::SimMesh;
 use crate::nodes::TrailRow;
@@ -13,8 +14,7 @@ use crate::removals::Removal;
 use chat_server::error::{ErrorCode, Refusal};
 use chat_server::ids::{ConversationId, ConversationPrefix, MessageId, Seq, SessionId, UserId};
 use chat_server::mesh::frame::{
-    Answer, Change, CommitOutcome, CommittedMessage, CommittedOther, LogPage, Mutation, Notice, Query, ReadRequest,
-    ReadResult, Signal, Verdict,
+    Answer, Change, CommitOutcome, CommittedMessage, LogPage, Mutation, Query, ReadRequest, ReadResult, Verdict,
 };
 use chat_server::mesh::record::{
     ConversationHead, EventRecord, LogEntry, MessageRecord, OpenedSession, Profile, Sender, rfc3339,
@@ -76,19 +76,6 @@ impl Conversation {
             last.1 = Some(seq);
         }
     }
-}
-
-/// What a change did, kept so that a repeated submission is answered and not done again.
-#[derive(Clone, Default)]
-struct Done {
-    conversation: Option<ConversationId>,
-    event: Option<EventRecord>,
-    gained: Vec<UserId>,
-    lost: Vec<UserId>,
-    blocked: Option<UserId>,
-    /// The read marker that moved, whether only its user's own connections receive it, and who does not.
-    read: Option<(i64, bool, Vec<UserId>)>,
-    result: Value,
 }
 
 /// A run of mutations whose COMMIT lost its connection.
@@ -585,29 +572,6 @@ impl Store {
         })
         .collect()
     }
-}
-
-fn verdict(actor: UserId, done: Done) -> Verdict {
-    let marker = done.read.as_ref().map(|(seq, ..)| {
-        serde_json::Map::from_iter([("user_id".to_owned(), json!(actor)), ("read_seq".to_owned(), json!(seq))])
-    });
-    let (_, is_private, hidden_from) = done.read.unwrap_or_default();
-    let kind = || "read_updated".to_owned();
-    let (signal, notices) = match marker {
-        Some(payload) if is_private => (None, vec![Notice { users: vec![actor], kind: kind(), payload }]),
-        Some(payload) => (Some(Signal { kind: kind(), payload, hidden_from }), Vec::new()),
-        None => (None, Vec::new()),
-    };
-    Verdict::Other(Box::new(CommittedOther {
-        conversation: done.conversation,
-        events: done.event.into_iter().collect(),
-        result: if done.result.is_null() { json!({}) } else { done.result },
-        gained: done.gained,
-        lost: done.lost,
-        signal,
-        notices,
-        blocked: done.blocked,
-    }))
 }
 
 fn name(user: UserId) -> String {
