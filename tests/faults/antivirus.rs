@@ -1,9 +1,10 @@
 //! The virus scanner: what it finds is destroyed, what it has not seen is not served, and a scanner that does not look
 //! at large files is not trusted.
 //!
-//! How: a real clamd, with a signature database that the test writes.
+//! How: a real clamd, with the limits of deploy/clamd.conf and a signature database that the test writes. Files are small
+//! to save time; `CHAT_TEST_SCAN_MB=100` tries those of the largest size that a server accepts by default.
 
-use crate::support::{Client, Format, PATIENCE, Server, User, wait_until};
+use crate::support::{Client, Format, PATIENCE, Server, User, from_env, wait_until};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -11,7 +12,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Bytes in a file that these servers accept.
-const SIZE_MAX: usize = 12 * 1024 * 1024;
+fn size_max() -> usize {
+    from_env("CHAT_TEST_SCAN_MB", 12) as usize * 1024 * 1024
+}
 
 /// A clamd of this test.
 struct Clamd {
@@ -87,7 +90,14 @@ fn eicar() -> String {
     [r"X5O!P%@AP[4\PZX54(P^)7CC)7}$EICAR-STANDARD", "-ANTIVIRUS-TEST-FILE!$H+H*"].concat()
 }
 
-const ROOMY: &str = "StreamMaxLength 32M\nMaxFileSize 32M\nMaxScanSize 64M\nAlertExceedsMax yes";
+/// The lines of deploy/clamd.conf about sizes.
+fn shipped_limits() -> String {
+    let names = ["StreamMaxLength ", "MaxFileSize ", "MaxScanSize ", "AlertExceedsMax "];
+    let lines = include_str!("../../deploy/clamd.conf").lines();
+    let limits: Vec<&str> = lines.filter(|line| names.iter().any(|name| line.starts_with(name))).collect();
+    assert_eq!(limits.len(), names.len());
+    limits.join("\n")
+}
 
 fn start(clamd: &Clamd, scan: &str) -> Server {
     let address = format!("unix:{}", clamd.socket().display());
@@ -97,7 +107,7 @@ fn start(clamd: &Clamd, scan: &str) -> Server {
             ("features.file_uploads", "true"),
             ("files.clamd", &address),
             ("files.scan", scan),
-            ("limits.max_file_size", &SIZE_MAX.to_string()),
+            ("limits.max_file_size", &size_max().to_string()),
             ("security.admin_user_ids", "1"),
         ],
     )
@@ -131,14 +141,14 @@ async fn welcome_says_scanned(server: &Server, user: &User) -> bool {
 
 #[tokio::test]
 async fn a_virus_at_the_end_of_a_large_file_is_destroyed_and_everybody_concerned_learns_it() {
-    let mut clamd = Clamd::new(ROOMY);
+    let mut clamd = Clamd::new(&shipped_limits());
     clamd.start();
     let server = start(&clamd, "required");
     let ann = server.register().await;
     let room = server.room(&[&ann]).await;
-    let mut bytes = vec![b'.'; SIZE_MAX];
+    let mut bytes = vec![b'.'; size_max()];
     let clean = upload(&server, &ann, &room, &bytes).await;
-    let at = SIZE_MAX - 500;
+    let at = size_max() - 500;
     bytes[at..at + 15].copy_from_slice(b"veza-test-virus");
     let infected = upload(&server, &ann, &room, &bytes).await;
     let message = json!({"conversation_id": room, "content": "look", "attachments": [infected]});
@@ -182,7 +192,7 @@ fn picture(is_infected: bool) -> Vec<u8> {
 
 #[tokio::test]
 async fn a_picture_of_a_user_is_scanned_before_it_is_accepted() {
-    let mut clamd = Clamd::new(ROOMY);
+    let mut clamd = Clamd::new(&shipped_limits());
     let server = start(&clamd, "required");
     let ann = server.register().await;
     let put = async |is_infected: bool| {
@@ -219,7 +229,7 @@ async fn a_picture_of_a_user_is_scanned_before_it_is_accepted() {
 
 #[tokio::test]
 async fn without_its_scanner_a_server_that_requires_one_serves_nothing_unscanned() {
-    let mut clamd = Clamd::new(ROOMY);
+    let mut clamd = Clamd::new(&shipped_limits());
     let server = start(&clamd, "required");
     let ann = server.register().await;
     let room = server.room(&[&ann]).await;
@@ -263,7 +273,7 @@ async fn a_scanner_with_lower_limits_is_not_trusted() {
 
 #[tokio::test]
 async fn where_the_scan_is_optional_files_are_released_without_it() {
-    let mut clamd = Clamd::new(ROOMY);
+    let mut clamd = Clamd::new(&shipped_limits());
     let server = start(&clamd, "when_available");
     let ann = server.register().await;
     let room = server.room(&[&ann]).await;
