@@ -10,6 +10,7 @@ mod audit;
 mod audit_gap;
 mod banner;
 mod cluster;
+mod doctor;
 mod error;
 mod examination;
 mod file_check;
@@ -25,6 +26,7 @@ mod shutdown;
 mod topology;
 
 pub use audit::{print_checkpoint, print_key, verify_audit};
+pub use doctor::diagnose;
 pub use error::BootError;
 pub use examination::examine_media;
 pub use file_check::{FileCheckOptions, check_files};
@@ -65,6 +67,7 @@ use crate::storage::health::StorageHealth;
 use crate::storage::jobs::JobStore;
 use crate::storage::migrate as migrations;
 use crate::storage::migrate::Plan;
+use crate::storage::safety;
 use crate::storage::server_lock::{self, ServerLock};
 use crate::wire::command::Command;
 use std::io::{self, Write as _};
@@ -101,7 +104,7 @@ async fn prepare(target: &Target, migrate: bool) -> Result<(), BootError> {
     } else {
         reached(target, migrations::require_migrated(target).await)?;
     }
-    reached(target, migrations::check(target).await)
+    reached(target, safety::check(target).await)
 }
 
 /// Applies the migrations.
@@ -158,10 +161,7 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     let places = config.security.geoip_database.as_deref().map(places).transpose()?;
     let cores = topology::cores()?;
     let workers = topology::workers(config.server.workers, cores.len())?;
-    let internal_connections = config.server.internal_addr.map_or(0, |_| INTERNAL_CONNECTIONS_MAX);
-    let other_connections =
-        config.database.max_connections + ACCOUNT_CONNECTIONS + internal_connections + cluster::DESCRIPTORS;
-    let room = topology::connection_room(config.limits.max_connections, workers, other_connections)?;
+    let room = topology::connection_room(config.limits.max_connections, workers, other_connections(config))?;
     let listeners = listen::listen(config.server.bind_addr, workers)?;
     let internal_listeners = match config.server.internal_addr {
         Some(address) => listen::listen(address, 1)?,
@@ -361,6 +361,12 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     drop(disk_threads);
     drop(embedded); // stops the private PostgreSQL, after all of its clients
     outcome
+}
+
+/// The most connections other than those of clients.
+fn other_connections(config: &Config) -> usize {
+    let internal = config.server.internal_addr.map_or(0, |_| INTERNAL_CONNECTIONS_MAX);
+    config.database.max_connections + ACCOUNT_CONNECTIONS + internal + cluster::DESCRIPTORS
 }
 
 fn admins(config: &Config) -> Vec<UserId> {

@@ -28,5 +28,5 @@ mod submit;
 
 pub use buffers::ReceivedBuffer;
 pub use chunk::Chunk;
-pub use listener::bind;
-pub use sockets::{NetError, SocketEvent, Sockets};
+pub use listener::{bind, probe_address};
+pub use sockets::{NetError, SocketEvent, Sockets, probe_ring};

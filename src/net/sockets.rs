@@ -82,6 +82,26 @@ pub struct Sockets {
     open: usize,
 }
 
+/// A ring, and the buffers that its sockets receive into.
+fn new_ring() -> io::Result<(IoUring, Rc<BufferPool>)> {
+    let ring: IoUring = IoUring::builder()
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .setup_coop_taskrun()
+        .setup_cqsize(COMPLETIONS)
+        .build(SUBMISSIONS)?;
+    let pool = BufferPool::register(&ring.submitter())?;
+    Ok((ring, pool))
+}
+
+/// Sets up a ring as a shard does, and releases it.
+///
+/// # Errors
+/// The kernel's.
+pub fn probe_ring() -> io::Result<()> {
+    new_ring().map(drop)
+}
+
 impl Sockets {
     /// Sets up the ring of a shard. A write to the eventfd `doorbell` wakes [`Self::turn_or_wait`]. `writes` records
     /// the duration of each send in the kernel.
@@ -89,14 +109,7 @@ impl Sockets {
     /// # Errors
     /// [`NetError::Ring`] when the kernel refuses.
     pub fn new(shard: ShardId, doorbell: OwnedFd, writes: Arc<LatencyHistogram>) -> Result<Self, NetError> {
-        let ring: IoUring = IoUring::builder()
-            .setup_single_issuer()
-            .setup_defer_taskrun()
-            .setup_coop_taskrun()
-            .setup_cqsize(COMPLETIONS)
-            .build(SUBMISSIONS)
-            .map_err(NetError::Ring)?;
-        let pool = BufferPool::register(&ring.submitter()).map_err(NetError::Ring)?;
+        let (ring, pool) = new_ring().map_err(NetError::Ring)?;
         Ok(Self {
             ring,
             shard,
