@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 const SIZE_MAX: usize = 12 * 1024 * 1024;
 
 /// A clamd of this test.
-struct Clamd {
+pub struct Clamd {
     folder: tempfile::TempDir,
     limits: String,
     child: Option<Child>,
@@ -22,7 +22,7 @@ struct Clamd {
 
 impl Clamd {
     /// With these lines about sizes; it does not run yet.
-    fn new(limits: &str) -> Self {
+    pub fn new(limits: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let eicar = hexadecimal(eicar().as_bytes());
         // Anywhere in a file of any type.
@@ -31,11 +31,11 @@ impl Clamd {
         Self { folder, limits: limits.to_owned(), child: None }
     }
 
-    fn socket(&self) -> PathBuf {
+    pub fn socket(&self) -> PathBuf {
         self.folder.path().join("clamd.ctl")
     }
 
-    fn start(&mut self) {
+    pub fn start(&mut self) {
         let path = self.folder.path();
         let configuration = format!(
             "DatabaseDirectory {}\nLocalSocket {}\nFixStaleSocket yes\nForeground yes\nUser {}\n\
@@ -87,7 +87,7 @@ fn eicar() -> String {
     [r"X5O!P%@AP[4\PZX54(P^)7CC)7}$EICAR-STANDARD", "-ANTIVIRUS-TEST-FILE!$H+H*"].concat()
 }
 
-const ROOMY: &str = "StreamMaxLength 32M\nMaxFileSize 32M\nMaxScanSize 64M\nAlertExceedsMax yes";
+pub const ROOMY: &str = "StreamMaxLength 32M\nMaxFileSize 32M\nMaxScanSize 64M\nAlertExceedsMax yes";
 
 fn start(clamd: &Clamd, scan: &str) -> Server {
     let address = format!("unix:{}", clamd.socket().display());

@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 /// What glommio asks for at least.
 const LOCKED_BYTES_MIN: u64 = 512 * 1024;
 const RING_SWITCH: &str = "/proc/sys/kernel/io_uring_disabled";
-const ALLOW_RING: &str = "allow the system calls io_uring_setup, io_uring_enter and io_uring_register in the seccomp profile (README.md, \
-     \"In a container\"; SystemCallFilter=@io-uring in systemd)";
+const ALLOW_RING: &str = "allow the system calls io_uring_setup, io_uring_enter and io_uring_register in the seccomp \
+    profile (README.md, \"In a container\") or in SystemCallFilter= (deploy/systemd/chat-server.service)";
 
 pub(super) async fn examine(config: &Config, report: &mut Report) {
     report.add(&kernel());

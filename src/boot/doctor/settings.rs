@@ -62,8 +62,10 @@ fn proxies(config: &Config) -> Vec<Finding> {
     }
     if findings.is_empty() {
         let count = server.trusted_proxies.len();
-        findings
-            .push(Finding::ok(check, format!("{count} entries in server.trusted_proxies fit server.bind_addr {bind}")));
+        findings.push(Finding::ok(
+            check,
+            format!("server.bind_addr is {bind}, server.trusted_proxies has {count} entries"),
+        ));
     }
     findings
 }
