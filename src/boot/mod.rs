@@ -80,8 +80,6 @@ use tracing_appender::non_blocking::ErrorCounter;
 
 /// Most threads that hash passwords; each keeps the 19 MiB that a hash needs.
 const HASH_THREADS: usize = 2;
-/// Connections to PostgreSQL for accounts.
-const ACCOUNT_CONNECTIONS: usize = 4;
 /// How often expired tickets and tokens are removed.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -161,7 +159,7 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     let places = config.security.geoip_database.as_deref().map(places).transpose()?;
     let cores = topology::cores()?;
     let workers = topology::workers(config.server.workers, cores.len())?;
-    let room = topology::connection_room(config.limits.max_connections, workers, other_connections(config))?;
+    let room = topology::connection_room(config.limits.max_connections, workers, topology::other_connections(config))?;
     let listeners = listen::listen(config.server.bind_addr, workers)?;
     let internal_listeners = match config.server.internal_addr {
         Some(address) => listen::listen(address, 1)?,
@@ -209,7 +207,7 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
         Arc::clone(&storage_stop),
     )?;
 
-    let accounts = Accounts::new(target.pool(Role::Writer, ACCOUNT_CONNECTIONS)?);
+    let accounts = Accounts::new(target.pool(Role::Writer, topology::ACCOUNT_CONNECTIONS)?);
     let commands = Arc::new(ports::Commands::new(Arc::clone(&mesh), runtime.handle().clone()));
     let filter = ContentFilter::new(FilterParts {
         store: FilterStore::new(accounts.clone()),
@@ -361,12 +359,6 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     drop(disk_threads);
     drop(embedded); // stops the private PostgreSQL, after all of its clients
     outcome
-}
-
-/// The most connections other than those of clients.
-fn other_connections(config: &Config) -> usize {
-    let internal = config.server.internal_addr.map_or(0, |_| INTERNAL_CONNECTIONS_MAX);
-    config.database.max_connections + ACCOUNT_CONNECTIONS + internal + cluster::DESCRIPTORS
 }
 
 fn admins(config: &Config) -> Vec<UserId> {

@@ -1,10 +1,13 @@
 //! The threads of the process, their cores, and the limits of the process.
 
+use super::cluster;
 use super::error::{BootError, system};
+use crate::config::Config;
 use crate::ids::ShardId;
 use crate::latency::{LatencyStage, StorageLatencies};
 use crate::limits::{
-    HEALTH_CONNECTIONS_MAX, HEALTH_HEADS_MAX, HTTP_CONNECTIONS_MAX, REFUSALS_PER_SHARD_MAX, SHARDS_MAX,
+    HEALTH_CONNECTIONS_MAX, HEALTH_HEADS_MAX, HTTP_CONNECTIONS_MAX, INTERNAL_CONNECTIONS_MAX, REFUSALS_PER_SHARD_MAX,
+    SHARDS_MAX,
 };
 use crate::mesh::counters::ShardCounters;
 use crate::mesh::lane::Mesh;
@@ -40,6 +43,8 @@ const EXECUTOR_IO_MEMORY_BYTES: usize = 256 * 1024;
 const OWN_DESCRIPTORS: usize = 96;
 /// Descriptors of one shard: its ring, its doorbell, its listener, and the executor's three rings; and its refusals.
 const SHARD_DESCRIPTORS: usize = 24 + REFUSALS_PER_SHARD_MAX;
+/// Connections to PostgreSQL for accounts.
+pub(super) const ACCOUNT_CONNECTIONS: usize = 4;
 /// The server refuses to start if fewer clients than this fit.
 const CLIENTS_MIN: usize = 64;
 
@@ -73,6 +78,12 @@ pub(super) fn check_kernel() -> Result<String, BootError> {
         ))),
         _ => Ok(release.trim().to_owned()),
     }
+}
+
+/// The most connections other than those of clients.
+pub(super) fn other_connections(config: &Config) -> usize {
+    let internal = config.server.internal_addr.map_or(0, |_| INTERNAL_CONNECTIONS_MAX);
+    config.database.max_connections + ACCOUNT_CONNECTIONS + internal + cluster::DESCRIPTORS
 }
 
 /// How many connections the process may hold, by kind.

@@ -22,6 +22,7 @@
 mod buffers;
 mod chunk;
 mod listener;
+mod ring;
 mod slot;
 mod sockets;
 mod submit;
@@ -29,4 +30,5 @@ mod submit;
 pub use buffers::ReceivedBuffer;
 pub use chunk::Chunk;
 pub use listener::{bind, probe_address};
-pub use sockets::{NetError, SocketEvent, Sockets, probe_ring};
+pub use ring::probe_ring;
+pub use sockets::{NetError, SocketEvent, Sockets};

@@ -2,6 +2,7 @@
 
 use super::buffers::{self, BufferPool, ReceivedBuffer};
 use super::chunk::Chunk;
+use super::ring::new_ring;
 use super::slot::{Life, Receiving, Slot, shut};
 use super::submit::{Operation, VectoredSend, key, target};
 use crate::ids::{ConnId, ShardId};
@@ -15,8 +16,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-const SUBMISSIONS: u32 = 4_096;
-const COMPLETIONS: u32 = 16_384;
 /// The ring's clock: the granularity of the shard's timing wheel.
 const TICK_MS: u64 = 100;
 /// Vectored sends kept for reuse.
@@ -80,26 +79,6 @@ pub struct Sockets {
     /// collected.
     now_us: u32,
     open: usize,
-}
-
-/// A ring, and the buffers that its sockets receive into.
-fn new_ring() -> io::Result<(IoUring, Rc<BufferPool>)> {
-    let ring: IoUring = IoUring::builder()
-        .setup_single_issuer()
-        .setup_defer_taskrun()
-        .setup_coop_taskrun()
-        .setup_cqsize(COMPLETIONS)
-        .build(SUBMISSIONS)?;
-    let pool = BufferPool::register(&ring.submitter())?;
-    Ok((ring, pool))
-}
-
-/// Sets up a ring as a shard does, and releases it.
-///
-/// # Errors
-/// The kernel's.
-pub fn probe_ring() -> io::Result<()> {
-    new_ring().map(drop)
 }
 
 impl Sockets {

@@ -1,7 +1,7 @@
 //! PostgreSQL: given, or the private one of a server that runs. Doctor starts none.
 
-use super::finding::Finding;
-use super::{Report, TIME_MAX, in_time, too_slow};
+use super::diagnosis::Diagnosis;
+use super::report::{DoctorReport, TIME_MAX, in_time, too_slow};
 use crate::boot::error::BootError;
 use crate::boot::secret;
 use crate::config::Config;
@@ -23,7 +23,7 @@ const ROUND_TRIP_MAX: Duration = Duration::from_millis(10);
 const OVERLOADED: &str = "see whether PostgreSQL is overloaded, or waits for locks";
 
 /// The connection that was used, if there is one.
-pub(super) async fn examine(config: &Config, report: &mut Report) -> Option<Client> {
+pub(super) async fn examine(config: &Config, report: &mut DoctorReport) -> Option<Client> {
     let given = given(config);
     let (target, address, _running) = match given {
         Ok(Some(target)) => {
@@ -41,7 +41,7 @@ pub(super) async fn examine(config: &Config, report: &mut Report) -> Option<Clie
             }
         },
         Err(error) => {
-            report.add(&Finding::error(CHECK, &error));
+            report.add(&Diagnosis::error(CHECK, &error));
             return None;
         }
     };
@@ -65,7 +65,7 @@ pub(super) async fn examine(config: &Config, report: &mut Report) -> Option<Clie
         let examined = async {
             match migrate::plan(&target).await {
                 Ok(plan) => migrations(&plan, config.database.auto_migrate),
-                Err(error) => Finding::error("migrations", &error),
+                Err(error) => Diagnosis::error("migrations", &error),
             }
         };
         report.add(&in_time("migrations", OVERLOADED, examined).await);
@@ -85,9 +85,9 @@ fn given(config: &Config) -> Result<Option<Target>, BootError> {
 }
 
 /// The private PostgreSQL, if it runs.
-fn private(config: &Config) -> Result<Running, Finding> {
+fn private(config: &Config) -> Result<Running, Diagnosis> {
     let programs = embedded::find_programs().map_err(|error| {
-        Finding::fault(CHECK, error.to_string(), "install PostgreSQL's server programs, or set database.url")
+        Diagnosis::fault(CHECK, error.to_string(), "install PostgreSQL's server programs, or set database.url")
     })?;
     embedded::running(&config.data_dir).ok_or_else(|| {
         let (folder, programs) = (config.data_dir.display(), programs.display());
@@ -99,59 +99,59 @@ fn private(config: &Config) -> Result<Running, Finding> {
                      in {programs}"
             )
         };
-        Finding::ok(CHECK, found)
+        Diagnosis::ok(CHECK, found)
     })
 }
 
-async fn reach(target: &Target, address: &str) -> Result<(Client, Finding), Finding> {
+async fn reach(target: &Target, address: &str) -> Result<(Client, Diagnosis), Diagnosis> {
     let advice = "start it, or correct database.url";
     // The roles' connections have this setting too, whatever is the default of the database.
     let connecting = async { connect(&target.reservation("veza doctor", "-c synchronous_commit=on")).await };
     let connected = timeout(TIME_MAX, connecting).await.map_err(|_| too_slow(CHECK, advice))?;
     let client = connected
-        .map_err(|error| Finding::fault(CHECK, format!("{address}: {}", StorageError::Connect(error)), advice))?;
+        .map_err(|error| Diagnosis::fault(CHECK, format!("{address}: {}", StorageError::Connect(error)), advice))?;
     let measured = timeout(TIME_MAX, round_trips(&client, ROUND_TRIPS)).await;
     let times = measured.map_err(|_| too_slow(CHECK, OVERLOADED))?;
-    let times = times.map_err(|error| Finding::error(CHECK, &error))?;
+    let times = times.map_err(|error| Diagnosis::error(CHECK, &error))?;
     Ok((client, speed(address, &times)))
 }
 
 /// `times`, the shortest first.
-fn speed(address: &str, times: &[Duration]) -> Finding {
+fn speed(address: &str, times: &[Duration]) -> Diagnosis {
     let median = times.get(times.len() / 2).copied().unwrap_or_default();
     let worst = times.last().copied().unwrap_or_default();
     let ms = |time: Duration| time.as_secs_f64() * 1_000.0;
     let found =
         format!("{address}: {} round trips, median {:.2} ms, worst {:.2} ms", times.len(), ms(median), ms(worst));
     if median > ROUND_TRIP_MAX {
-        return Finding::warning(CHECK, found, "move PostgreSQL nearer: each commit waits for a round trip");
+        return Diagnosis::warning(CHECK, found, "move PostgreSQL nearer: each commit waits for a round trip");
     }
-    Finding::ok(CHECK, found)
+    Diagnosis::ok(CHECK, found)
 }
 
-async fn settings(client: &Client) -> Vec<Finding> {
+async fn settings(client: &Client) -> Vec<Diagnosis> {
     let settings = match timeout(TIME_MAX, SafetySettings::read(client)).await {
         Ok(Ok(settings)) => settings,
-        Ok(Err(error)) => return vec![Finding::error("version", &error)],
+        Ok(Err(error)) => return vec![Diagnosis::error("version", &error)],
         Err(_) => return vec![too_slow("version", OVERLOADED)],
     };
     let version = match settings.require_supported() {
-        Ok(()) => Finding::ok("version", format!("PostgreSQL {}", settings.version())),
-        Err(error) => Finding::fault("version", error.to_string(), "update PostgreSQL"),
+        Ok(()) => Diagnosis::ok("version", format!("PostgreSQL {}", settings.version())),
+        Err(error) => Diagnosis::fault("version", error.to_string(), "update PostgreSQL"),
     };
     let durability = match settings.require_durable() {
-        Ok(()) => Finding::ok("durability", "fsync, full_page_writes and synchronous_commit are not off"),
-        Err(error) => Finding::error("durability", &error),
+        Ok(()) => Diagnosis::ok("durability", "fsync, full_page_writes and synchronous_commit are not off"),
+        Err(error) => Diagnosis::error("durability", &error),
     };
     vec![version, durability]
 }
 
 /// Whether the three roles can log in, and have no more rights than they need; and whether the owner can log in.
-async fn logins(config: &Config, target: &Target, client: &Client) -> (Finding, bool) {
+async fn logins(config: &Config, target: &Target, client: &Client) -> (Diagnosis, bool) {
     let check = "logins";
     let state = match role_state(client).await {
         Ok(state) => state,
-        Err(error) => return (Finding::error(check, &error), false),
+        Err(error) => return (Diagnosis::error(check, &error), false),
     };
     if !state.exist {
         return (missing_logins(state, config.database.auto_migrate), state.can_be_made);
@@ -168,28 +168,28 @@ async fn logins(config: &Config, target: &Target, client: &Client) -> (Finding, 
             Err(StorageError::Unsafe(_)) if repairs && is_derived => {
                 let found = format!("{} has another password than the derived one", role.name());
                 let advice = "nothing: the server sets it at its start. A server with another secret loses its login";
-                return (Finding::warning(check, found, advice), owner_logs_in);
+                return (Diagnosis::warning(check, found, advice), owner_logs_in);
             }
             Err(error) => Err(error),
         };
         if let Err(error) = checked {
-            return (Finding::error(check, &error), owner_logs_in);
+            return (Diagnosis::error(check, &error), owner_logs_in);
         }
     }
     let names = Role::ALL.map(Role::name).join(", ");
-    (Finding::ok(check, format!("{names} log in by themselves, and have no more rights than they need")), true)
+    (Diagnosis::ok(check, format!("{names} log in by themselves, and have no more rights than they need")), true)
 }
 
-fn missing_logins(state: RoleState, auto_migrate: bool) -> Finding {
+fn missing_logins(state: RoleState, auto_migrate: bool) -> Diagnosis {
     let check = "logins";
     let found = "chat_owner, chat_app and chat_writer do not all exist";
     match (state.can_be_made, auto_migrate) {
-        (true, true) => Finding::ok(check, format!("{found} yet; the server creates them at its start")),
+        (true, true) => Diagnosis::ok(check, format!("{found} yet; the server creates them at its start")),
         (true, false) => {
             let found = format!("{found}, and database.auto_migrate is false");
-            Finding::fault(check, found, "run `chat-server migrate`")
+            Diagnosis::fault(check, found, "run `chat-server migrate`")
         }
-        (false, _) => Finding::fault(
+        (false, _) => Diagnosis::fault(
             check,
             format!("{found}, and the user of database.url may not create them"),
             "let an administrator run the statements of docs/configuration.md, \"Database logins\"",
@@ -197,23 +197,23 @@ fn missing_logins(state: RoleState, auto_migrate: bool) -> Finding {
     }
 }
 
-fn migrations(plan: &Plan, auto_migrate: bool) -> Finding {
+fn migrations(plan: &Plan, auto_migrate: bool) -> Diagnosis {
     let check = "migrations";
     if plan.tables.is_empty() && plan.is_installed {
-        return Finding::ok(check, format!("all table migrations and the rule set {} are installed", plan.set));
+        return Diagnosis::ok(check, format!("all table migrations and the rule set {} are installed", plan.set));
     }
     let rules = if plan.is_installed { "" } else { " and the rule set of this version" };
     let found = format!("{} table migrations{rules} are not installed yet", plan.tables.len());
     if auto_migrate {
-        return Finding::ok(check, format!("{found}; the server installs them at its start"));
+        return Diagnosis::ok(check, format!("{found}; the server installs them at its start"));
     }
     let found = format!("{found}, and database.auto_migrate is false");
-    Finding::fault(check, found, "see `chat-server migrate --plan`, and run `chat-server migrate`")
+    Diagnosis::fault(check, found, "see `chat-server migrate --plan`, and run `chat-server migrate`")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::finding::Severity;
+    use super::super::diagnosis::Grade;
     use super::*;
 
     #[test]
@@ -221,24 +221,24 @@ mod tests {
         let ms = |times: [u64; 3]| times.map(Duration::from_millis);
         let near = speed("db:5432", &ms([1, 2, 900]));
         assert_eq!(near.found, "db:5432: 3 round trips, median 2.00 ms, worst 900.00 ms");
-        assert_eq!(near.severity, Severity::Ok);
-        assert_eq!(speed("db:5432", &ms([1, 20, 30])).severity, Severity::Warning);
+        assert_eq!(near.severity, Grade::Ok);
+        assert_eq!(speed("db:5432", &ms([1, 20, 30])).severity, Grade::Warning);
     }
 
     #[test]
     fn missing_migrations_are_a_fault_only_if_the_server_does_not_install_them() {
         let empty = Plan::for_empty();
-        assert_eq!(migrations(&empty, true).severity, Severity::Ok);
-        assert_eq!(migrations(&empty, false).severity, Severity::Fault);
+        assert_eq!(migrations(&empty, true).severity, Grade::Ok);
+        assert_eq!(migrations(&empty, false).severity, Grade::Fault);
         let done = Plan { tables: Vec::new(), is_installed: true, ..Plan::for_empty() };
-        assert_eq!(migrations(&done, false).severity, Severity::Ok);
+        assert_eq!(migrations(&done, false).severity, Grade::Ok);
     }
 
     #[test]
     fn missing_logins_are_a_fault_if_nobody_creates_them() {
         let state = |can_be_made| RoleState { exist: false, can_be_made };
-        assert_eq!(missing_logins(state(true), true).severity, Severity::Ok);
-        assert_eq!(missing_logins(state(true), false).severity, Severity::Fault);
-        assert_eq!(missing_logins(state(false), true).severity, Severity::Fault);
+        assert_eq!(missing_logins(state(true), true).severity, Grade::Ok);
+        assert_eq!(missing_logins(state(true), false).severity, Grade::Fault);
+        assert_eq!(missing_logins(state(false), true).severity, Grade::Fault);
     }
 }

@@ -1,31 +1,31 @@
 //! What the configuration alone shows.
 
-use super::Report;
-use super::finding::{Finding, Severity};
+use super::diagnosis::{Diagnosis, Grade};
+use super::report::DoctorReport;
 use crate::address::parse_network;
 use crate::config::{Config, Environment};
 use std::net::{IpAddr, SocketAddr};
 
-pub(super) fn examine(config: &Config, report: &mut Report) {
+pub(super) fn examine(config: &Config, report: &mut DoctorReport) {
     for finding in proxies(config) {
         report.add(&finding);
     }
     let warnings = config.warnings();
     if warnings.is_empty() {
-        report.add(&Finding::ok("configuration", "every key has an effect, and no value is one to avoid"));
+        report.add(&Diagnosis::ok("configuration", "every key has an effect, and no value is one to avoid"));
     }
     for warning in warnings {
-        report.add(&Finding::of_text("configuration", Severity::Warning, &warning));
+        report.add(&Diagnosis::of_text("configuration", Grade::Warning, &warning));
     }
 }
 
-fn proxies(config: &Config) -> Vec<Finding> {
+fn proxies(config: &Config) -> Vec<Diagnosis> {
     let (check, server) = ("proxy", &config.server);
     let serves_users = server.environment != Environment::Development;
     let mut findings = Vec::new();
     let networks = server.trusted_proxies.iter().filter_map(|text| Some((text, parse_network(text)?)));
     for (text, _) in networks.filter(|(_, network)| network.prefix_len() == 0) {
-        findings.push(Finding::warning(
+        findings.push(Diagnosis::warning(
             check,
             format!("server.trusted_proxies has {text}: every client can choose the address that it is counted as"),
             "name the addresses of the proxies only",
@@ -34,7 +34,7 @@ fn proxies(config: &Config) -> Vec<Finding> {
     let bind = server.bind_addr;
     let has_proxies = !server.trusted_proxies.is_empty();
     if serves_users && !is_reachable(bind) && !has_proxies {
-        findings.push(Finding::warning(
+        findings.push(Diagnosis::warning(
             check,
             format!(
                 "{bind} is reached through a proxy only, and server.trusted_proxies is empty: all clients share one \
@@ -51,10 +51,10 @@ fn proxies(config: &Config) -> Vec<Finding> {
         };
         let advice = "let only a proxy that terminates TLS reach it: a firewall, or an address of this machine or of a \
                       private network in server.bind_addr";
-        findings.push(Finding::warning(check, found, advice));
+        findings.push(Diagnosis::warning(check, found, advice));
     }
     if let Some(internal) = server.internal_addr.filter(|address| is_reachable(*address)) {
-        findings.push(Finding::warning(
+        findings.push(Diagnosis::warning(
             check,
             format!("server.internal_addr {internal} asks for no token, and may be reached by others than operators"),
             "use an address of this machine or of a private network, or a firewall",
@@ -62,7 +62,7 @@ fn proxies(config: &Config) -> Vec<Finding> {
     }
     if findings.is_empty() {
         let count = server.trusted_proxies.len();
-        findings.push(Finding::ok(
+        findings.push(Diagnosis::ok(
             check,
             format!("server.bind_addr is {bind}, server.trusted_proxies has {count} entries"),
         ));

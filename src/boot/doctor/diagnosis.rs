@@ -6,7 +6,7 @@ use std::fmt;
 /// How serious a finding is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Severity {
+pub(super) enum Grade {
     /// As it should be, or not used.
     Ok,
     /// The server starts, but something is not as recommended.
@@ -15,7 +15,7 @@ pub(super) enum Severity {
     Fault,
 }
 
-impl Severity {
+impl Grade {
     fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -27,41 +27,41 @@ impl Severity {
 
 /// What one check has found.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-pub(super) struct Finding {
+pub(super) struct Diagnosis {
     /// The name of the check; scripts read it.
     pub(super) check: &'static str,
-    pub(super) severity: Severity,
+    pub(super) severity: Grade,
     /// What was found.
     pub(super) found: String,
     /// What to do; empty if nothing.
     pub(super) advice: String,
 }
 
-impl Finding {
+impl Diagnosis {
     pub(super) fn ok(check: &'static str, found: impl Into<String>) -> Self {
-        Self::new(check, Severity::Ok, found, "")
+        Self::new(check, Grade::Ok, found, "")
     }
 
     pub(super) fn warning(check: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self::new(check, Severity::Warning, found, advice)
+        Self::new(check, Grade::Warning, found, advice)
     }
 
     pub(super) fn fault(check: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self::new(check, Severity::Fault, found, advice)
+        Self::new(check, Grade::Fault, found, advice)
     }
 
     /// A fault that an error describes. Its text ends with what to do, after a semicolon.
     pub(super) fn error(check: &'static str, error: &impl fmt::Display) -> Self {
-        Self::of_text(check, Severity::Fault, &error.to_string())
+        Self::of_text(check, Grade::Fault, &error.to_string())
     }
 
     /// The same for a text of any severity.
-    pub(super) fn of_text(check: &'static str, severity: Severity, text: &str) -> Self {
+    pub(super) fn of_text(check: &'static str, severity: Grade, text: &str) -> Self {
         let (found, advice) = text.rsplit_once("; ").unwrap_or((text, ""));
         Self::new(check, severity, found, advice)
     }
 
-    fn new(check: &'static str, severity: Severity, found: impl Into<String>, advice: impl Into<String>) -> Self {
+    fn new(check: &'static str, severity: Grade, found: impl Into<String>, advice: impl Into<String>) -> Self {
         Self { check, severity, found: one_line(found.into()), advice: one_line(advice.into()) }
     }
 
@@ -81,7 +81,7 @@ fn one_line(text: String) -> String {
     plain.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-impl fmt::Display for Finding {
+impl fmt::Display for Diagnosis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:<8} {:<14} {}", self.severity.as_str(), self.check, self.found)?;
         if self.advice.is_empty() { Ok(()) } else { write!(f, ". To do: {}", self.advice) }
@@ -90,18 +90,18 @@ impl fmt::Display for Finding {
 
 /// How many findings there are of each severity.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub(super) struct Tally {
+pub(super) struct DiagnosisTally {
     ok: usize,
     warnings: usize,
     faults: usize,
 }
 
-impl Tally {
-    pub(super) fn add(&mut self, severity: Severity) {
+impl DiagnosisTally {
+    pub(super) fn add(&mut self, severity: Grade) {
         match severity {
-            Severity::Ok => self.ok += 1,
-            Severity::Warning => self.warnings += 1,
-            Severity::Fault => self.faults += 1,
+            Grade::Ok => self.ok += 1,
+            Grade::Warning => self.warnings += 1,
+            Grade::Fault => self.faults += 1,
         }
     }
 
@@ -110,7 +110,7 @@ impl Tally {
     }
 }
 
-impl fmt::Display for Tally {
+impl fmt::Display for DiagnosisTally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plural = |count: usize| if count == 1 { "" } else { "s" };
         let Self { ok, warnings, faults } = self;
@@ -124,26 +124,26 @@ mod tests {
 
     #[test]
     fn a_finding_is_one_line_with_what_to_do() {
-        let ok = Finding::ok("kernel", "Linux 6.18.0");
+        let ok = Diagnosis::ok("kernel", "Linux 6.18.0");
         assert_eq!(ok.to_string(), "ok       kernel         Linux 6.18.0");
-        let fault = Finding::fault("redis", "Redis answered:\r\n\u{1b}[31mno", "start it");
+        let fault = Diagnosis::fault("redis", "Redis answered:\r\n\u{1b}[31mno", "start it");
         assert_eq!(fault.to_string(), "fault    redis          Redis answered: [31mno. To do: start it");
     }
 
     #[test]
     fn the_advice_of_an_error_is_what_follows_its_last_semicolon() {
-        let finding = Finding::error("address", &"cannot listen on a; b: x listens there; stop it, or set c");
+        let finding = Diagnosis::error("address", &"cannot listen on a; b: x listens there; stop it, or set c");
         assert_eq!(
             (finding.found.as_str(), finding.severity),
-            ("cannot listen on a; b: x listens there", Severity::Fault)
+            ("cannot listen on a; b: x listens there", Grade::Fault)
         );
         assert_eq!(finding.advice, "stop it, or set c");
-        assert_eq!(Finding::error("address", &"no advice").advice, "");
+        assert_eq!(Diagnosis::error("address", &"no advice").advice, "");
     }
 
     #[test]
     fn json_has_the_same_as_the_text() {
-        let finding = Finding::warning("clock", "it is \"late\"", "set it");
+        let finding = Diagnosis::warning("clock", "it is \"late\"", "set it");
         let json: serde_json::Value = serde_json::from_str(&finding.json()).unwrap();
         let expected =
             serde_json::json!({"check": "clock", "severity": "warning", "found": "it is \"late\"", "advice": "set it"});
@@ -153,11 +153,11 @@ mod tests {
 
     #[test]
     fn only_faults_count_as_faults() {
-        let mut tally = Tally::default();
-        tally.add(Severity::Ok);
-        tally.add(Severity::Warning);
+        let mut tally = DiagnosisTally::default();
+        tally.add(Grade::Ok);
+        tally.add(Grade::Warning);
         assert!(!tally.has_faults());
-        tally.add(Severity::Fault);
+        tally.add(Grade::Fault);
         assert!(tally.has_faults());
         assert_eq!(tally.to_string(), "1 ok, 1 warning, 1 fault");
     }
