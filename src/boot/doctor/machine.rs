@@ -1,7 +1,7 @@
 //! The machine: kernel, `io_uring`, limits of the process, addresses, the folder of the server's own files.
 
 use super::diagnosis::Diagnosis;
-use super::report::{DoctorReport, blocking};
+use super::report::{DoctorReport, blocking, too_slow};
 use crate::boot::error::BootError;
 use crate::boot::{listen, topology};
 use crate::config::Config;
@@ -20,7 +20,8 @@ const RING_SWITCH: &str = "/proc/sys/kernel/io_uring_disabled";
 const ALLOW_RING: &str = "allow the system calls io_uring_setup, io_uring_enter and io_uring_register in the seccomp \
     profile (README.md, \"In a container\") or in SystemCallFilter= (deploy/systemd/chat-server.service)";
 
-pub(super) async fn examine(config: &Config, report: &mut DoctorReport) {
+/// Whether the disk of `data_dir` answers.
+pub(super) async fn examine(config: &Config, report: &mut DoctorReport) -> bool {
     report.add(&kernel());
     let ring = || {
         let outcome = net::probe_ring().map_err(|error| error.raw_os_error().unwrap_or_default());
@@ -37,9 +38,11 @@ pub(super) async fn examine(config: &Config, report: &mut DoctorReport) {
     let (data_dir, keep_free) = (config.data_dir.clone(), config.files.keep_free);
     let is_needed = config.features.file_uploads || config.database.url.is_none();
     let advice = "see whether the disk of data_dir answers";
-    let found = data_dir.clone();
-    report.add(&blocking("data_dir", advice, move || writable(&found)).await);
+    let folder = data_dir.clone();
+    let writable = blocking("data_dir", advice, move || writable(&folder)).await;
+    report.add(&writable);
     report.add(&blocking("disk", advice, move || free_space(&data_dir, keep_free, is_needed)).await);
+    writable != too_slow("data_dir", advice)
 }
 
 fn kernel() -> Diagnosis {

@@ -51,8 +51,9 @@ pub fn diagnose(config: &Config, json: bool) -> Result<bool, BootError> {
 }
 
 async fn examine_all(config: &Config, report: &mut DoctorReport) {
-    machine::examine(config, report).await;
-    let client = postgres::examine(config, report).await;
+    let disk_answers = machine::examine(config, report).await;
+    // What is known of PostgreSQL is in data_dir too, and reading there would hang.
+    let client = if disk_answers { postgres::examine(config, report).await } else { None };
     services::examine(config, report).await;
     clock::examine(client.as_ref(), report).await;
     settings::examine(config, report);

@@ -25,7 +25,7 @@ const OVERLOADED: &str = "see whether PostgreSQL is overloaded, or waits for loc
 /// The connection that was used, if there is one.
 pub(super) async fn examine(config: &Config, report: &mut DoctorReport) -> Option<Client> {
     let given = given(config);
-    let (target, address, _running) = match given {
+    let (target, address, running) = match given {
         Ok(Some(target)) => {
             let address = target.address();
             (target, address, None)
@@ -45,7 +45,12 @@ pub(super) async fn examine(config: &Config, report: &mut DoctorReport) -> Optio
             return None;
         }
     };
-    let client = match reach(&target, &address).await {
+    let advice = if running.is_some() {
+        "run doctor as the user that runs the server, and see postgres.log in data_dir"
+    } else {
+        "start it, or correct database.url"
+    };
+    let client = match reach(&target, &address, advice).await {
         Ok((client, finding)) => {
             report.add(&finding);
             client
@@ -70,6 +75,7 @@ pub(super) async fn examine(config: &Config, report: &mut DoctorReport) -> Optio
         };
         report.add(&in_time("migrations", OVERLOADED, examined).await);
     }
+    drop(running); // its folder is open until here
     Some(client)
 }
 
@@ -103,8 +109,7 @@ fn private(config: &Config) -> Result<Running, Diagnosis> {
     })
 }
 
-async fn reach(target: &Target, address: &str) -> Result<(Client, Diagnosis), Diagnosis> {
-    let advice = "start it, or correct database.url";
+async fn reach(target: &Target, address: &str, advice: &str) -> Result<(Client, Diagnosis), Diagnosis> {
     // The roles' connections have this setting too, whatever is the default of the database.
     let connecting = async { connect(&target.reservation("veza doctor", "-c synchronous_commit=on")).await };
     let connected = timeout(TIME_MAX, connecting).await.map_err(|_| too_slow(CHECK, advice))?;
