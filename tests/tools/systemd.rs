@@ -18,7 +18,7 @@ const INSTALLED: &str = "/usr/local/bin/chat-server";
 /// The greatest exposure that is accepted, in tenths; docs/operations.md states it.
 const EXPOSURE_TENTHS_MAX: u32 = 12;
 
-/// Allows the system calls whose numbers are in the first argument, and refuses others with EPERM. Then it runs the rest.
+/// Allows the system calls whose numbers are in the first argument, refuses others with EPERM, and runs the rest.
 const FILTERED: &str = r"
 import ctypes, os, struct, sys
 code = [(0x20, 0, 0, 0)]
