@@ -17,6 +17,7 @@ Examples:
   chat-server                                    run the server with ./config and the environment
   chat-server --config /etc/chat-server.toml     add a file that overrides those in ./config
   chat-server check-config                       print every value in force and its origin
+  chat-server doctor                             whether the machine and the services are as the server needs them
   chat-server migrate --plan                     what the migration would change; changes nothing
   chat-server migrate                            apply it and exit
   chat-server audit verify                       whether the audit trail is as it was written
@@ -74,6 +75,19 @@ Unfinished uploads are checked too: their files must have the bytes that the ser
 The server may run meanwhile. Content that is missing or damaged can only come from a backup; the files that have it
 are named.";
 
+const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  chat-server doctor                             one line for each check: ok, warning or fault, and what to do
+  chat-server doctor --json | jq -r 'select(.severity != \"ok\") | .check'
+                                                 the names of the checks that found something
+  chat-server --config /etc/chat-server/chat-server.toml doctor
+                                                 with the configuration of a service; run it as the service's user
+
+Nothing is changed, and the server may run meanwhile. Each check ends within 5 seconds. The private PostgreSQL is
+examined if it runs, and never started. docs/operations.md describes the checks.
+
+Exit codes: 0 no fault (there may be warnings), 1 a fault, 2 invalid arguments or configuration.";
+
 /// A self-hosted chat server with one core per shard and everything in PostgreSQL.
 #[derive(Parser)]
 #[command(name = "chat-server", version, after_help = EXAMPLES)]
@@ -111,6 +125,13 @@ enum Command {
     /// Encrypt the stored two-factor secrets with the first of the configured keys.
     #[command(after_help = ROTATE_EXAMPLES)]
     RotateKeys,
+    /// Examine the machine and the services that the configuration names, and change nothing.
+    #[command(after_help = DOCTOR_EXAMPLES)]
+    Doctor {
+        /// Print one JSON object a line: check, severity, found, advice.
+        #[arg(long)]
+        json: bool,
+    },
     /// Print the effective configuration with masked secrets, or all its problems.
     CheckConfig,
     /// Examine the picture, sound or film at the standard input. The server starts this; it needs no configuration.
@@ -176,6 +197,14 @@ fn main() -> ExitCode {
             }
             ExitCode::SUCCESS
         }
+        Command::Doctor { json } => match boot::diagnose(&loaded.config, json) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::from(RUNTIME_FAILURE),
+            Err(error) => {
+                eprintln!("chat-server: {error}");
+                ExitCode::from(RUNTIME_FAILURE)
+            }
+        },
         // It has ended above.
         Command::ExamineMedia { .. } => ExitCode::SUCCESS,
         Command::Serve => run(&loaded.config, |config, log| boot::serve(config, log.dropped_lines())),

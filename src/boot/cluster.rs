@@ -24,6 +24,12 @@ pub(super) fn is_shared(config: &Config) -> bool {
     config.database.shared || config.cluster.redis_url.is_some()
 }
 
+/// The Redis server of the configuration, if there is one. Connects to nothing yet.
+pub(super) fn redis_client(config: &Config) -> Result<Option<redis::Client>, BootError> {
+    let client = config.cluster.redis_url.as_ref().map(|url| redis::Client::open(url.expose())).transpose();
+    client.map_err(|error| BootError::Configuration(format!("cluster.redis_url: {error}")))
+}
+
 /// The running thread.
 pub(super) struct ClusterThread {
     thread: JoinHandle<io::Result<()>>,
@@ -54,8 +60,7 @@ pub(super) fn spawn(
     target: &Target,
     revoked: Notices,
 ) -> Result<ClusterThread, BootError> {
-    let redis = config.cluster.redis_url.as_ref().map(|url| redis::Client::open(url.expose())).transpose();
-    let redis = redis.map_err(|error| BootError::Configuration(format!("cluster.redis_url: {error}")))?;
+    let redis = redis_client(config)?;
     let (status, stop) = (Arc::<NodeStatus>::default(), Arc::new(Notify::new()));
     if redis.is_some() {
         status.went_down("the first connection is being made");

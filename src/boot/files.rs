@@ -72,13 +72,22 @@ pub(super) fn store(config: &Config, disk: Disk) -> Result<Store, BootError> {
 /// The store, of which the server has seen that it can be used, and without what a crash has left in its bucket.
 pub(super) async fn ready_store(config: &Config, disk: Disk) -> Result<Store, BootError> {
     let store = store(config, disk)?;
-    let probed = timeout(PROBE_TIME_MAX, store.probe()).await.unwrap_or_else(|_| {
-        let seconds = PROBE_TIME_MAX.as_secs();
+    in_time(PROBE_TIME_MAX, store.probe()).await?;
+    Ok(store)
+}
+
+/// Whether a server could store content now; `None` without a bucket. A probe object is written and removed.
+pub(super) async fn probe_bucket(config: &Config, time: Duration) -> Result<Option<()>, BootError> {
+    let Some(bucket) = bucket(config)? else { return Ok(None) };
+    in_time(time, async { bucket.probe().await.map_err(io::Error::other) }).await.map(Some)
+}
+
+async fn in_time(time: Duration, probe: impl Future<Output = io::Result<()>>) -> Result<(), BootError> {
+    let probed = timeout(time, probe).await.unwrap_or_else(|_| {
+        let seconds = time.as_secs();
         Err(io::Error::other(format!("no answer within {seconds} s; see whether files.s3_endpoint can be reached")))
     });
-    let refused = |error| BootError::Configuration(format!("the content of files cannot be stored: {error}"));
-    probed.map_err(refused)?;
-    Ok(store)
+    probed.map_err(|error| BootError::Configuration(format!("the content of files cannot be stored: {error}")))
 }
 
 fn bucket(config: &Config) -> Result<Option<Bucket>, BootError> {
@@ -99,7 +108,8 @@ fn bucket(config: &Config) -> Result<Option<Bucket>, BootError> {
     bucket.map(Some).map_err(system("cannot use files.s3_bucket"))
 }
 
-fn antivirus(config: &Config, scans_files: Arc<AtomicBool>) -> Option<Antivirus> {
+/// The virus scanner of the configuration, if there is one. It shows in `scans_files` whether all files are scanned.
+pub(super) fn antivirus(config: &Config, scans_files: Arc<AtomicBool>) -> Option<Antivirus> {
     let mode = match config.files.scan {
         FileScan::Required => ScanMode::Required,
         FileScan::WhenAvailable => ScanMode::WhenAvailable,

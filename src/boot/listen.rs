@@ -20,16 +20,25 @@ pub(super) fn listen(address: SocketAddr, workers: usize) -> Result<Vec<TcpListe
     loop {
         match net::bind(address, workers) {
             Ok(listeners) => return Ok(listeners),
-            Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
-                return Err(BootError::Listen { address, source: error });
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && began.elapsed() < PATIENCE => {
+                std::thread::sleep(RETRY);
             }
-            Err(_) if began.elapsed() < PATIENCE => std::thread::sleep(RETRY),
-            Err(_) => {
-                let owner = owner_of(address.port()).unwrap_or_else(|| "a process of another user".to_owned());
-                return Err(BootError::PortTaken { address, owner });
-            }
+            Err(error) => return Err(refused(address, error)),
         }
     }
+}
+
+/// Whether a server could listen on `address` now. It listens for nobody.
+pub(super) fn probe(address: SocketAddr) -> Result<(), BootError> {
+    net::probe_address(address).map_err(|error| refused(address, error))
+}
+
+fn refused(address: SocketAddr, source: io::Error) -> BootError {
+    if source.kind() != io::ErrorKind::AddrInUse {
+        return BootError::Listen { address, source };
+    }
+    let owner = owner_of(address.port()).unwrap_or_else(|| "a process of another user".to_owned());
+    BootError::PortTaken { address, owner }
 }
 
 /// The process that listens on `port`, as `name (process number)`; `None` if its descriptors cannot be read.

@@ -10,6 +10,7 @@ mod audit;
 mod audit_gap;
 mod banner;
 mod cluster;
+mod doctor;
 mod error;
 mod examination;
 mod file_check;
@@ -25,6 +26,7 @@ mod shutdown;
 mod topology;
 
 pub use audit::{print_checkpoint, print_key, verify_audit};
+pub use doctor::diagnose;
 pub use error::BootError;
 pub use examination::examine_media;
 pub use file_check::{FileCheckOptions, check_files};
@@ -65,6 +67,7 @@ use crate::storage::health::StorageHealth;
 use crate::storage::jobs::JobStore;
 use crate::storage::migrate as migrations;
 use crate::storage::migrate::Plan;
+use crate::storage::safety;
 use crate::storage::server_lock::{self, ServerLock};
 use crate::wire::command::Command;
 use std::io::{self, Write as _};
@@ -77,8 +80,6 @@ use tracing_appender::non_blocking::ErrorCounter;
 
 /// Most threads that hash passwords; each keeps the 19 MiB that a hash needs.
 const HASH_THREADS: usize = 2;
-/// Connections to PostgreSQL for accounts.
-const ACCOUNT_CONNECTIONS: usize = 4;
 /// How often expired tickets and tokens are removed.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -101,7 +102,7 @@ async fn prepare(target: &Target, migrate: bool) -> Result<(), BootError> {
     } else {
         reached(target, migrations::require_migrated(target).await)?;
     }
-    reached(target, migrations::check(target).await)
+    reached(target, safety::check(target).await)
 }
 
 /// Applies the migrations.
@@ -158,10 +159,7 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     let places = config.security.geoip_database.as_deref().map(places).transpose()?;
     let cores = topology::cores()?;
     let workers = topology::workers(config.server.workers, cores.len())?;
-    let internal_connections = config.server.internal_addr.map_or(0, |_| INTERNAL_CONNECTIONS_MAX);
-    let other_connections =
-        config.database.max_connections + ACCOUNT_CONNECTIONS + internal_connections + cluster::DESCRIPTORS;
-    let room = topology::connection_room(config.limits.max_connections, workers, other_connections)?;
+    let room = topology::connection_room(config.limits.max_connections, workers, topology::other_connections(config))?;
     let listeners = listen::listen(config.server.bind_addr, workers)?;
     let internal_listeners = match config.server.internal_addr {
         Some(address) => listen::listen(address, 1)?,
@@ -209,7 +207,7 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
         Arc::clone(&storage_stop),
     )?;
 
-    let accounts = Accounts::new(target.pool(Role::Writer, ACCOUNT_CONNECTIONS)?);
+    let accounts = Accounts::new(target.pool(Role::Writer, topology::ACCOUNT_CONNECTIONS)?);
     let commands = Arc::new(ports::Commands::new(Arc::clone(&mesh), runtime.handle().clone()));
     let filter = ContentFilter::new(FilterParts {
         store: FilterStore::new(accounts.clone()),

@@ -18,7 +18,7 @@ use sha2::Sha256;
 use std::fs::OpenOptions;
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Bytes of a key that the server makes.
 const MADE_BYTES: usize = 48;
@@ -61,6 +61,15 @@ pub(super) fn link_key(config: &Config) -> Result<LinkKey, BootError> {
     Ok(LinkKey::new(labelled(&secret(config)?, "links to files")))
 }
 
+/// Whether the server's secret is configured, or was made. Where it is not, [`database_passwords`] makes it.
+pub(super) fn has_secret(config: &Config) -> bool {
+    config.security.jwt_secret.is_some() || kept_secret(config).exists()
+}
+
+fn kept_secret(config: &Config) -> PathBuf {
+    config.data_dir.join("jwt_secret")
+}
+
 fn secret(config: &Config) -> Result<Vec<u8>, BootError> {
     if let Some(secret) = &config.security.jwt_secret {
         return Ok(secret.expose().as_bytes().to_vec());
@@ -71,7 +80,7 @@ fn secret(config: &Config) -> Result<Vec<u8>, BootError> {
              `openssl rand -base64 48`, as CHAT_SERVER__SECURITY__JWT_SECRET"
         )));
     }
-    let (secret, is_new) = kept_or_made(config, &config.data_dir.join("jwt_secret"), MADE_BYTES)?;
+    let (secret, is_new) = kept_or_made(config, &kept_secret(config), MADE_BYTES)?;
     if is_new {
         tracing::info!("development: made a signing key in data_dir/jwt_secret; production needs security.jwt_secret");
     }

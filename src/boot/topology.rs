@@ -1,10 +1,13 @@
 //! The threads of the process, their cores, and the limits of the process.
 
+use super::cluster;
 use super::error::{BootError, system};
+use crate::config::Config;
 use crate::ids::ShardId;
 use crate::latency::{LatencyStage, StorageLatencies};
 use crate::limits::{
-    HEALTH_CONNECTIONS_MAX, HEALTH_HEADS_MAX, HTTP_CONNECTIONS_MAX, REFUSALS_PER_SHARD_MAX, SHARDS_MAX,
+    HEALTH_CONNECTIONS_MAX, HEALTH_HEADS_MAX, HTTP_CONNECTIONS_MAX, INTERNAL_CONNECTIONS_MAX, REFUSALS_PER_SHARD_MAX,
+    SHARDS_MAX,
 };
 use crate::mesh::counters::ShardCounters;
 use crate::mesh::lane::Mesh;
@@ -40,6 +43,8 @@ const EXECUTOR_IO_MEMORY_BYTES: usize = 256 * 1024;
 const OWN_DESCRIPTORS: usize = 96;
 /// Descriptors of one shard: its ring, its doorbell, its listener, and the executor's three rings; and its refusals.
 const SHARD_DESCRIPTORS: usize = 24 + REFUSALS_PER_SHARD_MAX;
+/// Connections to PostgreSQL for accounts.
+pub(super) const ACCOUNT_CONNECTIONS: usize = 4;
 /// The server refuses to start if fewer clients than this fit.
 const CLIENTS_MIN: usize = 64;
 
@@ -62,8 +67,8 @@ pub(super) fn workers(configured: usize, cores: usize) -> Result<usize, BootErro
     }
 }
 
-/// The sockets use `io_uring` features of Linux 6.1.
-pub(super) fn check_kernel() -> Result<(), BootError> {
+/// The release of the kernel. The sockets use `io_uring` features of Linux 6.1.
+pub(super) fn check_kernel() -> Result<String, BootError> {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse::<u32>().ok());
     match (numbers.next(), numbers.next()) {
@@ -71,8 +76,14 @@ pub(super) fn check_kernel() -> Result<(), BootError> {
             "Linux 6.1 or later is required (multishot receive of io_uring); this is {}",
             release.trim()
         ))),
-        _ => Ok(()),
+        _ => Ok(release.trim().to_owned()),
     }
+}
+
+/// The most connections other than those of clients.
+pub(super) fn other_connections(config: &Config) -> usize {
+    let internal = config.server.internal_addr.map_or(0, |_| INTERNAL_CONNECTIONS_MAX);
+    config.database.max_connections + ACCOUNT_CONNECTIONS + internal + cluster::DESCRIPTORS
 }
 
 /// How many connections the process may hold, by kind.
@@ -86,21 +97,39 @@ pub(super) struct ConnectionRoom {
 
 /// Raises the soft limit on open files to the hard one, and divides what it allows.
 pub(super) fn connection_room(wanted: usize, workers: usize, database: usize) -> Result<ConnectionRoom, BootError> {
-    let (_, hard) =
-        getrlimit(Resource::RLIMIT_NOFILE).map_err(|e| system("cannot read the limit on open files")(e.into()))?;
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    let files = files_max()?;
+    setrlimit(Resource::RLIMIT_NOFILE, files, files)
         .map_err(|e| system("cannot raise the limit on open files")(e.into()))?;
-    let files = usize::try_from(hard).unwrap_or(usize::MAX);
-    let own = OWN_DESCRIPTORS + workers * SHARD_DESCRIPTORS + database;
-    let room = divide(files, own, wanted)?;
-    if room.websockets < wanted {
-        tracing::warn!(
-            "limits.max_connections is {wanted}, but this process may open {files} files: {} connections fit; raise \
-             the limit on open files (ulimit -Hn, LimitNOFILE=) for more",
-            room.websockets
-        );
+    let room = room_of(files, wanted, workers, database)?;
+    if let Some(shortage) = room.shortage(files, wanted) {
+        tracing::warn!("{shortage}");
     }
     Ok(room)
+}
+
+/// The hard limit on open files, to which a server raises its soft one.
+pub(super) fn files_max() -> Result<u64, BootError> {
+    let limits = getrlimit(Resource::RLIMIT_NOFILE);
+    limits.map(|(_, hard)| hard).map_err(|e| system("cannot read the limit on open files")(e.into()))
+}
+
+/// Divides `files` descriptors of a server with so many shards, and `others` connections besides those of clients.
+pub(super) fn room_of(files: u64, wanted: usize, workers: usize, others: usize) -> Result<ConnectionRoom, BootError> {
+    let own = OWN_DESCRIPTORS + workers * SHARD_DESCRIPTORS + others;
+    divide(usize::try_from(files).unwrap_or(usize::MAX), own, wanted)
+}
+
+impl ConnectionRoom {
+    /// What to do if fewer WebSockets than `wanted` fit.
+    pub(super) fn shortage(&self, files: u64, wanted: usize) -> Option<String> {
+        let Self { websockets, .. } = self;
+        (*websockets < wanted).then(|| {
+            format!(
+                "limits.max_connections is {wanted}, but this process may open {files} files: {websockets} connections \
+                 fit; raise the limit on open files (ulimit -Hn, LimitNOFILE=) for more"
+            )
+        })
+    }
 }
 
 /// Divides `files` descriptors: `own` for the server itself, some for health checks, the rest for clients,

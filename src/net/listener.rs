@@ -31,6 +31,14 @@ pub fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
     Ok(listeners)
 }
 
+/// Whether [`bind`] would succeed. Nobody can connect meanwhile.
+///
+/// # Errors
+/// As [`bind`].
+pub fn probe_address(address: SocketAddr) -> io::Result<()> {
+    bound(address, false).map(drop)
+}
+
 fn bound(address: SocketAddr, shares: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // Connections of an earlier server in TIME_WAIT must not block the address.
@@ -49,6 +57,16 @@ mod tests {
 
     fn any_port() -> SocketAddr {
         "127.0.0.1:0".parse().unwrap()
+    }
+
+    #[test]
+    fn an_address_is_free_unless_somebody_listens_there() {
+        let mut listeners = bind(any_port(), 1).unwrap();
+        let address = listeners[0].local_addr().unwrap();
+        assert_eq!(probe_address(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        listeners.clear();
+        probe_address(address).unwrap();
+        assert!(TcpStream::connect(address).is_err(), "nobody listens");
     }
 
     #[test]

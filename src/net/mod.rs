@@ -22,11 +22,13 @@
 mod buffers;
 mod chunk;
 mod listener;
+mod ring;
 mod slot;
 mod sockets;
 mod submit;
 
 pub use buffers::ReceivedBuffer;
 pub use chunk::Chunk;
-pub use listener::bind;
+pub use listener::{bind, probe_address};
+pub use ring::probe_ring;
 pub use sockets::{NetError, SocketEvent, Sockets};

@@ -2,6 +2,7 @@
 
 use super::buffers::{self, BufferPool, ReceivedBuffer};
 use super::chunk::Chunk;
+use super::ring::new_ring;
 use super::slot::{Life, Receiving, Slot, shut};
 use super::submit::{Operation, VectoredSend, key, target};
 use crate::ids::{ConnId, ShardId};
@@ -15,8 +16,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-const SUBMISSIONS: u32 = 4_096;
-const COMPLETIONS: u32 = 16_384;
 /// The ring's clock: the granularity of the shard's timing wheel.
 const TICK_MS: u64 = 100;
 /// Vectored sends kept for reuse.
@@ -89,14 +88,7 @@ impl Sockets {
     /// # Errors
     /// [`NetError::Ring`] when the kernel refuses.
     pub fn new(shard: ShardId, doorbell: OwnedFd, writes: Arc<LatencyHistogram>) -> Result<Self, NetError> {
-        let ring: IoUring = IoUring::builder()
-            .setup_single_issuer()
-            .setup_defer_taskrun()
-            .setup_coop_taskrun()
-            .setup_cqsize(COMPLETIONS)
-            .build(SUBMISSIONS)
-            .map_err(NetError::Ring)?;
-        let pool = BufferPool::register(&ring.submitter()).map_err(NetError::Ring)?;
+        let (ring, pool) = new_ring().map_err(NetError::Ring)?;
         Ok(Self {
             ring,
             shard,

@@ -428,7 +428,10 @@ pub fn debians_programs() -> Option<PathBuf> {
 }
 
 /// Where the programs are: PATH first, then Debian's directories.
-fn find_programs() -> Result<PathBuf, StorageError> {
+///
+/// # Errors
+/// [`StorageError::Embedded`] with what to install.
+pub fn find_programs() -> Result<PathBuf, StorageError> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let in_path = std::env::split_paths(&path).find(|directory| holds_programs(directory));
     in_path.or_else(debians_programs).ok_or_else(|| {

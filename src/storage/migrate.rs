@@ -1,4 +1,4 @@
-//! Roles, tables, rule set, and the checks without which the server does not start.
+//! Roles, tables and rule set. [`super::safety`] has the checks without which the server does not start.
 //!
 //! 1. The roles are created where they are missing, each with its login ([`logins`]).
 //! 2. The table migrations that are missing are applied (`migrations/tables`), each in a transaction of its own.
@@ -8,12 +8,12 @@
 //! A database with table migrations that this version does not know is therefore accepted; one whose known migrations
 //! differ is not.
 
+use super::StorageError;
 use super::connect::{Role, Target};
 use super::installer::{self, UNUSED_AFTER};
 use super::logins::{self, connect_as};
 use super::rules::RuleSet;
 use super::sql::rule_sets;
-use super::{StorageError, sql};
 use std::collections::BTreeMap;
 use std::fmt;
 use tokio_postgres::Client;
@@ -224,42 +224,4 @@ fn compare(plan: &mut Plan, set: &RuleSet, theirs: &serde_json::Value) {
         .filter(|path| theirs.get(path) != ours.get(path))
         .partition(|path| theirs.get(path).is_none());
     plan.removed = paths(theirs).into_iter().filter(|path| ours.get(path).is_none()).collect();
-}
-
-/// Refuses a PostgreSQL that could lose what was acknowledged, or show one user another's data.
-///
-/// # Errors
-/// [`StorageError::Unsafe`] with what to change.
-pub async fn check(target: &Target) -> Result<(), StorageError> {
-    for role in Role::ALL {
-        let client = connect_as(target, role).await?;
-        let setup = |source| StorageError::Setup { what: "checking PostgreSQL's settings", source };
-        let row = client.query_one(sql::SAFETY, &[]).await.map_err(setup)?;
-        let (fsync, commit, pages): (String, String, String) =
-            (row.try_get(0).map_err(setup)?, row.try_get(1).map_err(setup)?, row.try_get(2).map_err(setup)?);
-        let version: i32 = row.try_get(3).map_err(setup)?;
-        let refuse = |words: String| Err(StorageError::Unsafe(words));
-        if version < 150_000 {
-            return refuse(format!("PostgreSQL 15 or newer is needed; this is {}", version / 10_000));
-        }
-        for (name, value) in [("fsync", fsync), ("synchronous_commit", commit), ("full_page_writes", pages)] {
-            if value == "off" {
-                return refuse(format!(
-                    "PostgreSQL runs with {name} = off: a crash would lose acknowledged messages; set {name} = on"
-                ));
-            }
-        }
-        logins::check(&client, role).await?;
-        if role == Role::Owner {
-            let unforced = client.query(sql::UNFORCED_TABLES, &[]).await.map_err(setup)?;
-            if let Some(row) = unforced.first() {
-                let table: String = row.try_get(0).map_err(setup)?;
-                return refuse(format!(
-                    "row level security is not forced on table {table}: run the migrations, or ALTER TABLE {table} \
-                     ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY"
-                ));
-            }
-        }
-    }
-    Ok(())
 }

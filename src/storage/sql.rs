@@ -111,6 +111,10 @@ pub const SPEND_TICKET: &str = "INSERT INTO spent_tickets (ticket_id, user_id, e
 /// The settings that durability depends on.
 pub const SAFETY: &str = "SELECT current_setting('fsync'), current_setting('synchronous_commit'), \
     current_setting('full_page_writes'), current_setting('server_version_num')::int";
+/// Does nothing: for measuring a round trip.
+pub const ROUND_TRIP: &str = "SELECT 1";
+/// PostgreSQL's clock, in seconds since 1970.
+pub const CLOCK: &str = "SELECT extract(epoch FROM clock_timestamp())::float8";
 /// Tables with users' data whose row level security is not forced.
 pub const UNFORCED_TABLES: &str = "SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = \
     c.relnamespace WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p') AND c.relname <> 'refinery_schema_history' \

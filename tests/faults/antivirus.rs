@@ -1,8 +1,8 @@
 //! The virus scanner: what it finds is destroyed, what it has not seen is not served, and a scanner that does not look
 //! at large files is not trusted.
 //!
-//! How: a real clamd, with the limits of deploy/clamd.conf and a signature database that the test writes. Files are small
-//! to save time; `CHAT_TEST_SCAN_MB=100` tries those of the largest size that a server accepts by default.
+//! How: a real clamd, with the limits of deploy/clamd.conf and a signature database that the test writes. Files are
+//! small to save time; `CHAT_TEST_SCAN_MB=100` tries those of the largest size that a server accepts by default.
 
 use crate::support::{Client, Format, PATIENCE, Server, User, from_env, wait_until};
 use reqwest::Method;
@@ -17,7 +17,7 @@ fn size_max() -> usize {
 }
 
 /// A clamd of this test.
-struct Clamd {
+pub struct Clamd {
     folder: tempfile::TempDir,
     limits: String,
     child: Option<Child>,
@@ -25,7 +25,7 @@ struct Clamd {
 
 impl Clamd {
     /// With these lines about sizes; it does not run yet.
-    fn new(limits: &str) -> Self {
+    pub fn new(limits: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let eicar = hexadecimal(eicar().as_bytes());
         // Anywhere in a file of any type.
@@ -34,11 +34,11 @@ impl Clamd {
         Self { folder, limits: limits.to_owned(), child: None }
     }
 
-    fn socket(&self) -> PathBuf {
+    pub fn socket(&self) -> PathBuf {
         self.folder.path().join("clamd.ctl")
     }
 
-    fn start(&mut self) {
+    pub fn start(&mut self) {
         let path = self.folder.path();
         let configuration = format!(
             "DatabaseDirectory {}\nLocalSocket {}\nFixStaleSocket yes\nForeground yes\nUser {}\n\
@@ -91,7 +91,7 @@ fn eicar() -> String {
 }
 
 /// The lines of deploy/clamd.conf about sizes.
-fn shipped_limits() -> String {
+pub fn shipped_limits() -> String {
     let names = ["StreamMaxLength ", "MaxFileSize ", "MaxScanSize ", "AlertExceedsMax "];
     let lines = include_str!("../../deploy/clamd.conf").lines();
     let limits: Vec<&str> = lines.filter(|line| names.iter().any(|name| line.starts_with(name))).collect();

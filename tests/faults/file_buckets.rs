@@ -22,19 +22,19 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
-const BUCKET: &str = "veza-files";
+pub const BUCKET: &str = "veza-files";
 /// Bytes of a part of large content, and of a file with two and a half of them.
 const PART: usize = 8 * 1024 * 1024;
 const LARGE: usize = PART * 5 / 2;
 
 /// An S3 server of this test.
-struct Moto {
+pub struct Moto {
     child: Child,
-    address: SocketAddr,
+    pub address: SocketAddr,
 }
 
 impl Moto {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-clients/python/bin/python");
         let address = free_address();
         let mut command = Command::new(python);
@@ -55,7 +55,7 @@ impl Moto {
     }
 
     /// What the elements of this name contain in the answer to a query of the bucket.
-    async fn listed(&self, query: &str, element: &str) -> Vec<String> {
+    pub async fn listed(&self, query: &str, element: &str) -> Vec<String> {
         let answer = reqwest::get(format!("http://{}/{BUCKET}?{query}", self.address)).await.unwrap();
         assert!(answer.status().is_success(), "{answer:?}");
         let text = answer.text().await.unwrap();
@@ -91,7 +91,7 @@ impl Drop for Moto {
 
 /// Passes bytes on to the S3 server.
 struct Relay {
-    address: SocketAddr,
+    pub address: SocketAddr,
     to: SocketAddr,
     seen: Arc<Seen>,
     listening: Option<JoinHandle<()>>,

@@ -11,6 +11,7 @@ mod audit_trail;
 mod crash;
 mod database_logins;
 mod differential;
+mod doctor;
 mod fair_reads;
 mod file_buckets;
 mod late_readers;

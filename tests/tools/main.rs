@@ -8,4 +8,5 @@ mod deploy;
 mod foreign_clients;
 #[path = "../support/mod.rs"]
 mod support;
+mod systemd;
 mod two_factor;

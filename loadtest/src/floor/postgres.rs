@@ -19,7 +19,7 @@ use crate::progress;
 use crate::run::Interrupts;
 use chat_server::storage::connect::{Role, Target, connect};
 use chat_server::storage::embedded::Embedded;
-use chat_server::storage::{StorageError, migrate, sql};
+use chat_server::storage::{StorageError, migrate, safety, sql};
 use hdrhistogram::Histogram;
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use serde::{Deserialize, Serialize};
@@ -161,7 +161,7 @@ impl Store {
         runtime
             .block_on(async {
                 migrate::migrate(&embedded.target()).await?;
-                migrate::check(&embedded.target()).await
+                safety::check(&embedded.target()).await
             })
             .map_err(|error| describe(&error))?;
         Ok(Self { runtime, embedded, directory })

@@ -16,7 +16,7 @@ use crate::faults::{error_limited, warn_limited};
 use crate::files::store::bytes_of;
 use crate::files::store::disk::Disk;
 use bytes::Bytes;
-use clamav_client::tokio::{Socket, Tcp, scan_stream};
+use clamav_client::tokio::{Socket, Tcp, ping, scan_stream};
 use flate2::Crc;
 use futures_util::{Stream, StreamExt, stream};
 use std::fs::File;
@@ -193,9 +193,28 @@ impl Antivirus {
         }
     }
 
+    /// Whether the scanner answers at all.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn ping(&self) -> Result<(), String> {
+        let answered = match &self.0.address {
+            ClamdAddress::Unix(path) => ping(Socket { socket_path: path }).await,
+            ClamdAddress::Tcp(address) => ping(Tcp { host_address: address }).await,
+        };
+        match answered {
+            Ok(answer) if answer.starts_with(b"PONG") => Ok(()),
+            Ok(answer) => Err(format!("clamd answered: {}", String::from_utf8_lossy(&answer).trim_end_matches('\0'))),
+            Err(error) => Err(unreachable(&error)),
+        }
+    }
+
     /// Asks the scanner for a known signature at the end of a large file, unless it is trusted. A scanner that was
     /// refused a moment ago is not asked again.
-    pub(super) async fn probe(&self, disk: &Disk) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// Why it cannot be trusted, and what to do.
+    pub async fn probe(&self, disk: &Disk) -> Result<(), String> {
         let _one = self.0.probing.lock().await;
         match self.trust() {
             Trust::Trusted => return Ok(()),
@@ -239,10 +258,14 @@ impl Antivirus {
         };
         match tokio::time::timeout(TIMEOUT, asked).await {
             Ok(Ok(answer)) => verdict(&answer),
-            Ok(Err(error)) => Err(format!("clamd cannot be reached: {error}")),
+            Ok(Err(error)) => Err(unreachable(&error)),
             Err(_) => Err(format!("clamd did not answer within {} s", TIMEOUT.as_secs())),
         }
     }
+}
+
+fn unreachable(error: &io::Error) -> String {
+    format!("clamd cannot be reached: {error}")
 }
 
 /// The answer to INSTREAM: `stream: OK`, `stream: NAME FOUND`, or `… ERROR`.

@@ -361,9 +361,17 @@ fn prepare(from: &Path, to: &Path) -> io::Result<()> {
     File::open(from)?.sync_all()
 }
 
-fn has_room(on_the_disk: &File, keep_free: u64, bytes: u64) -> io::Result<()> {
+/// The bytes that are free on the disk of an open file or folder, for users other than root.
+///
+/// # Errors
+/// The system's.
+pub fn free_bytes(on_the_disk: &File) -> io::Result<u64> {
     let disk = fstatvfs(on_the_disk)?;
-    if disk.blocks_available().saturating_mul(disk.fragment_size()) < keep_free.saturating_add(bytes) {
+    Ok(disk.blocks_available().saturating_mul(disk.fragment_size()))
+}
+
+fn has_room(on_the_disk: &File, keep_free: u64, bytes: u64) -> io::Result<()> {
+    if free_bytes(on_the_disk)? < keep_free.saturating_add(bytes) {
         return Err(io::ErrorKind::StorageFull.into());
     }
     Ok(())

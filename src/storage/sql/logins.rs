@@ -39,6 +39,8 @@ pub const ATTRIBUTES: &str = "SELECT session_user::text, current_user::text,
                    AND (o.rolsuper OR o.rolbypassrls OR o.rolcreaterole OR o.rolreplication
                         OR (o.rolname ^@ 'pg_' AND o.rolname <> 'pg_database_owner')))
     FROM pg_roles r WHERE r.rolname = session_user";
+/// Whether the session's login may create the three roles and give them their passwords.
+pub const MAY_CREATE_ROLES: &str = "SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = session_user";
 /// The other roles that the session's login can become, by itself or through others.
 pub const CAN_BECOME: &str = "SELECT o.rolname::text FROM pg_roles o
     WHERE o.rolname NOT IN (session_user, 'pg_database_owner')

@@ -5,6 +5,15 @@ use chat_server::mesh::frame::{CommittedOther, Notice, Signal, Verdict};
 use chat_server::mesh::record::EventRecord;
 use serde_json::{Value, json};
 
+/// Something in the audit trail that other nodes must know.
+#[derive(Clone, Copy, Debug)]
+pub enum TrailRow {
+    /// This user joined or left this conversation.
+    Membership(UserId, ConversationId),
+    /// One of two users has blocked the other.
+    Block(UserId, UserId),
+}
+
 /// What a change did, kept so that a repeated submission is answered and not done again.
 #[derive(Clone, Default)]
 pub(crate) struct Done {

@@ -40,7 +40,7 @@
 
 pub mod client;
 pub mod clock;
-mod done;
+pub mod done;
 pub mod filtered;
 pub mod frames;
 pub mod history;

@@ -2,24 +2,16 @@
 //! PostgreSQL itself: heads, memberships, blocks.
 
 use crate::clock::SimClock;
+use crate::done::TrailRow;
 use crate::lanes::SimMesh;
 use crate::store::Store;
-use chat_server::ids::{ConversationId, Seq, UserId};
+use chat_server::ids::{ConversationId, Seq};
 use chat_server::mesh::event::{EncodedEvent, MembershipChange};
 use chat_server::mesh::nodes::{FromNodes, ToNodes};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
-
-/// Something in the audit trail that other nodes must know.
-#[derive(Clone, Copy, Debug)]
-pub enum TrailRow {
-    /// This user joined or left this conversation.
-    Membership(UserId, ConversationId),
-    /// One of two users has blocked the other.
-    Block(UserId, UserId),
-}
 
 /// Between two comparisons of everything, in milliseconds.
 const COMPARED_MS: u64 = 300;

@@ -6,10 +6,9 @@
 
 use crate::Verdicts;
 use crate::clock::SimClock;
-use crate::done::{Done, verdict};
+use crate::done::{Done, TrailRow, verdict};
 use crate::filtered::Moderation;
 use crate::lanes::SimMesh;
-use crate::nodes::TrailRow;
 use crate::removals::Removal;
 use chat_server::error::{ErrorCode, Refusal};
 use chat_server::ids::{ConversationId, ConversationPrefix, MessageId, Seq, SessionId, UserId};
