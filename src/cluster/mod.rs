@@ -81,7 +81,7 @@ pub async fn serve(parts: ClusterParts, stop: Arc<Notify>) -> std::io::Result<()
     tokio::select! {
         () = publisher.run() => {}
         () = stop.notified() => {}
-        _ = tasks.join_next() => tracing::error!("a task of the cluster thread ended; events of other nodes come late"),
+        _ = tasks.join_next() => crate::faults::stop_process("a task of the cluster thread has ended"),
     }
     publisher.finish().await; // what the shards published while they drained
     Ok(())

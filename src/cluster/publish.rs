@@ -4,6 +4,7 @@
 use super::envelope;
 use super::shared::ClusterShared;
 use crate::faults::warn_limited;
+use crate::ids::ShardId;
 use crate::mesh::lane::Mesh;
 use crate::mesh::nodes::ToNodes;
 use crate::storage::bell::BellWaiter;
@@ -24,6 +25,8 @@ pub(super) struct Publisher {
     mesh: Arc<Mesh>,
     shared: Arc<ClusterShared>,
     bell: BellWaiter,
+    /// The shard whose lane the next batch begins with, so that a busy one does not fill every batch.
+    first: usize,
 }
 
 impl Publisher {
@@ -32,7 +35,7 @@ impl Publisher {
     pub(super) fn new(mesh: Arc<Mesh>, shared: Arc<ClusterShared>) -> io::Result<Self> {
         let nodes = mesh.nodes().ok_or_else(|| io::Error::other("the mesh has no lanes to other nodes"))?;
         let bell = BellWaiter::new(&nodes.bell)?;
-        Ok(Self { mesh, shared, bell })
+        Ok(Self { mesh, shared, bell, first: 0 })
     }
 
     /// Publishes for as long as the server runs.
@@ -59,14 +62,16 @@ impl Publisher {
     }
 
     /// Publishes one batch. False: there was nothing.
-    async fn publish_batch(&self) -> bool {
+    async fn publish_batch(&mut self) -> bool {
         let Some(nodes) = self.mesh.nodes() else { return false };
+        let shards: Vec<ShardId> = self.mesh.placement.all().collect();
+        self.first = (self.first + 1) % shards.len().max(1);
         let (mut batch, mut bytes, mut frames, mut found) = (Pipeline::new(), 0, 0, false);
         let publisher = self.shared.publisher().clone();
         let mut follows = false;
-        for shard in self.mesh.placement.all() {
+        for shard in shards.iter().cycle().skip(self.first).take(shards.len()) {
             while bytes < BATCH_BYTES_MAX
-                && let Some(frame) = nodes.of(shard).out.pop()
+                && let Some(frame) = nodes.of(*shard).out.pop()
             {
                 found = true;
                 if let ToNodes::Follow { conversation, has_subscribers } = frame {

@@ -86,19 +86,27 @@ impl News {
 /// Reads the trail for as long as the server runs.
 pub(super) async fn run(shared: Arc<ClusterShared>, revoked: RevokedSessions) {
     let mut position = None;
+    let mut is_behind = false;
     loop {
-        sleep(INTERVAL).await;
+        if !std::mem::take(&mut is_behind) {
+            sleep(INTERVAL).await;
+        }
         position = match position {
             None => shared.store.trail_position().await.ok(),
-            Some(after) => Some(look(&shared, &revoked, after).await.unwrap_or(after)),
+            Some(after) => {
+                let (now_at, is_end) = look(&shared, &revoked, after).await.unwrap_or((after, true));
+                is_behind = !is_end;
+                Some(now_at)
+            }
         };
     }
 }
 
-/// Reads what is new, and passes it on. Returns the new position; none if PostgreSQL did not answer.
-async fn look(shared: &ClusterShared, revoked: &RevokedSessions, after: i64) -> Option<i64> {
-    let acts = shared.store.trail(after).await.ok()?;
-    let Some(last) = acts.last() else { return Some(after) };
+/// Reads what is new, and passes it on. Returns the new position, and whether it is the end; none if PostgreSQL did not
+/// answer.
+async fn look(shared: &ClusterShared, revoked: &RevokedSessions, after: i64) -> Option<(i64, bool)> {
+    let (acts, are_all) = shared.store.trail(after).await.ok()?;
+    let Some(last) = acts.last() else { return Some((after, true)) };
     let news = News::of(&acts);
     if !news.signed_out.is_empty() {
         let users: Vec<UserId> = news.signed_out.into_iter().collect();
@@ -116,7 +124,7 @@ async fn look(shared: &ClusterShared, revoked: &RevokedSessions, after: i64) -> 
     for (one, other) in news.blocks {
         pass(shared, || FromNodes::Blocked(one, other)).await;
     }
-    Some(last.position)
+    Some((last.position, are_all))
 }
 
 /// Passes on what must not be lost.

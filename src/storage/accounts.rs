@@ -25,7 +25,7 @@ mod outcome;
 mod own_names;
 pub mod passwords;
 pub mod rotation;
-mod security_events;
+pub(in crate::storage) mod security_events;
 mod standing;
 pub mod two_factor;
 

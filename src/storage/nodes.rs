@@ -1,6 +1,7 @@
 //! What the cluster thread reads from PostgreSQL.
 
 use super::accounts::Accounts;
+use super::accounts::security_events::TAIL_ROWS;
 use super::sql::nodes as sql;
 use crate::audit::suspicion::Act;
 use crate::error::Refusal;
@@ -38,12 +39,14 @@ impl NodeStore {
         self.0.security_progress().await
     }
 
-    /// The rows of the audit trail after a position.
+    /// The rows of the audit trail after a position, and whether these are all.
     ///
     /// # Errors
     /// Failures of PostgreSQL.
-    pub async fn trail(&self, after: i64) -> Result<Vec<Act>, Refusal> {
-        self.0.audit_tail(after).await
+    pub async fn trail(&self, after: i64) -> Result<(Vec<Act>, bool), Refusal> {
+        let acts = self.0.audit_tail(after).await?;
+        let are_all = acts.len() < TAIL_ROWS as usize;
+        Ok((acts, are_all))
     }
 
     /// Whether each of these users is a member of the conversation now.

@@ -142,10 +142,10 @@ impl Users {
         Arc::clone(&self.known.entry(id).or_default().repeats)
     }
 
-    /// The number of the user's connections, on all shards of all nodes.
+    /// The number of the user's connections on all shards of this node, and on those of all nodes.
     #[must_use]
-    pub fn connections(&self, id: UserId) -> usize {
-        self.known.get(&id).map_or(0, User::connections_everywhere)
+    pub fn connections(&self, id: UserId) -> (usize, usize) {
+        self.known.get(&id).map_or((0, 0), |user| (user.connections, user.connections_everywhere()))
     }
 
     /// The user opens a connection.
@@ -344,7 +344,7 @@ mod tests {
         users.shown_elsewhere(7, on_node(2, None, 0), 30_000);
         assert_eq!(users.next_presence_change().unwrap().0.status, "online");
         users.connect(ANN);
-        assert_eq!(users.connections(ANN), 3, "the limit counts all nodes");
+        assert_eq!(users.connections(ANN), (1, 3), "here, and on all nodes");
         users.choose_presence(ANN, "busy", None, EPOCH + Duration::seconds(9));
         users.shown_elsewhere(8, on_node(1, Some("away"), 8_000), 30_000);
         assert_eq!(users.presence(ANN, None).status, "busy", "an older choice");
