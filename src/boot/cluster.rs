@@ -4,6 +4,7 @@ use super::error::{BootError, system};
 use crate::cluster::{self, ClusterParts};
 use crate::config::Config;
 use crate::control::Notices;
+use crate::faults::stop_process;
 use crate::mesh::lane::Mesh;
 use crate::mesh::node_status::NodeStatus;
 use crate::storage::accounts::Accounts;
@@ -11,6 +12,7 @@ use crate::storage::connect::{Role, Target};
 use crate::storage::nodes::NodeStore;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use tokio::sync::Notify;
 
@@ -34,6 +36,7 @@ pub(super) fn redis_client(config: &Config) -> Result<Option<redis::Client>, Boo
 pub(super) struct ClusterThread {
     thread: JoinHandle<io::Result<()>>,
     stop: Arc<Notify>,
+    is_stopping: Arc<AtomicBool>,
     status: Arc<NodeStatus>,
 }
 
@@ -44,6 +47,7 @@ impl ClusterThread {
 
     /// Ends it, after the shards: what they published last is sent.
     pub(super) fn stop(self) {
+        self.is_stopping.store(true, Ordering::Relaxed);
         self.stop.notify_one();
         match self.thread.join() {
             Ok(Ok(())) => {}
@@ -53,11 +57,18 @@ impl ClusterThread {
     }
 }
 
+/// From where the thread reads the audit trail. Read it before the first client is admitted: what other nodes do from
+/// then on is not in what is read for that client.
+pub(super) async fn trail_start(accounts: &Accounts) -> Result<i64, BootError> {
+    let position = NodeStore::new(accounts.clone()).trail_position().await;
+    position.map_err(|refusal| BootError::Broken(format!("the position in the audit trail cannot be read: {refusal}")))
+}
+
 /// Starts it.
 pub(super) fn spawn(
     config: &Config,
-    mesh: &Arc<Mesh>,
-    target: &Target,
+    (mesh, target): (&Arc<Mesh>, &Target),
+    trail_start: i64,
     revoked: Notices,
 ) -> Result<ClusterThread, BootError> {
     let redis = redis_client(config)?;
@@ -73,13 +84,22 @@ pub(super) fn spawn(
         redis,
         name: config.cluster.name.clone(),
         status: Arc::clone(&status),
+        trail_start,
         revoked: Box::new(move |sessions| revoked(sessions)),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(system("cannot make the runtime of the cluster thread"))?;
-    let stopped = Arc::clone(&stop);
-    let serve = move || runtime.block_on(cluster::serve(parts, stopped));
+    let is_stopping = Arc::<AtomicBool>::default();
+    let (stopped, is_asked) = (Arc::clone(&stop), Arc::clone(&is_stopping));
+    let serve = move || {
+        let ended = runtime.block_on(cluster::serve(parts, stopped));
+        if !is_asked.load(Ordering::Relaxed) {
+            // Without it the server learns nothing of revocations on other nodes.
+            stop_process(&format!("the cluster thread has ended: {ended:?}"));
+        }
+        ended
+    };
     let thread = std::thread::Builder::new().name("cluster".to_owned()).spawn(serve);
     let thread = thread.map_err(system("cannot start the cluster thread"))?;
-    Ok(ClusterThread { thread, stop, status })
+    Ok(ClusterThread { thread, stop, is_stopping, status })
 }

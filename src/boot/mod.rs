@@ -245,6 +245,7 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     });
     let counters: Vec<Arc<ShardCounters>> =
         (0..workers).map(|_| Arc::new(ShardCounters::new(&Command::NAMES))).collect();
+    let trail_start = is_shared.then(|| runtime.block_on(cluster::trail_start(&accounts))).transpose()?;
     let shards = topology::spawn_shards(&cores, &mesh, &settings, &counters, listeners)?;
 
     runtime.block_on(sealing::report_unknown_keys(&accounts, &sealing));
@@ -267,7 +268,8 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     let profile_changes = Arc::new(Notify::new());
     runtime.spawn(announcer::run(accounts.clone(), Arc::clone(&commands) as _, Arc::clone(&profile_changes)));
     let notices = ports::notices(Arc::clone(&mesh), runtime.handle().clone());
-    let cluster = is_shared.then(|| cluster::spawn(config, &mesh, &target, Arc::clone(&notices))).transpose()?;
+    let cluster = trail_start.map(|start| cluster::spawn(config, (&mesh, &target), start, Arc::clone(&notices)));
+    let cluster = cluster.transpose()?;
     let nodes = cluster.as_ref().map(cluster::ClusterThread::status);
     if let Some(nodes) = &nodes {
         metrics.show_nodes(Arc::clone(nodes)).map_err(|e| BootError::Configuration(format!("metrics: {e}")))?;

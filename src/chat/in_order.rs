@@ -40,6 +40,12 @@ pub struct InOrder {
 }
 
 impl InOrder {
+    /// Whether events of this conversation wait.
+    #[must_use]
+    pub fn holds(&self, conversation: ConversationId) -> bool {
+        self.held.contains_key(&conversation)
+    }
+
     /// Whether nothing waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -8,10 +8,25 @@
 use crate::ids::{ConversationId, Seq, ShardId};
 use crate::limits::PUBLISHED_REMEMBERED_MAX;
 use crate::mesh::event::Published;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 /// How long the owner remembers a conversation without interested shards: longer than the deadline of any read.
 pub const REMEMBER_MS: u64 = 30_000;
+
+/// How long an event may be on its way from its commit to its publication, on whichever node, before its subscribers
+/// read it from the log. Looked at once a tick.
+pub const HEAD_GRACE_MS: u64 = 200;
+
+/// An event that PostgreSQL has and that has not come in time.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LateHead {
+    /// Its conversation.
+    pub conversation: ConversationId,
+    /// Its number.
+    pub seq: Seq,
+    /// The interested shards.
+    pub interests: Vec<(ShardId, u8)>,
+}
 
 /// The owner's record of one conversation.
 #[derive(Debug, Default)]
@@ -20,6 +35,8 @@ pub struct Owned {
     pub interests: Vec<(ShardId, u8)>,
     last: Option<Seq>,
     touched_ms: u64,
+    /// PostgreSQL has a newer event, which may still be on its way.
+    has_late_head: bool,
 }
 
 /// The conversations of one owner shard.
@@ -30,6 +47,8 @@ pub struct PublishedIndex {
     /// Conversations whose first interested shard has come or whose last one has gone: the other nodes of a cluster are
     /// to be told.
     followed_changed: BTreeSet<ConversationId>,
+    /// Events that PostgreSQL has and that were not published yet, and from when on they are late.
+    late_heads: VecDeque<(u64, ConversationId, Seq)>,
 }
 
 impl PublishedIndex {
@@ -77,15 +96,34 @@ impl PublishedIndex {
         self.conversations.get(&conversation)?.last
     }
 
-    /// PostgreSQL has an event `seq` in a conversation, or a newer one: the interested shards, if this was not known.
-    pub fn learn_head(&mut self, conversation: ConversationId, seq: Seq) -> &[(ShardId, u8)] {
+    /// PostgreSQL has an event `seq` in a conversation, or a newer one: the interested shards, if nothing is known of
+    /// the conversation. Otherwise the event may still be on its way, and [`Self::next_late_head`] looks again.
+    pub fn learn_head(&mut self, conversation: ConversationId, seq: Seq, now_ms: u64) -> &[(ShardId, u8)] {
         match self.conversations.get_mut(&conversation) {
-            Some(owned) if owned.last.is_none_or(|last| last < seq) => {
+            Some(owned) if owned.last.is_none() => {
                 owned.last = Some(seq);
                 &owned.interests
             }
+            Some(owned) if owned.last < Some(seq) && !owned.has_late_head => {
+                owned.has_late_head = true;
+                self.late_heads.push_back((now_ms + HEAD_GRACE_MS, conversation, seq));
+                &[]
+            }
             _ => &[],
         }
+    }
+
+    /// The next conversation whose newest event has not come in time, with that and the interested shards.
+    pub fn next_late_head(&mut self, now_ms: u64) -> Option<LateHead> {
+        while let Some((_, conversation, seq)) = self.late_heads.pop_front_if(|(due_ms, ..)| *due_ms <= now_ms) {
+            let Some(owned) = self.conversations.get_mut(&conversation) else { continue };
+            owned.has_late_head = false;
+            if owned.last < Some(seq) {
+                owned.last = Some(seq);
+                return Some(LateHead { conversation, seq, interests: owned.interests.clone() });
+            }
+        }
+        None
     }
 
     /// The next conversation that the other nodes are to be told of, and whether shards are interested in it. It counts
@@ -150,14 +188,20 @@ mod tests {
     }
 
     #[test]
-    fn a_head_is_news_only_once() {
+    fn a_head_is_news_if_its_event_does_not_come() {
         let mut index = PublishedIndex::default();
-        assert_eq!(index.learn_head(room(1), Seq(3)), &[], "nobody is interested");
+        assert_eq!(index.learn_head(room(1), Seq(3), 0), &[], "nobody is interested");
         index.interest(room(1), ShardId(1), 2, 0);
-        assert_eq!(index.learn_head(room(1), Seq(3)), &[(ShardId(1), 2)]);
-        assert_eq!(index.learn_head(room(1), Seq(3)), &[]);
-        index.publish(room(1), Some(Seq(5)), 0);
-        assert_eq!(index.learn_head(room(1), Seq(4)), &[]);
+        assert_eq!(index.learn_head(room(1), Seq(3), 0), &[(ShardId(1), 2)], "nothing is known of the conversation");
+        assert_eq!(index.learn_head(room(1), Seq(3), 0), &[]);
+        assert_eq!(index.learn_head(room(1), Seq(4), 10), &[], "it may be on its way");
+        assert_eq!(index.learn_head(room(1), Seq(5), 20), &[]);
+        assert_eq!(index.next_late_head(9 + HEAD_GRACE_MS), None);
+        let late = LateHead { conversation: room(1), seq: Seq(4), interests: vec![(ShardId(1), 2)] };
+        assert_eq!(index.next_late_head(10 + HEAD_GRACE_MS), Some(late));
+        index.learn_head(room(1), Seq(5), 300);
+        index.publish(room(1), Some(Seq(5)), 301);
+        assert_eq!(index.next_late_head(1_000), None, "it has come");
         assert_eq!(index.interest(room(1), ShardId(0), 1, 0), Published::Upto(Seq(5)));
     }
 

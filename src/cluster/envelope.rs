@@ -12,7 +12,7 @@
 //!
 //! The frames are those that the committing node has made. So an event is serialised once in the whole cluster.
 
-use crate::ids::{ConversationId, Seq, UserId};
+use crate::ids::{ConversationId, MAX_SAFE_INTEGER, Seq, UserId};
 use crate::mesh::event::{EncodedEvent, EncodedNotice, Hiding, MembershipChange};
 use crate::mesh::nodes::{FromNodes, NodePresence, ToNodes};
 use serde::{Deserialize, Serialize};
@@ -198,6 +198,7 @@ pub(super) fn read(this_node: u64, bytes: &[u8], now: Instant) -> Result<Receive
         {
             return Err(malformed);
         }
+        EnvelopeHead::Event { seq: Some(seq), .. } if !(1..MAX_SAFE_INTEGER).contains(&seq) => return Err(malformed),
         EnvelopeHead::Event { conversation: number, seq, kind, sender_key, except_user, about, departure } => {
             let about = about.map(|(user, from)| {
                 let from: Vec<UserId> = users(from);
@@ -309,6 +310,9 @@ mod tests {
         for length in 0..written.len() - 8 {
             assert!(read(2, &written[..length], Instant::now()).is_err(), "{length} bytes");
         }
+        let endless = EncodedEvent { seq: Some(Seq(i64::MAX)), ..event() };
+        let endless = write(1, &ToNodes::Event(Arc::new(endless))).unwrap();
+        assert_eq!(read(2, &endless, Instant::now()).err(), Some(EnvelopeError::Malformed));
         written[0] = 9;
         assert_eq!(read(2, &written, Instant::now()).err(), Some(EnvelopeError::Version(9)));
     }

@@ -15,7 +15,7 @@ use super::shared::ClusterShared;
 use crate::faults::warn_limited;
 use crate::ids::ConversationId;
 use crate::mesh::nodes::FromNodes;
-use futures_util::StreamExt;
+use futures_util::{FutureExt as _, StreamExt as _};
 use redis::aio::{MultiplexedConnection, PubSubSink};
 use redis::{AsyncCommands as _, AsyncConnectionConfig, Client, Msg, RedisError};
 use std::convert::Infallible;
@@ -60,7 +60,8 @@ async fn receive(shared: &ClusterShared, client: &Client) -> Result<Infallible, 
     let (mut sink, mut messages) = in_time(client.get_async_pubsub()).await?.split();
     shared.followed().begin_anew();
     in_time(sink.subscribe(&[shared.channel_of_all(), shared.channel_of_this()])).await?;
-    subscribe_changes(shared, &mut sink).await?;
+    while subscribe_some(shared, &mut sink).await? {}
+    let _ = shared.broken.notified().now_or_never(); // that was the connection before
     *shared.publisher() = Some(publisher.clone());
     shared.status.came_up();
     tracing::info!("events are exchanged with other nodes through Redis");
@@ -72,12 +73,21 @@ async fn receive(shared: &ClusterShared, client: &Client) -> Result<Infallible, 
         tokio::select! {
             message = messages.next() => match message {
                 None => return Err("Redis closed the connection".to_owned()),
-                Some(message) => heard = heard.max(take(shared, &message).unwrap_or_default()),
+                // A number that was not sent yet is of an earlier life of the connection.
+                Some(message) => match take(shared, &message) {
+                    Some(number) if number <= sent => heard = heard.max(number),
+                    Some(_) | None => {}
+                },
             },
-            () = shared.follows.notified() => subscribe_changes(shared, &mut sink).await?,
+            () = shared.follows.notified() => {
+                // One chunk at a time, so that messages and heartbeats get their turn.
+                if subscribe_some(shared, &mut sink).await? {
+                    shared.follows.notify_one();
+                }
+            }
             () = shared.broken.notified() => return Err("Redis did not take what was published".to_owned()),
             _ = beats.tick() => {
-                if sent - heard.min(sent) > MISSING_MAX {
+                if sent - heard > MISSING_MAX {
                     return Err("no heartbeat came back: Redis no longer passes messages on to this node".to_owned());
                 }
                 sent += 1;
@@ -99,26 +109,22 @@ async fn beat(shared: &ClusterShared, publisher: &mut MultiplexedConnection, num
     in_time(publisher.publish::<_, _, ()>(shared.channel_of_this(), message)).await
 }
 
-/// Subscribes to the channels of newly followed conversations, whose heads are compared then, and leaves others.
-async fn subscribe_changes(shared: &ClusterShared, sink: &mut PubSubSink) -> Result<(), String> {
-    loop {
-        let (joined, left) = shared.followed().next_changes();
-        if joined.is_empty() && left.is_empty() {
-            return Ok(());
-        }
-        let channels =
-            |some: &[ConversationId]| some.iter().map(|one| shared.channel_of(*one)).collect::<Vec<String>>();
-        if !left.is_empty() {
-            in_time(sink.unsubscribe(channels(&left))).await?;
-        }
-        if !joined.is_empty() {
-            in_time(sink.subscribe(channels(&joined))).await?;
-            for conversation in joined {
-                shared.followed().check(conversation);
-            }
-            shared.unchecked.notify_one();
-        }
+/// Subscribes to the channels of some newly followed conversations, whose heads are compared then, and leaves others.
+/// Returns whether there may be more.
+async fn subscribe_some(shared: &ClusterShared, sink: &mut PubSubSink) -> Result<bool, String> {
+    let (joined, left) = shared.followed().next_changes();
+    let channels = |some: &[ConversationId]| some.iter().map(|one| shared.channel_of(*one)).collect::<Vec<String>>();
+    if !left.is_empty() {
+        in_time(sink.unsubscribe(channels(&left))).await?;
     }
+    if !joined.is_empty() {
+        in_time(sink.subscribe(channels(&joined))).await?;
+        for conversation in &joined {
+            shared.followed().check(*conversation);
+        }
+        shared.unchecked.notify_one();
+    }
+    Ok(!joined.is_empty() || !left.is_empty())
 }
 
 /// Takes one message; the number, if it was a heartbeat of this node.

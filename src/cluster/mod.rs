@@ -49,6 +49,8 @@ pub struct ClusterParts {
     pub name: String,
     /// What `/health` and the metrics show.
     pub status: Arc<NodeStatus>,
+    /// From where the audit trail is read.
+    pub trail_start: i64,
     /// Receives revoked sessions.
     pub revoked: RevokedSessions,
 }
@@ -58,7 +60,7 @@ pub struct ClusterParts {
 /// # Errors
 /// The system's error when no descriptor is left.
 pub async fn serve(parts: ClusterParts, stop: Arc<Notify>) -> std::io::Result<()> {
-    let ClusterParts { mesh, store, redis, name, status, revoked } = parts;
+    let ClusterParts { mesh, store, redis, name, status, trail_start, revoked } = parts;
     let shared = Arc::new(ClusterShared {
         to_shards: ToShards::new(Arc::clone(&mesh)),
         store,
@@ -73,7 +75,7 @@ pub async fn serve(parts: ClusterParts, stop: Arc<Notify>) -> std::io::Result<()
     });
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(heads::run(Arc::clone(&shared)));
-    tasks.spawn(trail::run(Arc::clone(&shared), revoked));
+    tasks.spawn(trail::run(Arc::clone(&shared), revoked, trail_start));
     if let Some(client) = redis {
         tasks.spawn(link::run(Arc::clone(&shared), client));
     }

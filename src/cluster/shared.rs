@@ -51,7 +51,6 @@ impl ClusterShared {
     pub(super) fn channel_for(&self, frame: &ToNodes) -> String {
         match frame {
             ToNodes::Event(event) => self.channel_of(event.conversation),
-            // In the channel of the event that reports it, and behind it.
             ToNodes::Membership(_)
             | ToNodes::Notice(_)
             | ToNodes::Blocked(..)

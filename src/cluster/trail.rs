@@ -20,7 +20,7 @@ const INTERVAL: Duration = Duration::from_millis(300);
 const RETRY: Duration = Duration::from_millis(5);
 
 /// Acts that can revoke sessions of their user or of their target.
-const REVOKING: [&str; 8] = [
+const REVOKING: [&str; 7] = [
     "sign_out",
     "sign_out_all",
     "revoke_session",
@@ -28,7 +28,6 @@ const REVOKING: [&str; 8] = [
     "enable_two_factor",
     "disable_two_factor",
     "respond_to_event",
-    "deactivate_user",
 ];
 
 /// Acts after which their user, their target, or those that they name may be members or not.
@@ -83,22 +82,19 @@ impl News {
     }
 }
 
-/// Reads the trail for as long as the server runs.
-pub(super) async fn run(shared: Arc<ClusterShared>, revoked: RevokedSessions) {
-    let mut position = None;
-    let mut is_behind = false;
+/// Reads the trail from this position on, for as long as the server runs.
+pub(super) async fn run(shared: Arc<ClusterShared>, revoked: RevokedSessions, mut position: i64) {
     loop {
-        if !std::mem::take(&mut is_behind) {
+        let is_end = match look(&shared, &revoked, position).await {
+            Some((now_at, is_end)) => {
+                position = now_at;
+                is_end
+            }
+            None => true,
+        };
+        if is_end {
             sleep(INTERVAL).await;
         }
-        position = match position {
-            None => shared.store.trail_position().await.ok(),
-            Some(after) => {
-                let (now_at, is_end) = look(&shared, &revoked, after).await.unwrap_or((after, true));
-                is_behind = !is_end;
-                Some(now_at)
-            }
-        };
     }
 }
 

@@ -37,8 +37,8 @@ pub enum ToNodes {
     },
 }
 
-/// From the cluster thread to a shard. Full: the cluster thread waits, and with it Redis, which cuts off a node that
-/// reads too slowly. Then everything is compared with PostgreSQL.
+/// From the cluster thread to a shard. Full: what came through Redis is dropped, and the head of its conversation is
+/// compared with PostgreSQL; what the audit trail has is tried again.
 pub enum FromNodes {
     /// To the owner of the conversation: an event that another node committed.
     Event(Arc<EncodedEvent>),

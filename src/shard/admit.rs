@@ -61,8 +61,8 @@ impl<W: World> Shard<W> {
         let budgets = self.budgets_of(user);
         self.trust_if_old(&budgets, opened.user_created_at);
         let users = &mut self.directory.users;
-        // Of a node that has died, this one knows the connections for a while. They are counted, but must not keep their
-        // user out: so all nodes together may have twice as many.
+        // Of a node that has died, this one knows the connections for a while. They are counted, but must not keep
+        // their user out: so all nodes together may have twice as many.
         let (here, everywhere) = users.connections(user);
         let most = self.settings.limits.max_connections_per_user;
         let too_many = here >= most || everywhere >= most.saturating_mul(2);

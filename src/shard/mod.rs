@@ -178,6 +178,8 @@ pub struct Shard<W: World> {
     paused_until_ms: u64,
     presence_rounds: Interval,
     presence_repeats: Interval,
+    /// The part of the connected users that other nodes were told of last.
+    presence_part: u64,
     replay_retries: Interval,
     sweeps: Interval,
     taken: LanesTaken,
@@ -221,6 +223,7 @@ impl<W: World> Shard<W> {
             paused_until_ms: 0,
             presence_rounds: Interval::new(interval::PRESENCE_MS),
             presence_repeats: Interval::new(interval::PRESENCE_REPEAT_MS),
+            presence_part: 0,
             replay_retries: Interval::new(interval::REPLAY_RETRY_MS),
             sweeps: Interval::new(interval::SWEEP_MS),
             taken: LanesTaken::new(lanes.placement().shards()),

@@ -1,7 +1,7 @@
 //! What a shard tells the other nodes of a cluster; `owner` has what it learns from them.
 
 use super::Shard;
-use super::interval::{PRESENCE_REPEAT_MS, PRESENCE_REPEAT_PARTS};
+use super::interval::PRESENCE_REPEAT_PARTS;
 use super::world::World;
 use crate::mesh::nodes::ToNodes;
 use crate::mesh::port::Lanes as _;
@@ -20,15 +20,18 @@ impl<W: World> Shard<W> {
     /// Tells the other nodes what the users of this shard show, as far as the lane has room.
     pub(super) fn tell_presence(&mut self) {
         if self.presence_repeats.is_due(self.now_ms) {
-            let part = self.now_ms / PRESENCE_REPEAT_MS;
-            self.directory.users.repeat_to_nodes(part, PRESENCE_REPEAT_PARTS);
+            // Counted, because a late tick must leave no part out.
+            self.presence_part = (self.presence_part + 1) % PRESENCE_REPEAT_PARTS;
+            self.directory.users.repeat_to_nodes(self.presence_part, PRESENCE_REPEAT_PARTS);
         }
         loop {
             let users = self.directory.users.next_untold(USERS_PER_FRAME);
             if users.is_empty() {
                 return;
             }
-            self.tell_nodes(|| ToNodes::Presence(users));
+            if let Err(ToNodes::Presence(users)) = self.lanes.push_to_nodes(ToNodes::Presence(users)) {
+                return self.directory.users.not_told(&users); // at the next round
+            }
         }
     }
 

@@ -13,10 +13,11 @@ use super::interval::PRESENCE_LEASE_MS;
 use super::publish::{Audience, event_data};
 use super::refusals::too_many_commits;
 use super::world::{Clock, World};
+use crate::chat::directory::recent::RECENT_MS;
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConversationId, Seq, ShardId, UserId};
 use crate::latency::LatencyStage;
-use crate::limits::{READ_DEADLINE_MS, TYPING_EXPIRES_MS};
+use crate::limits::TYPING_EXPIRES_MS;
 use crate::mesh::counters::MessageOutcome;
 use crate::mesh::event::{EncodedEvent, Hiding, MembershipChange, Published, TypingPermission};
 use crate::mesh::frame::{
@@ -219,18 +220,13 @@ impl<W: World> Shard<W> {
             FromNodes::Event(event) => self.publish_of_node(event),
             FromNodes::Head(..) if is_planted(Fault::IgnoreHeads) => {}
             FromNodes::Head(conversation, seq) => {
-                for (shard, formats) in self.rooms.owned.learn_head(conversation, seq).to_vec() {
-                    let published = Published::Upto(seq);
-                    self.deliver_to(shard, Delivery::Interested { conversation, formats, published });
-                }
-                let ready = self.in_order.follow(conversation, Some(seq));
-                self.publish_ready(ready);
+                let interests = self.rooms.owned.learn_head(conversation, seq, self.now_ms).to_vec();
+                self.tell_head(conversation, seq, interests);
             }
-            FromNodes::Membership(change) => {
-                let ready = self.in_order.let_go(change.conversation);
-                self.publish_ready(ready);
-                self.deliver_membership(change);
-            }
+            // While events wait for one of another node, every subscriber receives the departure with its event, or
+            // finds a gap and reads the log as its user.
+            FromNodes::Membership(change) if !change.gained && self.in_order.holds(change.conversation) => {}
+            FromNodes::Membership(change) => self.deliver_membership(change),
             FromNodes::Notice(notice) => self.deliver_to(self.id, Delivery::Notice(notice)),
             FromNodes::Presence(node, users) => {
                 for shown in users {
@@ -241,13 +237,34 @@ impl<W: World> Shard<W> {
         }
     }
 
+    /// Tells the interested shards of an event that PostgreSQL has and that was not published here.
+    fn tell_head(&mut self, conversation: ConversationId, seq: Seq, interests: Vec<(ShardId, u8)>) {
+        if interests.is_empty() {
+            return;
+        }
+        for (shard, formats) in interests {
+            self.deliver_to(shard, Delivery::Interested { conversation, formats, published: Published::Upto(seq) });
+        }
+        let ready = self.in_order.follow(conversation, Some(seq));
+        self.publish_ready(ready);
+    }
+
+    /// Tells the shards of events that did not come in time.
+    pub(super) fn tell_late_heads(&mut self) {
+        while self.deliveries_have_room()
+            && let Some(late) = self.rooms.owned.next_late_head(self.now_ms)
+        {
+            self.tell_head(late.conversation, late.seq, late.interests);
+        }
+    }
+
     /// An event that another node committed.
     fn publish_of_node(&mut self, event: Arc<EncodedEvent>) {
         let mut event = Arc::unwrap_or_clone(event);
         event.published_at = self.clock.now();
         if let Some(hiding) = &mut event.about {
-            // The other node's clock is not comparable. It asked PostgreSQL within the deadline of a read.
-            *hiding = Hiding { asked_ms: self.now_ms.saturating_sub(READ_DEADLINE_MS), ..hiding.clone() };
+            // The other node's clock is not comparable. Blocks count as long as they are remembered.
+            *hiding = Hiding { asked_ms: self.now_ms.saturating_sub(RECENT_MS), ..hiding.clone() };
         }
         self.counters.events_of_nodes.add(1);
         self.publish_in_order(Arc::new(event));

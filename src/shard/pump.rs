@@ -23,6 +23,8 @@ pub const DELIVERIES_PER_ITEM_MAX: usize = CREATE_MEMBERS_MAX + 8 + 3 * HELD_MAX
 /// Items of one kind taken per turn, so that sockets are polled in between.
 const ITEMS_PER_TURN: usize = 1_024;
 
+// Everything that waits in a conversation may follow one event, each with a departure.
+const _: () = assert!(4 * HELD_MAX + 8 < DELIVERIES_PER_ITEM_MAX);
 const _: () = assert!(DELIVERIES_PER_ITEM_MAX < crate::limits::LANE_FRAMES / 4);
 
 /// Runs the shard until it has drained, on the thread of its executor.

@@ -8,9 +8,13 @@ use crate::ids::{ConnId, ConversationId, Seq, UserId};
 use crate::limits::SUBSCRIPTIONS_PER_CONNECTION_MAX;
 use crate::mesh::event::{MembershipChange, Published};
 use crate::mesh::frame::Request;
+use crate::mesh::port::Lanes as _;
 use crate::planted::{Fault, is_planted};
 use serde_json::json;
 use std::collections::HashMap;
+
+/// Between the two ways on which a shard learns a change of membership in a cluster.
+const TOLD_TWICE_MS: u64 = 5_000;
 
 impl<W: World> Shard<W> {
     /// Adds a subscriber to a conversation, or moves an existing one to the new cursor. A connection with too many
@@ -74,7 +78,8 @@ impl<W: World> Shard<W> {
     pub(super) fn on_membership(&mut self, change: MembershipChange) {
         // In a cluster it comes through Redis and from the audit trail. The second one must not undo what the client
         // has unsubscribed from since.
-        if self.directory.recent.memberships_of(change.user).any(|known| known == change) {
+        let since_ms = self.now_ms.saturating_sub(TOLD_TWICE_MS);
+        if self.lanes.has_nodes() && self.directory.recent.knows_membership(change, since_ms) {
             return;
         }
         self.directory.recent.membership(change, self.now_ms);

@@ -23,6 +23,7 @@ impl<W: World> Shard<W> {
         for conn in self.connections.due(self.now_ms) {
             self.check(conn);
         }
+        self.tell_late_heads();
         self.send_late_refusals();
         self.show_queues();
         if self.presence_rounds.is_due(self.now_ms) {

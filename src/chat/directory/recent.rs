@@ -91,6 +91,13 @@ impl RecentChanges {
         self.forgot_ms.is_some_and(|at| at >= since_ms)
     }
 
+    /// Whether this change was received since `since_ms`.
+    #[must_use]
+    pub fn knows_membership(&self, change: MembershipChange, since_ms: u64) -> bool {
+        let recent = self.changes.iter().rev().take_while(|(at, _)| *at >= since_ms);
+        recent.into_iter().any(|(_, known)| matches!(known, RecentChange::Membership(known) if *known == change))
+    }
+
     /// The user's recent changes of membership, oldest first.
     pub fn memberships_of(&self, user: UserId) -> impl Iterator<Item = MembershipChange> + '_ {
         self.changes.iter().filter_map(move |(_, change)| match change {
@@ -135,6 +142,14 @@ mod tests {
         assert!(!hides(1, 3, 10), "a join hides no user");
         assert!(hides(1, 4, 12) && hides(4, 1, 12), "who leaves may not see the others, nor be seen");
         assert!(!hides(1, 5, 0));
+    }
+
+    #[test]
+    fn knows_a_change_that_it_has_received() {
+        let mut recent = RecentChanges::default();
+        recent.membership(change(1, true), 10);
+        assert!(recent.knows_membership(change(1, true), 10));
+        assert!(!recent.knows_membership(change(1, false), 10) && !recent.knows_membership(change(1, true), 11));
     }
 
     #[test]

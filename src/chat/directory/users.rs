@@ -180,7 +180,7 @@ impl Users {
         }
         presence.chosen = Some(status).filter(|status| *status != "online");
         presence.text = text;
-        presence.chosen_at_ms = unix_ms(utc).max(presence.chosen_at_ms + 1);
+        presence.chosen_at_ms = unix_ms(utc).max(presence.chosen_at_ms.saturating_add(1));
         self.mark_changed(id);
         self.mark_untold(id);
     }
@@ -197,10 +197,14 @@ impl Users {
         if chosen_at_ms > presence.chosen_at_ms {
             (presence.chosen, presence.text, presence.chosen_at_ms) = (chosen, text, chosen_at_ms);
         }
+        let is_older = chosen_at_ms < presence.chosen_at_ms;
         let seen =
             last_seen_ms.and_then(|ms| OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000).ok());
         presence.last_seen = presence.last_seen.max(seen);
         self.mark_changed(id);
+        if is_older {
+            self.mark_untold(id); // that node has missed the choice: who hides there must stay hidden
+        }
     }
 
     /// The next users whom the other nodes are to be told of, at most so many.
@@ -213,6 +217,13 @@ impl Users {
             next.extend(self.known.get(&id).map(|user| user.for_nodes(id)));
         }
         next
+    }
+
+    /// These could not be told: [`Self::next_untold`] returns them again.
+    pub fn not_told(&mut self, users: &[NodePresence]) {
+        for shown in users {
+            self.mark_untold(shown.user);
+        }
     }
 
     /// Has the other nodes told again of a part of the connected users: of all, in `parts` calls.
@@ -348,6 +359,9 @@ mod tests {
         users.choose_presence(ANN, "busy", None, EPOCH + Duration::seconds(9));
         users.shown_elsewhere(8, on_node(1, Some("away"), 8_000), 30_000);
         assert_eq!(users.presence(ANN, None).status, "busy", "an older choice");
+        users.next_untold(9);
+        users.shown_elsewhere(8, on_node(1, Some("away"), 8_000), 30_000);
+        assert_eq!(users.next_untold(9)[0].chosen, Some("busy"), "the other node has missed it");
         users.shown_elsewhere(8, on_node(1, Some("away"), 10_000), 30_000);
         assert_eq!(users.presence(ANN, None).status, "away");
         users.disconnect(ANN, EPOCH);
