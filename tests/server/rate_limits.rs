@@ -1,7 +1,7 @@
 //! Rate limits: whatever a client sends is charged to a budget of its user. Beyond it the client is refused, and then
 //! closed. Other users are not affected.
 //!
-//! How: the servers have the default limits. Each test sends a flood in one write, so that its budget cannot refill in
+//! How: the server has the default limits. Each test sends a flood in one write, so that its budget cannot refill in
 //! between.
 
 use crate::support::{Client, Format, Raw, Server, User, code, unique};
@@ -9,9 +9,12 @@ use futures_util::future::join_all;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use reqwest::Method;
 use serde_json::{Value, json};
+use std::sync::OnceLock;
 
-fn start_with_default_limits() -> Server {
-    Server::start(2, &[("limits.max_messages_per_minute", "60")])
+/// A server that these tests share: each floods with users of its own.
+fn start_with_default_limits() -> &'static Server {
+    static SERVER: OnceLock<Server> = OnceLock::new();
+    SERVER.get_or_init(|| Server::start(2, &[("limits.max_messages_per_minute", "60")]))
 }
 
 /// Sends the commands at once. Returns the refusals.
@@ -50,7 +53,7 @@ async fn refuses_read_markers_beyond_a_budget_of_their_own() {
     server.ok(&ann, "send_message", reply).await;
     let mark = || ("mark_read", json!({"conversation_id": room, "seq": 1}));
     let mark_thread = || ("mark_thread_read", json!({"message_id": question["message_id"], "seq": 1}));
-    let mut client = Client::none(&server, &ann, Format::Json).await;
+    let mut client = Client::none(server, &ann, Format::Json).await;
     assert_eq!(
         flood(&mut client, (0..60).map(|_| mark()).collect()).await,
         Vec::<Value>::new(),
@@ -69,7 +72,7 @@ async fn names_the_budget_in_every_refusal() {
     let server = start_with_default_limits();
     let ann = server.register().await;
     let room = server.room(&[&ann]).await;
-    let mut client = Client::none(&server, &ann, Format::MessagePack).await;
+    let mut client = Client::none(server, &ann, Format::MessagePack).await;
     let message = |n: i32| ("send_message", json!({"conversation_id": room, "content": n.to_string()}));
     let refusals = flood(&mut client, (0..90).map(message).collect()).await;
     assert_limited(&refusals, "messages", 60);
@@ -103,10 +106,10 @@ async fn refuses_floods_of_cheap_frames_and_then_closes_their_connection() {
     let server = start_with_default_limits();
     let ann = server.register().await;
     let room = server.room(&[&ann]).await;
-    let mut bystander = Client::all(&server, &ann, Format::Json).await;
+    let mut bystander = Client::all(server, &ann, Format::Json).await;
     for (what, frame) in cheap_floods(&room) {
         let eve = server.register().await;
-        let mut raw = Raw::upgraded(&server, &eve, "veza.v1.json").await;
+        let mut raw = Raw::upgraded(server, &eve, "veza.v1.json").await;
         raw.write(&frame.repeat(3_000)).await.unwrap();
         let (mut limited, mut closed) = (0, None);
         while let Some((opcode, payload)) = raw.frame().await {
@@ -120,7 +123,7 @@ async fn refuses_floods_of_cheap_frames_and_then_closes_their_connection() {
             }
         }
         assert_eq!(closed, Some(4005), "{what}");
-        assert_kept_out(&server, &eve).await;
+        assert_kept_out(server, &eve).await;
         let has_replies = !what.starts_with("a WebSocket");
         assert_eq!(limited > 0, has_replies, "{what}: {limited} refusals before the end");
         bystander.ok("send_message", json!({"conversation_id": room, "content": what})).await;
@@ -148,7 +151,7 @@ async fn charges_long_frames_by_their_size() {
         ("60 KiB that are no JSON", Raw::client_frame(true, 1, "[".repeat(60 * 1_024).as_bytes()), 30),
     ] {
         let eve = server.register().await;
-        let mut raw = Raw::upgraded(&server, &eve, "veza.v1.json").await;
+        let mut raw = Raw::upgraded(server, &eve, "veza.v1.json").await;
         // The server may close before it has read everything.
         let sent = raw.write(&frame.repeat(200)).await;
         let (mut answers, mut closed) = (0, None);
@@ -161,7 +164,7 @@ async fn charges_long_frames_by_their_size() {
         }
         assert_eq!(closed, Some(4005), "{what}: {sent:?}");
         assert!(answers <= answers_max, "{what}: {answers} answers");
-        assert_kept_out(&server, &eve).await;
+        assert_kept_out(server, &eve).await;
     }
 }
 
@@ -169,8 +172,8 @@ async fn charges_long_frames_by_their_size() {
 async fn allows_bursts_of_cheap_frames_and_shares_their_budget_between_connections() {
     let server = start_with_default_limits();
     let ann = server.register().await;
-    let mut one = Client::none(&server, &ann, Format::Json).await;
-    let mut two = Client::none(&server, &ann, Format::MessagePack).await;
+    let mut one = Client::none(server, &ann, Format::Json).await;
+    let mut two = Client::none(server, &ann, Format::MessagePack).await;
     let pings = |count: usize| (0..count).map(|_| ("ping", json!({}))).collect::<Vec<_>>();
     assert_eq!(flood(&mut one, pings(200)).await, Vec::<Value>::new());
     assert_eq!(flood(&mut two, pings(190)).await, Vec::<Value>::new());
@@ -187,7 +190,7 @@ async fn bounds_the_replays_that_repeated_resumes_ask_for() {
     for _ in 0..100 {
         cursors.insert(server.room(&[&ann]).await, json!(0));
     }
-    let mut client = Client::none(&server, &ann, Format::MessagePack).await;
+    let mut client = Client::none(server, &ann, Format::MessagePack).await;
     let resume = || ("resume", json!({"cursors": cursors}));
     let refusals = flood(&mut client, (0..40).map(|_| resume()).collect()).await;
     assert!((1..=25).contains(&refusals.len()), "1,500 of 4,000 replays are allowed: {} refused", refusals.len());
@@ -203,7 +206,7 @@ async fn bounds_the_replays_that_repeated_resumes_ask_for() {
 async fn charges_resumes_of_conversations_that_cannot_exist() {
     let server = start_with_default_limits();
     let ann = server.register().await;
-    let mut client = Client::none(&server, &ann, Format::Json).await;
+    let mut client = Client::none(server, &ann, Format::Json).await;
     // No conversation has such a number: its two low bits are those of another kind.
     let cursors: serde_json::Map<_, _> =
         (0..1_000).map(|n| (format!("room_{}", 1_000_001 + 4 * n), json!(0))).collect();
@@ -267,7 +270,7 @@ async fn refuses_profile_edits_beyond_ten_a_minute() {
 
 #[tokio::test]
 async fn refuses_profile_edits_without_looking_their_session_up() {
-    let server = start_with_default_limits();
+    let server = &Server::start(2, &[("limits.max_messages_per_minute", "60")]);
     let ann = server.register().await;
     let edit = async || {
         let body = json!({"display_name": unique("Ann")});
