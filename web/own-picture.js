@@ -3,7 +3,7 @@
 
 import { avatar, h } from "./dom.js";
 import { bytesOf, explain, t } from "./i18n.js";
-import { said } from "./upload-words.js";
+import { reasonText } from "./upload-words.js";
 
 const TYPES = ["image/jpeg", "image/png", "image/webp", "image/gif"];
 const BYTES_MAX = 5_000_000;
@@ -15,10 +15,10 @@ export function isUploaded({ avatar_url }) {
 
 /** Why a picture was refused, in the user's language. */
 function refusalText(error) {
-    const { code, message } = error;
-    const known = said(message);
+    const { code } = error;
     if (code === "infected") return t("picture_infected");
-    if (known) return t(known.key, known.values);
+    const known = reasonText(error);
+    if (known) return known;
     if (code === "too_large") return t("picture_too_large", { max: bytesOf(BYTES_MAX) });
     return code === "bad_request" ? t("picture_unreadable") : explain(error);
 }

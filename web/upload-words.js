@@ -32,11 +32,17 @@ const ENDS = { infected: "upload_infected", expired: "upload_expired", failed: "
 /** Refusals that another attempt does not change. */
 const FINAL = new Set(["too_large", "uploads_off"]);
 
+/** The sentence for the reason that the server gives; nothing if it gives none that is known here. */
+export function reasonText({ details }) {
+    const known = REASONS[details?.reason];
+    return known && t(known, { ...details, found: details.media_type, declared: details.declared_type });
+}
+
 /** Why an upload fails or waits. `sizeMax`: bytes that the server accepts in one file. */
 export function refusalText(error, sizeMax) {
-    const { code, message, status, details = {} } = error;
-    const known = REASONS[details.reason];
-    if (known) return t(known, { ...details, found: details.media_type, declared: details.declared_type });
+    const { code, message, status } = error;
+    const known = reasonText(error);
+    if (known) return known;
     if (code === "too_large" && Number.isFinite(sizeMax)) return t("refusal_too_large", { max: bytesOf(sizeMax) });
     if (code === "too_large") return t("error_file_too_large");
     if (status !== undefined) return explain(error);
