@@ -85,7 +85,7 @@ pub(super) fn spawn(
         name: config.cluster.name.clone(),
         status: Arc::clone(&status),
         trail_start,
-        revoked: Box::new(move |sessions| revoked(sessions)),
+        revoked,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(system("cannot make the runtime of the cluster thread"))?;

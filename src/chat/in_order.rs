@@ -92,8 +92,8 @@ impl InOrder {
         ready
     }
 
-    /// Everything of a conversation: what must come after it cannot wait.
-    pub fn let_go(&mut self, conversation: ConversationId) -> Vec<Arc<EncodedEvent>> {
+    /// Everything that waits in a conversation.
+    fn let_go(&mut self, conversation: ConversationId) -> Vec<Arc<EncodedEvent>> {
         let held = self.held.remove(&conversation);
         held.into_iter().flat_map(|held| held.events.into_values().flatten()).collect()
     }

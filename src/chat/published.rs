@@ -44,9 +44,9 @@ pub struct Owned {
 pub struct PublishedIndex {
     conversations: HashMap<ConversationId, Owned>,
     forgot_at_ms: Option<u64>,
-    /// Conversations whose first interested shard has come or whose last one has gone: the other nodes of a cluster are
-    /// to be told.
-    followed_changed: BTreeSet<ConversationId>,
+    /// Conversations whose first interested shard has come or whose last one has gone, which the cluster thread does
+    /// not know yet; none without other nodes.
+    untold_follows: Option<BTreeSet<ConversationId>>,
     /// Events that PostgreSQL has and that were not published yet, and from when on they are late.
     late_heads: VecDeque<(u64, ConversationId, Seq)>,
 }
@@ -62,7 +62,7 @@ impl PublishedIndex {
             owned.interests.push((shard, formats));
         }
         if was_followed == owned.interests.is_empty() {
-            self.followed_changed.insert(conversation);
+            note(&mut self.untold_follows, conversation);
         }
         match (owned.last, self.forgot_at_ms) {
             (Some(seq), _) => Published::Upto(seq),
@@ -126,28 +126,34 @@ impl PublishedIndex {
         None
     }
 
-    /// The next conversation that the other nodes are to be told of, and whether shards are interested in it. It counts
+    /// For a node of a cluster: from now on, [`Self::next_follow`] returns changes.
+    pub fn tell_nodes(&mut self) {
+        self.untold_follows.get_or_insert_default();
+    }
+
+    /// The next conversation that the cluster thread must hear of, and whether shards are interested in it. It counts
     /// as told; if that fails, call [`Self::follow_not_told`].
     pub fn next_follow(&mut self) -> Option<(ConversationId, bool)> {
-        let conversation = self.followed_changed.pop_first()?;
+        let conversation = self.untold_follows.as_mut()?.pop_first()?;
         let owned = self.conversations.get(&conversation);
         Some((conversation, owned.is_some_and(|owned| !owned.interests.is_empty())))
     }
 
     /// Has [`Self::next_follow`] return this conversation again.
     pub fn follow_not_told(&mut self, conversation: ConversationId) {
-        self.followed_changed.insert(conversation);
-    }
-
-    /// A server without other nodes tells nobody.
-    pub fn forget_follows(&mut self) {
-        self.followed_changed.clear();
+        note(&mut self.untold_follows, conversation);
     }
 
     /// Drops conversations without interested shards that had no event within [`REMEMBER_MS`].
     pub fn sweep(&mut self, now_ms: u64) {
         self.conversations
             .retain(|_, owned| !owned.interests.is_empty() || now_ms.saturating_sub(owned.touched_ms) < REMEMBER_MS);
+    }
+}
+
+fn note(untold: &mut Option<BTreeSet<ConversationId>>, conversation: ConversationId) {
+    if let Some(untold) = untold {
+        untold.insert(conversation);
     }
 }
 
@@ -174,6 +180,9 @@ mod tests {
     #[test]
     fn tells_once_of_the_first_interest_and_of_the_last() {
         let mut index = PublishedIndex::default();
+        index.interest(room(2), ShardId(0), 1, 0);
+        assert_eq!(index.next_follow(), None, "there are no other nodes");
+        index.tell_nodes();
         index.interest(room(1), ShardId(0), 1, 0);
         index.interest(room(1), ShardId(1), 1, 0);
         assert_eq!(index.next_follow(), Some((room(1), true)));

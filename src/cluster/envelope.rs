@@ -54,10 +54,13 @@ fn membership_entry(change: &MembershipChange) -> MembershipEntry {
     (change.user.0, change.conversation.number(), change.seq.0, change.gained)
 }
 
+fn conversation(number: i64) -> Result<ConversationId, EnvelopeError> {
+    ConversationId::from_number(number).ok_or(EnvelopeError::Malformed)
+}
+
 fn membership(entry: MembershipEntry) -> Result<MembershipChange, EnvelopeError> {
     let (user, number, seq, gained) = entry;
-    let conversation = ConversationId::from_number(number).ok_or(EnvelopeError::Malformed)?;
-    Ok(MembershipChange { user: UserId(user), conversation, seq: Seq(seq), gained })
+    Ok(MembershipChange { user: UserId(user), conversation: conversation(number)?, seq: Seq(seq), gained })
 }
 
 /// What one user shows.
@@ -116,7 +119,7 @@ pub(super) enum EnvelopeError {
     Malformed,
 }
 
-/// Writes what other nodes are told; nothing for what stays in this process.
+/// Writes a frame for other nodes; none for a frame that stays in this process.
 pub(super) fn write(node: u64, frame: &ToNodes) -> Option<Vec<u8>> {
     let users = |users: &[UserId]| users.iter().map(|user| user.0).collect();
     let (head, frames): (_, [&[u8]; 2]) = match frame {
@@ -169,7 +172,6 @@ fn join(node: u64, head: &EnvelopeHead<'_>, [json, msgpack]: [&[u8]; 2]) -> Opti
 /// # Errors
 /// [`EnvelopeError`]; whatever it says, the message can be left out.
 pub(super) fn read(this_node: u64, bytes: &[u8], now: Instant) -> Result<Received, EnvelopeError> {
-    let malformed = EnvelopeError::Malformed;
     let (prefix, rest) = bytes.split_at_checked(PREFIX_BYTES).ok_or(EnvelopeError::Malformed)?;
     if prefix[0] != VERSION {
         return Err(EnvelopeError::Version(prefix[0]));
@@ -181,6 +183,9 @@ pub(super) fn read(this_node: u64, bytes: &[u8], now: Instant) -> Result<Receive
     };
     let (head, frames) = rest.split_at_checked(length(0)).ok_or(EnvelopeError::Malformed)?;
     let (json, msgpack) = frames.split_at_checked(length(4)).ok_or(EnvelopeError::Malformed)?;
+    if is_own && !json.is_empty() {
+        return Ok(Received::Own); // its own events come back, and there is nothing to read in them
+    }
     let head: EnvelopeHead<'_> = rmp_serde::from_slice(head).map_err(|_| EnvelopeError::Malformed)?;
     if is_own {
         return Ok(if let EnvelopeHead::Heartbeat(number) = head {
@@ -190,15 +195,16 @@ pub(super) fn read(this_node: u64, bytes: &[u8], now: Instant) -> Result<Receive
         });
     }
     let users = |users: Vec<i64>| users.into_iter().map(UserId).collect();
-    let conversation = |number| ConversationId::from_number(number).ok_or(EnvelopeError::Malformed);
     Ok(Received::Frame(match head {
         EnvelopeHead::Heartbeat(_) => return Ok(Received::Own),
         _ if (json.is_empty() || msgpack.is_empty())
             && matches!(head, EnvelopeHead::Event { .. } | EnvelopeHead::Notice { .. }) =>
         {
-            return Err(malformed);
+            return Err(EnvelopeError::Malformed);
         }
-        EnvelopeHead::Event { seq: Some(seq), .. } if !(1..MAX_SAFE_INTEGER).contains(&seq) => return Err(malformed),
+        EnvelopeHead::Event { seq: Some(seq), .. } if !(1..MAX_SAFE_INTEGER).contains(&seq) => {
+            return Err(EnvelopeError::Malformed);
+        }
         EnvelopeHead::Event { conversation: number, seq, kind, sender_key, except_user, about, departure } => {
             let about = about.map(|(user, from)| {
                 let from: Vec<UserId> = users(from);

@@ -41,10 +41,7 @@ impl Followed {
 
     /// The next channels to subscribe to and to leave.
     pub(super) fn next_changes(&mut self) -> (Vec<ConversationId>, Vec<ConversationId>) {
-        let some: Vec<ConversationId> = self.changed.iter().take(CHUNK).copied().collect();
-        for conversation in &some {
-            self.changed.remove(conversation);
-        }
+        let some = take_chunk(&mut self.changed);
         some.into_iter().partition(|conversation| self.conversations.contains(conversation))
     }
 
@@ -67,12 +64,12 @@ impl Followed {
 
     /// The next conversations whose heads are to be read.
     pub(super) fn next_unchecked(&mut self) -> Vec<ConversationId> {
-        let some: Vec<ConversationId> = self.unchecked.iter().take(CHUNK).copied().collect();
-        for conversation in &some {
-            self.unchecked.remove(conversation);
-        }
-        some
+        take_chunk(&mut self.unchecked)
     }
+}
+
+fn take_chunk(from: &mut BTreeSet<ConversationId>) -> Vec<ConversationId> {
+    std::iter::from_fn(|| from.pop_first()).take(CHUNK).collect()
 }
 
 #[cfg(test)]

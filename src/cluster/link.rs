@@ -10,7 +10,7 @@
 //! itself a number through a channel every second, and gives the connection up when none has come back for a while.
 //! After each new connection all heads are compared: what was published meanwhile is not repeated.
 
-use super::envelope::{self, EnvelopeError, Received};
+use super::envelope::{self, Received};
 use super::shared::ClusterShared;
 use crate::faults::warn_limited;
 use crate::ids::ConversationId;
@@ -144,7 +144,7 @@ fn take(shared: &ClusterShared, message: &Msg) -> Option<u64> {
                 }
             }
         }
-        Err(error @ (EnvelopeError::Version(_) | EnvelopeError::Malformed)) => {
+        Err(error) => {
             status.unreceived.fetch_add(1, Relaxed);
             warn_limited!(channel = message.get_channel_name(), "a message of another node was left out: {error}");
         }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 /// Receives sessions that were revoked on another node.
-pub type RevokedSessions = Box<dyn Fn(Arc<[SessionId]>) + Send + Sync>;
+pub type RevokedSessions = Arc<dyn Fn(Arc<[SessionId]>) + Send + Sync>;
 
 /// What the tasks of the thread share.
 pub(super) struct ClusterShared {

@@ -19,39 +19,34 @@ impl ToShards {
     /// Passes a frame on; false if a lane that it is for was full.
     pub(super) fn pass(&self, frame: FromNodes) -> bool {
         let placement = self.mesh.placement;
-        let mut fits = true;
         match frame {
-            FromNodes::Event(event) => {
-                let owner = placement.owner(event.conversation);
-                fits = self.push(owner, FromNodes::Event(event));
-            }
+            FromNodes::Event(event) => self.push(placement.owner(event.conversation), FromNodes::Event(event)),
             FromNodes::Head(conversation, seq) => {
-                fits = self.push(placement.owner(conversation), FromNodes::Head(conversation, seq));
+                self.push(placement.owner(conversation), FromNodes::Head(conversation, seq))
             }
             FromNodes::Membership(change) => {
-                fits = self.push(placement.owner(change.conversation), FromNodes::Membership(change));
+                self.push(placement.owner(change.conversation), FromNodes::Membership(change))
             }
-            FromNodes::Notice(notice) => {
-                for shard in placement.all() {
-                    fits &= self.push(shard, FromNodes::Notice(Arc::clone(&notice)));
-                }
-            }
+            FromNodes::Notice(notice) => self.push_to_all(|| FromNodes::Notice(Arc::clone(&notice))),
+            FromNodes::Blocked(one, other) => self.push_to_all(|| FromNodes::Blocked(one, other)),
             FromNodes::Presence(node, users) => {
                 let mut by_shard: BTreeMap<ShardId, Vec<NodePresence>> = BTreeMap::new();
                 for shown in users {
                     by_shard.entry(placement.of_user(shown.user)).or_default().push(shown);
                 }
-                for (shard, users) in by_shard {
-                    fits &= self.push(shard, FromNodes::Presence(node, users));
-                }
-            }
-            FromNodes::Blocked(one, other) => {
-                for shard in placement.all() {
-                    fits &= self.push(shard, FromNodes::Blocked(one, other));
-                }
+                let frames = by_shard.into_iter().map(|(shard, users)| (shard, FromNodes::Presence(node, users)));
+                self.push_each(frames)
             }
         }
-        fits
+    }
+
+    fn push_to_all(&self, frame: impl Fn() -> FromNodes) -> bool {
+        self.push_each(self.mesh.placement.all().map(|shard| (shard, frame())))
+    }
+
+    /// Pushes every frame, also after one that did not fit.
+    fn push_each(&self, frames: impl Iterator<Item = (ShardId, FromNodes)>) -> bool {
+        frames.filter_map(|(shard, frame)| (!self.push(shard, frame)).then_some(())).count() == 0
     }
 
     fn push(&self, shard: ShardId, frame: FromNodes) -> bool {

@@ -17,7 +17,7 @@ use crate::limits::{
 use crate::mesh::quota::{Quota, QuotaPlace, QuotaRefusal};
 use std::net::IpAddr;
 
-/// What a client is told whose network has too many unfinished requests.
+/// The refusal for a network with too many unfinished requests.
 const UNFINISHED: QuotaRefusal = QuotaRefusal {
     limiter: "unfinished_requests",
     scope: "address",

@@ -14,8 +14,8 @@ use super::event::{EncodedEvent, EncodedNotice, MembershipChange};
 use crate::ids::{ConversationId, Seq, UserId};
 use std::sync::Arc;
 
-/// From a shard to the cluster thread. Full: [`ToNodes::Follow`] is kept and sent at the next turn; everything else is
-/// dropped and counted.
+/// From a shard to the cluster thread. Full: [`ToNodes::Follow`] is kept and sent at the next turn, and
+/// [`ToNodes::Presence`] at the next round; everything else is dropped and counted.
 pub enum ToNodes {
     /// An event that this shard published as the owner of its conversation, in every format.
     Event(Arc<EncodedEvent>),
@@ -25,8 +25,8 @@ pub enum ToNodes {
     Membership(MembershipChange),
     /// One of two users has blocked the other.
     Blocked(UserId, UserId),
-    /// What users of this shard show, as far as this node knows: those for whom it has changed, and now and then all
-    /// who are connected here. Dropped, it is told again with those.
+    /// What users of this shard show on this node: those for whom it has changed, and regularly all who are connected
+    /// here. Full: kept and sent at the next round.
     Presence(Vec<NodePresence>),
     /// Whether this node has subscribers of a conversation.
     Follow {

@@ -1,5 +1,6 @@
 //! HTTP responses that a shard gives by itself, before anything was spent on the connection.
 
+use crate::limits::FLOOD_RETRY_MS;
 use crate::wire::response_fields::response_fields;
 use std::fmt::Write;
 
@@ -52,6 +53,7 @@ pub(super) const NO_FACTOR: EarlyResponse = response(
     "Your account needs two-factor authentication. Set it up with POST /auth/2fa/enable and POST /auth/2fa/confirm, \
      then connect again.",
 );
+const _: () = assert!(FLOOD_RETRY_MS == 5_000, "FLOODED says so");
 pub(super) const FLOODED: EarlyResponse = EarlyResponse {
     status: "429 Too Many Requests",
     code: "rate_limited",

@@ -2,8 +2,8 @@
 
 /// How often changes of presence are published, in milliseconds.
 pub(super) const PRESENCE_MS: u64 = 500;
-/// How often a part of the connected users is told to other nodes again: all of them within
-/// [`PRESENCE_REPEAT_PARTS`] times this.
+/// How often a shard repeats the presence of a part of its connected users to other nodes. It has repeated all of them
+/// after [`PRESENCE_REPEAT_PARTS`] times this.
 pub(super) const PRESENCE_REPEAT_MS: u64 = 1_000;
 /// Parts of the connected users.
 pub(super) const PRESENCE_REPEAT_PARTS: u64 = 10;

@@ -178,7 +178,7 @@ pub struct Shard<W: World> {
     paused_until_ms: u64,
     presence_rounds: Interval,
     presence_repeats: Interval,
-    /// The part of the connected users that other nodes were told of last.
+    /// The part of the connected users whose presence was repeated last.
     presence_part: u64,
     replay_retries: Interval,
     sweeps: Interval,
@@ -199,6 +199,11 @@ impl<W: World> Shard<W> {
         counters: Arc<ShardCounters>,
         (sockets, lanes, mut clock): (W::Sockets, W::Lanes, W::Clock),
     ) -> Self {
+        let (mut directory, mut rooms) = (Directory::default(), Rooms::new(settings.limits.max_outbound_queue_bytes));
+        if lanes.has_nodes() {
+            directory.users.tell_nodes();
+            rooms.owned.tell_nodes();
+        }
         Self {
             id,
             placement: lanes.placement(),
@@ -206,8 +211,8 @@ impl<W: World> Shard<W> {
             counters,
             connections: Connections::default(),
             pending_heads: PendingHeads::default(),
-            directory: Directory::for_shard(lanes.has_nodes()),
-            rooms: Rooms::new(settings.limits.max_outbound_queue_bytes),
+            directory,
+            rooms,
             in_order: InOrder::default(),
             restrictions: RecentRestrictions::default(),
             requests: Requests::new(id, lanes.storage_room(), clock.random()),

@@ -37,9 +37,6 @@ impl<W: World> Shard<W> {
 
     /// Tells the cluster thread which conversations have subscribers here, as far as its lane has room.
     pub(super) fn report_follows(&mut self) {
-        if !self.lanes.has_nodes() {
-            return self.rooms.owned.forget_follows();
-        }
         while let Some((conversation, has_subscribers)) = self.rooms.owned.next_follow() {
             if self.lanes.push_to_nodes(ToNodes::Follow { conversation, has_subscribers }).is_err() {
                 return self.rooms.owned.follow_not_told(conversation);

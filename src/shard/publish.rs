@@ -51,10 +51,13 @@ impl<W: World> Shard<W> {
     ) {
         let has_nodes = self.lanes.has_nodes();
         // With other nodes, an event may have to wait for one of them; and what they need is not known.
-        let interests: Vec<(ShardId, u8)> =
-            if has_nodes { Vec::new() } else { self.rooms.owned.publish(conversation, seq, self.now_ms).to_vec() };
-        let formats =
-            if has_nodes { Format::ALL_BITS } else { interests.iter().fold(0, |formats, (_, f)| formats | f) };
+        let (interests, formats) = if has_nodes {
+            (Vec::new(), Format::ALL_BITS)
+        } else {
+            let interests: Vec<(ShardId, u8)> = self.rooms.owned.publish(conversation, seq, self.now_ms).to_vec();
+            let formats = interests.iter().fold(0, |formats, (_, f)| formats | f);
+            (interests, formats)
+        };
         if formats == 0 {
             return;
         }

@@ -134,7 +134,7 @@ async fn exchanges_events_through_redis() {
     at_one.ok("send_message", json!({"conversation_id": room, "content": "first", "client_message_id": "k"})).await;
     at_other.event("message_created").await;
     assert_eq!(second_device.event("message_created").await["client_message_id"], "k");
-    // Who is online, and what they show, wherever they are connected.
+    // Presence: a user is online on whichever node they are connected, and shows the same everywhere.
     let asked = at_other.ok("get_presence", json!({"user_ids": [ann.id]})).await;
     assert_eq!(asked["presence"][0]["status"], "online", "{asked}");
     at_one.ok("set_presence", json!({"status": "busy", "status_text": "in a meeting"})).await;

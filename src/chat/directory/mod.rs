@@ -41,15 +41,3 @@ pub struct Directory {
     /// Recent changes of memberships and blocks.
     pub recent: RecentChanges,
 }
-
-impl Directory {
-    /// Of a shard that has other nodes, or has none.
-    #[must_use]
-    pub fn for_shard(has_nodes: bool) -> Self {
-        let mut directory = Self::default();
-        if has_nodes {
-            directory.users.tell_nodes();
-        }
-        directory
-    }
-}

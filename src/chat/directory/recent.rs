@@ -94,8 +94,8 @@ impl RecentChanges {
     /// Whether this change was received since `since_ms`.
     #[must_use]
     pub fn knows_membership(&self, change: MembershipChange, since_ms: u64) -> bool {
-        let recent = self.changes.iter().rev().take_while(|(at, _)| *at >= since_ms);
-        recent.into_iter().any(|(_, known)| matches!(known, RecentChange::Membership(known) if *known == change))
+        let mut recent = self.changes.iter().rev().take_while(|(at, _)| *at >= since_ms);
+        recent.any(|(_, known)| matches!(known, RecentChange::Membership(known) if *known == change))
     }
 
     /// The user's recent changes of membership, oldest first.
