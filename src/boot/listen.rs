@@ -42,7 +42,7 @@ fn refused(address: SocketAddr, source: io::Error) -> BootError {
 }
 
 /// The process that listens on `port`, as `name (process number)`; `None` if its descriptors cannot be read.
-fn owner_of(port: u16) -> Option<String> {
+pub(super) fn owner_of(port: u16) -> Option<String> {
     let sockets: Vec<PathBuf> = ["/proc/net/tcp", "/proc/net/tcp6"]
         .iter()
         .filter_map(|table| std::fs::read_to_string(table).ok())

@@ -1,4 +1,4 @@
-//! The loop of the control thread, and the shutdown of the process.
+//! The loop of the control thread, and the shutdown of the process. SIGHUP reloads the configuration (`reload`).
 //!
 //! 1. SIGTERM or SIGINT: readiness fails, so that load balancers stop sending clients.
 //! 2. Shards: stop accepting, `going_away`, flush what is in flight, close 1001 (`shard::drain`).
@@ -7,6 +7,7 @@
 //! A second signal or the timeout ends the process at once. No acknowledged message is lost by that.
 
 use super::error::{BootError, system};
+use super::reload::Reloader;
 use super::topology::Ended;
 use crate::control::http::HttpServer;
 use crate::mesh::frame::ControlFrame;
@@ -45,6 +46,7 @@ pub(super) struct Parts {
     /// Serves operators, if they have a listener of their own.
     pub(super) internal: HttpServer,
     pub(super) accounts: Accounts,
+    pub(super) reloader: Reloader,
 }
 
 /// A thread that ended, with its result.
@@ -57,8 +59,9 @@ enum PartEnded {
 pub(super) async fn run(parts: Parts, timeout: Duration, sweep_every: Duration) -> Result<(), BootError> {
     let broken = |what: &str| BootError::Broken(what.to_owned());
     let mut terminate = signal(SignalKind::terminate()).map_err(system("cannot listen for SIGTERM"))?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(system("cannot listen for SIGHUP"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("cannot listen for SIGINT"))?;
-    let Parts { mesh, state, shards, storage, storage_stop, http, internal, accounts } = parts;
+    let Parts { mesh, state, shards, storage, storage_stop, http, internal, accounts, reloader } = parts;
     let mut bell =
         BellWaiter::new(&mesh.control_bell).map_err(system("cannot wait for connections of the control plane"))?;
     let mut running = shards.len();
@@ -81,6 +84,10 @@ pub(super) async fn run(parts: Parts, timeout: Duration, sweep_every: Duration) 
             () = bell.rung() => {}
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
+            _ = hangup.recv() => {
+                let reloader = reloader.clone();
+                tokio::spawn(async move { reloader.on_signal().await });
+            }
             _ = sweep.tick() => {
                 let accounts = accounts.clone();
                 // A sweep that has much to remove takes longer than the time between two.

@@ -18,6 +18,7 @@ pub mod doorbell;
 pub mod event;
 pub mod frame;
 pub mod lane;
+pub mod live;
 pub mod node_status;
 pub mod nodes;
 pub mod overload;

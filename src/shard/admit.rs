@@ -23,7 +23,7 @@ impl<W: World> Shard<W> {
             session: admission.session,
             ticket: admission.ticket.clone(),
             with_conversations: admission.handshake.subscribe_all,
-            needs_factor: self.settings.factor_policy.requires(admission.user),
+            needs_factor: self.live.factor_policy.requires(admission.user),
         };
         let user = admission.user;
         let Err(Pending::Admission(admission)) = self.read(user, query, Pending::Admission(admission)) else { return };
@@ -64,7 +64,7 @@ impl<W: World> Shard<W> {
         // Of a node that has died, this one knows the connections for a while. They are counted, but must not keep
         // their user out: so all nodes together may have twice as many.
         let (here, everywhere) = users.connections(user);
-        let most = self.settings.limits.max_connections_per_user;
+        let most = self.live.limits.max_connections_per_user;
         let too_many = here >= most || everywhere >= most.saturating_mul(2);
         users.connect(user);
         let repeats = users.repeats(user);

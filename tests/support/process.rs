@@ -3,7 +3,7 @@
 //! However the test process ends, the standard input of a watchdog process closes. The watchdog then stops the server
 //! and the private PostgreSQL and removes the directory. Logs stay under `target/tmp`.
 
-use super::{protocol, unique};
+use super::{protocol, template, unique};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -83,9 +83,26 @@ impl Server {
     /// The same, with variables of the environment beside the configuration's.
     #[track_caller]
     pub fn start_with(workers: usize, settings: &[(&str, &str)], environment: &[(&str, &str)]) -> Self {
+        Self::start_in(template::copy_into, workers, settings, environment)
+    }
+
+    /// Starts a server for the first time: its data directory is empty.
+    #[track_caller]
+    pub fn start_first(workers: usize, settings: &[(&str, &str)], environment: &[(&str, &str)]) -> Self {
+        Self::start_in(|_| (), workers, settings, environment)
+    }
+
+    #[track_caller]
+    fn start_in(
+        fill: impl FnOnce(&Path),
+        workers: usize,
+        settings: &[(&str, &str)],
+        environment: &[(&str, &str)],
+    ) -> Self {
         let name = unique(std::env::current_exe().unwrap().file_name().unwrap().to_str().unwrap());
         let data_dir = std::env::temp_dir().join(format!("chat-server-{name}"));
         std::fs::create_dir(&data_dir).unwrap();
+        fill(&data_dir);
         let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.log"));
         let address = free_address();
         let mut variables: Vec<_> = VARIABLES.iter().chain(settings).map(|(k, v)| variable(k, v)).collect();
