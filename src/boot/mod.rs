@@ -161,7 +161,7 @@ pub fn serve(config: &Config, sources: Sources, log: &LoggingGuard) -> Result<()
     let cores = topology::cores()?;
     let workers = topology::workers(config.server.workers, cores.len())?;
     let room = topology::connection_room(config.limits.max_connections, workers, topology::other_connections(config))?;
-    let listeners = listen::listen(config.server.bind_addr, workers)?;
+    let (listeners, address) = listen::public(config.server.bind_addr, workers)?;
     let internal_listeners = match config.server.internal_addr {
         Some(address) => listen::listen(address, 1)?,
         None => Vec::new(),
@@ -169,7 +169,7 @@ pub fn serve(config: &Config, sources: Sources, log: &LoggingGuard) -> Result<()
 
     let (target, embedded) = storage_of(config)?;
     let runtime = runtime(HASH_THREADS)?;
-    let name = server_lock::name(config.server.bind_addr);
+    let name = server_lock::name(address);
     let is_shared = cluster::is_shared(config);
     let lock = runtime.block_on(ServerLock::acquire(&target, &name, is_shared));
     runtime.spawn(reached(&target, lock)?.keep());
@@ -340,13 +340,12 @@ pub fn serve(config: &Config, sources: Sources, log: &LoggingGuard) -> Result<()
         internal.listen(listener).map_err(system("cannot listen on server.internal_addr"))?;
     }
     tracing::info!(
-        "listening on http://{} with {workers} shards, ready after {} ms",
-        config.server.bind_addr,
+        "listening on http://{address} with {workers} shards, ready after {} ms",
         started.elapsed().as_millis()
     );
     if config.server.environment == Environment::Development {
         // Not a log line, because commands are hard to copy from one.
-        println!("{}", banner::text(config.server.bind_addr, config.server.internal_addr));
+        println!("{}", banner::text(address, config.server.internal_addr));
     }
     let parts = shutdown::Parts { mesh, state, shards, storage, storage_stop, http, internal, accounts, reloader };
     let outcome = runtime.block_on(shutdown::run(parts, config.server.shutdown_timeout, SWEEP_INTERVAL));

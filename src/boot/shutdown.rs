@@ -23,6 +23,9 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
+/// How often connections for HTTP are taken from the shards while they stop.
+const HANDOVER_INTERVAL: Duration = Duration::from_millis(10);
+
 /// Whether the shutdown has begun.
 #[derive(Default)]
 pub(super) struct State {
@@ -69,12 +72,7 @@ pub(super) async fn run(parts: Parts, timeout: Duration, sweep_every: Duration) 
     let mut sweep = tokio::time::interval(sweep_every);
     let sweeping = Arc::new(tokio::sync::Semaphore::new(1));
     loop {
-        while let Some(handover) = mesh.http.pop() {
-            let stream = TcpStream::from(handover.socket);
-            let peer = stream.peer_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
-            let peer = handover.client.map_or(peer, |client| SocketAddr::new(client, peer.port()));
-            http.adopt(stream, handover.received, peer);
-        }
+        adopt_waiting(&mesh, &http);
         mesh.control_bell.about_to_sleep();
         if !mesh.http.is_empty() {
             mesh.control_bell.awake();
@@ -120,12 +118,21 @@ pub(super) async fn run(parts: Parts, timeout: Duration, sweep_every: Duration) 
             mesh.bell(shard).ring();
         }
         while running > 0 {
-            match ended.recv().await {
+            // Requests that the shards had accepted before they stopped listening are answered like those before.
+            let part = tokio::select! {
+                part = ended.recv() => part,
+                () = tokio::time::sleep(HANDOVER_INTERVAL) => {
+                    adopt_waiting(&mesh, &http);
+                    continue;
+                }
+            };
+            match part {
                 Some(PartEnded::Shard(Ok(()))) => running -= 1,
                 Some(PartEnded::Shard(Err(reason)) | PartEnded::Storage(Err(reason))) => return Err(broken(&reason)),
                 Some(PartEnded::Storage(Ok(()))) | None => return Err(broken("the I/O shard ended before the shards")),
             }
         }
+        adopt_waiting(&mesh, &http);
         tokio::join!(http.shutdown(timeout / 4), internal.shutdown(timeout / 4));
         storage_stop.store(true, Ordering::Release);
         mesh.storage_bell.ring();
@@ -142,6 +149,16 @@ pub(super) async fn run(parts: Parts, timeout: Duration, sweep_every: Duration) 
         () = tokio::time::sleep(timeout) => {
             Err(BootError::CutShort("server.shutdown_timeout has passed while connections were still open"))
         }
+    }
+}
+
+/// Gives the HTTP server the connections that the shards have for it.
+fn adopt_waiting(mesh: &Mesh, http: &HttpServer) {
+    while let Some(handover) = mesh.http.pop() {
+        let stream = TcpStream::from(handover.socket);
+        let peer = stream.peer_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
+        let peer = handover.client.map_or(peer, |client| SocketAddr::new(client, peer.port()));
+        http.adopt(stream, handover.received, peer);
     }
 }
 

@@ -36,7 +36,10 @@ struct KeptKey {
 /// The keys in force now.
 pub(super) fn token_keys(config: &Config) -> Result<TokenKeys, BootError> {
     let secret = secret::secret(config)?;
-    let keys = signing_keys(config, &secret)?;
+    let mut keys = signing_keys(config, &secret)?;
+    // Connections of a key that is not among them are closed.
+    keys.retain(|key| key.until_seconds > now_seconds());
+    // PROOF: the key that signs has no end.
     TokenKeys::with_keys(&secret, &keys[0], &keys[1..])
         .map_err(|e| BootError::Configuration(format!("security.jwt_secret: {e}")))
 }

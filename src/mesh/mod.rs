@@ -12,6 +12,7 @@
 //! what happens when its lane is full.
 
 pub mod activity;
+pub mod admissions;
 pub mod asked;
 pub mod counters;
 pub mod doorbell;

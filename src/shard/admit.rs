@@ -27,7 +27,8 @@ impl<W: World> Shard<W> {
         };
         let user = admission.user;
         let Err(Pending::Admission(admission)) = self.read(user, query, Pending::Admission(admission)) else { return };
-        if let Err(admission) = self.requests.let_wait(admission, self.now) {
+        let per_second = self.settings.overload.admissions.per_second() / self.placement.shards() as u64;
+        if let Err(admission) = self.requests.let_wait(admission, (self.now, per_second)) {
             self.answer_503(admission.socket);
         }
     }

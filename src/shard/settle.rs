@@ -7,6 +7,7 @@
 use super::Shard;
 use super::connections::Client;
 use super::session::Session;
+use super::shutdown_steps::RETURN_MS_MIN;
 use super::world::{Clock, Transport, World};
 use crate::chat::subscribers::{Mode, Subscriber};
 use crate::ids::{ConversationId, Seq, SessionId};
@@ -72,7 +73,7 @@ impl<W: World> Shard<W> {
             return self.close(conn, CloseCode::TooManyConnections);
         }
         if self.shutdown.is_some() {
-            return self.close(conn, CloseCode::GoingAway); // it was moving here when the shutdown began
+            return self.close_with(conn, CloseCode::GoingAway, RETURN_MS_MIN); // it was moving here when it began
         }
         if !self.live.keys.has(admission.key) {
             return self.close(conn, CloseCode::TokenExpired);

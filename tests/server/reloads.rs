@@ -4,7 +4,9 @@
 //! How: servers of tests are configured by variables. What these tests change is in `config/default.toml` in the
 //! server's working directory. Every change is looked at from a client's side, on a connection that was open before.
 
-use crate::support::{Client, Format, PATIENCE, Server, User, closed, connect_error, signal, text, upgrade, wait_until};
+use crate::support::{
+    Client, Format, PATIENCE, Server, User, closed, connect_error, signal, text, upgrade, wait_until,
+};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -96,7 +98,8 @@ async fn applies_what_it_can_on_open_connections_and_names_the_rest() {
         assert!(started.elapsed() < PATIENCE, "the open connection keeps its former limit");
     }
     assert_eq!(server.call(&admin, "send_message", long.clone()).await.unwrap_err()["code"], "too_large");
-    let welcome = Client::all(&server, &other, Format::MessagePack).await.welcome["limits"]["max_message_length"].clone();
+    let welcome =
+        Client::all(&server, &other, Format::MessagePack).await.welcome["limits"]["max_message_length"].clone();
     assert_eq!(welcome, 10);
     assert!(from_other().await.is_ok());
     let row = "SELECT user_id, details FROM audit_logs WHERE action = 'reload_configuration' ORDER BY position DESC";
@@ -122,7 +125,10 @@ async fn a_bad_file_changes_nothing_and_every_problem_is_named() {
         assert_eq!((&report["applied"], &report["restart_required"]), (&json!([]), &json!([])), "{report}");
         let problem = report["rejected"].as_array().unwrap().iter().find(|problem| problem["key"] == key);
         let problem = problem.unwrap_or_else(|| panic!("{report}"));
-        assert!(text_of(problem, "origin").contains("default.toml") && !text_of(problem, "reason").is_empty(), "{report}");
+        assert!(
+            text_of(problem, "origin").contains("default.toml") && !text_of(problem, "reason").is_empty(),
+            "{report}"
+        );
         server.ok(&admin, "send_message", message.clone()).await;
     }
     // Keys of a file that was damaged.
