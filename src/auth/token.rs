@@ -122,6 +122,7 @@ pub struct TokenKeys {
 #[derive(Clone)]
 struct VerifyingKey {
     id: String,
+    tag: KeyTag,
     decoding: DecodingKey,
     until_seconds: i64,
 }
@@ -162,6 +163,7 @@ impl TokenKeys {
         header.kid = Some(present.id.clone());
         let verifying = std::iter::once(present).chain(former).map(|key| VerifyingKey {
             id: key.id.clone(),
+            tag: KeyTag::of(&key.id),
             decoding: DecodingKey::from_secret(&key.secret),
             until_seconds: key.until_seconds,
         });
@@ -183,7 +185,7 @@ impl TokenKeys {
     /// Whether a key is among these.
     #[must_use]
     pub fn has(&self, key: KeyTag) -> bool {
-        self.ids().any(|id| KeyTag::of(id) == key)
+        self.verifying.iter().any(|known| known.tag == key)
     }
 
     /// The key of the challenges for registrations.
@@ -278,7 +280,7 @@ impl TokenKeys {
         if !ids_in_range || claims.jti.is_empty() || claims.jti.len() > 64 {
             return Err(TokenError::Malformed);
         }
-        Ok((claims, UserId(user), KeyTag::of(&key.id)))
+        Ok((claims, UserId(user), key.tag))
     }
 }
 

@@ -94,9 +94,11 @@ impl LimitsPort for Commands {
 }
 
 impl Commands {
-    /// Gives every shard these settings.
-    pub(super) fn replace_settings(&self, live: &Arc<LiveSettings>) {
-        self.tell_all(|| ControlFrame::Live(Arc::clone(live)));
+    /// Gives every shard these settings. What is asked over HTTP afterwards is judged by them.
+    pub(super) async fn replace_settings(&self, live: &Arc<LiveSettings>) {
+        for shard in self.mesh.placement.all() {
+            send_in_time(Arc::clone(&self.mesh), shard, ControlFrame::Live(Arc::clone(live))).await;
+        }
     }
 
     /// Sends a frame to every shard.

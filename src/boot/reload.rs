@@ -14,12 +14,14 @@ use super::ports::Commands;
 use super::settings::settings;
 use super::signing_keys;
 use crate::audit::caller::Caller;
+use crate::auth::token::TokenKeys;
 use crate::config::{Config, ConfigChange, ConfigErrors, Sources, shown_values};
 use crate::control::Control;
 use crate::control::reload::{RejectedValue, ReloadFuture, ReloadPort, ReloadReport};
 use crate::error::Refusal;
 use crate::storage::accounts::Accounts;
 use serde_json::json;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::Mutex;
 
@@ -46,6 +48,8 @@ struct ReloadState {
     parts: ReloadParts,
     /// The configuration in force, its version, and the ids of its signing keys.
     present: Mutex<(Config, u64, Vec<String>)>,
+    /// A signal has come whose reload has not begun: another one asks for nothing more.
+    is_signalled: AtomicBool,
     /// Set once the control plane has been built.
     control: OnceLock<Control>,
 }
@@ -53,7 +57,8 @@ struct ReloadState {
 impl Reloader {
     pub(super) fn new(parts: ReloadParts, present: Config, key_ids: Vec<String>) -> Self {
         let present = Mutex::new((present, 0, key_ids));
-        Self { inner: Arc::new(ReloadState { parts, present, control: OnceLock::new() }) }
+        let (is_signalled, control) = (AtomicBool::new(false), OnceLock::new());
+        Self { inner: Arc::new(ReloadState { parts, present, is_signalled, control }) }
     }
 
     /// Gives the new settings to this control plane, too.
@@ -64,6 +69,9 @@ impl Reloader {
 
     /// SIGHUP came. The outcome is in the log.
     pub(super) async fn on_signal(&self) {
+        if self.inner.is_signalled.swap(true, Ordering::Relaxed) {
+            return;
+        }
         match self.clone().run(None).await {
             Ok(_) => {}
             Err(refusal) => tracing::error!("SIGHUP: nothing was reloaded: {refusal}"),
@@ -71,8 +79,12 @@ impl Reloader {
     }
 
     async fn run(self, caller: Option<Caller>) -> Result<ReloadReport, Refusal> {
-        let ReloadState { parts, present, control } = &*self.inner;
+        let ReloadState { parts, present, is_signalled, control } = &*self.inner;
         let mut present = present.lock().await;
+        // Before anything is read: a change after this moment needs another signal.
+        if caller.is_none() {
+            is_signalled.store(false, Ordering::Relaxed);
+        }
         let (in_force, version, key_ids) = &mut *present;
         let (change, keys) = match read(&parts.sources, in_force) {
             Ok(read) => read,
@@ -98,7 +110,7 @@ impl Reloader {
         parts.accounts.note_reload(caller.as_ref(), details).await?;
         *version += 1;
         let new = settings(&config, keys, *version, parts.websockets);
-        parts.commands.replace_settings(&new.live);
+        parts.commands.replace_settings(&new.live).await;
         if let Some(control) = control.get() {
             control.replace_settings(new);
         }
@@ -119,7 +131,7 @@ impl ReloadPort for Reloader {
 }
 
 /// What the layers have now, beside what is in force.
-fn read(sources: &Sources, in_force: &Config) -> Result<(ConfigChange, crate::auth::token::TokenKeys), ConfigErrors> {
+fn read(sources: &Sources, in_force: &Config) -> Result<(ConfigChange, TokenKeys), ConfigErrors> {
     let change = ConfigChange::new(in_force, &sources.load()?)?;
     let keys = signing_keys::token_keys(&change.config)
         .map_err(|error| ConfigErrors::of_file(KEPT_KEYS, error.to_string()))?;
