@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs third-party programs for the tests: Python's `websockets`, `moto` (an S3 server), npm's `ws`, a headless
 # Chromium, oathtool, zbarimg, clamd and Redis. The first three go into target/test-clients/; the others are system packages.
-# Also extracts promtool, for the rules in deploy/prometheus, and nginx and HAProxy, which run the files in deploy/proxies,
-# from Debian's packages. Installing these would start their services on this machine.
+# Also extracts Prometheus and promtool, for the rules in deploy/prometheus, and nginx and HAProxy, which run the files in
+# deploy/proxies, from Debian's packages. Installing these would start their services on this machine.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -83,3 +83,5 @@ from_package nginx usr/sbin/nginx "The tests of the proxies and of loadtest's up
 "$clients/nginx/nginx" -v 2>/dev/null
 from_package haproxy usr/sbin/haproxy "The tests of the proxies" liblua5.3-0 libopentracing-c-wrapper0 libopentracing1
 LD_LIBRARY_PATH=$clients/haproxy/lib "$clients/haproxy/haproxy" -v >/dev/null
+from_package prometheus usr/bin/prometheus "The tests of the alerts"
+"$clients/prometheus/prometheus" --version >/dev/null 2>&1

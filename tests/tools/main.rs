@@ -3,6 +3,7 @@
 //! How: scripts/install-test-clients.sh installs the programs. A missing program is a failure that names the script.
 #![cfg(feature = "test-db")]
 
+mod alerts;
 mod dashboard;
 mod deploy;
 mod foreign_clients;
