@@ -1,7 +1,7 @@
 //! The proxies of deploy/proxies pass on what clients need, and only the proxy names the client.
 //!
-//! How: Debian's nginx and HAProxy run the shipped files, with ports, paths and their user replaced. They connect to the
-//! nodes from 127.0.0.2, which the nodes trust, and the clients have addresses of their own in 127.0.0.0/8.
+//! How: Debian's nginx and `haproxy` run the shipped files, with ports, paths and their user replaced. They connect to
+//! the nodes from 127.0.0.2, which the nodes trust, and the clients have addresses of their own in 127.0.0.0/8.
 
 use crate::support::{Client, Format, PASSWORD, PATIENCE, Received, Server, User, closed, signal, text};
 use futures_util::future::{join_all, join3};
