@@ -351,8 +351,11 @@ async fn clients_that_close_their_sending_half_receive_the_answer() {
         // The hash of a password takes longer than the end needs to arrive.
         let body = json!({"login": ann.name, "password": PASSWORD}).to_string();
         let mut stream = proxy.connect(CLIENT).await.unwrap();
-        let head = "POST /auth/login HTTP/1.1\r\nHost: chat.example.com\r\nContent-Type: application/json\r\nConnection: close";
-        let request = format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        let request = format!(
+            "POST /auth/login HTTP/1.1\r\nHost: chat.example.com\r\nContent-Type: application/json\r\n\
+             Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
         stream.write_all(request.as_bytes()).await.unwrap();
         stream.shutdown().await.unwrap();
         let mut answer = String::new();
