@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs third-party programs for the tests: Python's `websockets`, `moto` (an S3 server), npm's `ws`, a headless
 # Chromium, oathtool, zbarimg, clamd and Redis. The first three go into target/test-clients/; the others are system packages.
-# Also extracts promtool, which checks the rules in deploy/prometheus, and nginx, which the load test compares with,
-# from Debian's packages. Installing these would start their services on this machine.
+# Also extracts Prometheus and promtool, for the rules in deploy/prometheus, and nginx and HAProxy, which run the files in
+# deploy/proxies, from Debian's packages. Installing these would start their services on this machine.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -26,6 +26,8 @@ command -v oathtool >/dev/null || missing+=(oathtool)
 command -v zbarimg >/dev/null || missing+=(zbar-tools)
 # A virus scanner, for the tests of files. Its database is the tests' own.
 [ -x /usr/sbin/clamd ] || missing+=(clamav-daemon)
+# Certificates, for the tests of the proxies.
+command -v openssl >/dev/null || missing+=(openssl)
 # Redis, for the tests of several nodes: the program without the service.
 [ -x /usr/bin/redis-check-rdb ] || missing+=(redis-tools)
 # `make lint` runs ShellCheck if it is installed. It is not required on systems without Debian's packages.
@@ -51,9 +53,10 @@ fi
 npm_install ws "$ws" "$clients/node"
 
 # Takes one program from a package of Debian that is not installed: that would start its service on this machine.
-# from_package PACKAGE PATH_IN_IT WHAT_NEEDS_IT: to $clients/PROGRAM/PROGRAM
+# from_package PACKAGE PATH_IN_IT WHAT_NEEDS_IT [LIBRARIES…]: to $clients/PROGRAM/PROGRAM, and lib/ beside it
 from_package() {
     local package=$1 path=$2 needed_by=$3 name folder
+    shift 3
     name=$(basename "$path") folder=$clients/$(basename "$path")
     [ ! -x "$folder/$name" ] || return 0
     command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || die \
@@ -62,15 +65,23 @@ from_package() {
     rm -rf "$folder"
     mkdir -p "$folder/package"
     # Without package lists, apt does not find the package.
-    (cd "$folder" && apt-get download "$package" 2>/dev/null) || {
+    (cd "$folder" && apt-get download "$package" "$@" 2>/dev/null) || {
         apt_update
-        (cd "$folder" && apt-get download "$package")
+        (cd "$folder" && apt-get download "$package" "$@")
     }
-    dpkg-deb -x "$folder/$package"_*.deb "$folder/package"
+    for package in "$folder"/*.deb; do dpkg-deb -x "$package" "$folder/package"; done
+    [ $# -eq 0 ] || {
+        mkdir "$folder/lib"
+        find "$folder/package/usr/lib" -name '*.so*' -exec mv {} "$folder/lib/" ';'
+    }
     mv "$folder/package/$path" "$folder/$name"
-    rm -rf "$folder/package" "$folder/$package"_*.deb
+    rm -rf "$folder/package" "$folder"/*.deb
 }
 from_package prometheus usr/bin/promtool "The tests of deploy/prometheus"
 "$clients/promtool/promtool" --version >/dev/null
-from_package nginx usr/sbin/nginx "The tests of loadtest's uploads"
+from_package nginx usr/sbin/nginx "The tests of the proxies and of loadtest's uploads"
 "$clients/nginx/nginx" -v 2>/dev/null
+from_package haproxy usr/sbin/haproxy "The tests of the proxies" liblua5.3-0 libopentracing-c-wrapper0 libopentracing1
+LD_LIBRARY_PATH=$clients/haproxy/lib "$clients/haproxy/haproxy" -v >/dev/null
+from_package prometheus usr/bin/prometheus "The tests of the alerts"
+"$clients/prometheus/prometheus" --version >/dev/null 2>&1

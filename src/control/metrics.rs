@@ -75,6 +75,10 @@ impl Metrics {
             &["transport", "operation"],
         )?;
         let http_errors = IntCounterVec::new(Opts::new(ERRORS.0, ERRORS.1), &["transport", "code"])?;
+        for code in ErrorCode::ALL {
+            // A series that begins with 1 has no increase for Prometheus: the first error would fire no alert.
+            http_errors.with_label_values(&["http", code.as_str()]);
+        }
         let registry = Registry::new();
         let security_events = IntCounterVec::new(
             Opts::new("chat_server_security_events_total", "Suspicious activity that the detectors found."),
@@ -160,6 +164,8 @@ struct Page {
     http_durations: HistogramVec,
     http_errors: IntCounterVec,
     desc: Desc,
+    /// When the process started, since 1970. Read once: the clocks drift, and each new value would look like a restart.
+    started: Duration,
 }
 
 impl Page {
@@ -175,7 +181,8 @@ impl Page {
             vec!["shard".into()],
             HashMap::new(),
         )?;
-        Ok(Self { observed, http_durations, http_errors, desc })
+        let started = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().saturating_sub(observed.started.elapsed());
+        Ok(Self { observed, http_durations, http_errors, desc, started })
     }
 
     fn per_shard(
@@ -373,13 +380,11 @@ impl Collector for Page {
             COUNTER,
             vec![sample(&[], COUNTER, log_drops as f64)],
         ));
-        let started =
-            SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().saturating_sub(self.observed.started.elapsed());
         families.push(family(
             "process_start_time_seconds",
             "When the process started, seconds since 1970.",
             GAUGE,
-            vec![sample(&[], GAUGE, started.as_secs_f64())],
+            vec![sample(&[], GAUGE, self.started.as_secs_f64())],
         ));
         let counters: [(&str, &str, Pick); 7] = [
             ("chat_server_events_delivered_total", "Events put into subscribers' queues.", |c| &c.events_delivered),
@@ -541,6 +546,7 @@ mod tests {
             (r#"chat_server_messages_total{outcome="refused",shard="1"}"#, 0.0),
             (r#"chat_server_errors_total{code="rate_limited",transport="websocket"}"#, 2.0),
             (r#"chat_server_errors_total{code="not_found",transport="http"}"#, 1.0),
+            (r#"chat_server_errors_total{code="internal",transport="http"}"#, 0.0),
             (r#"chat_server_queue_length{queue="reads_search"}"#, 7.0),
             (r#"chat_server_queue_length{queue="commits"}"#, 2.0),
             (r#"chat_server_queue_length{queue="password_hashes"}"#, 256.0),

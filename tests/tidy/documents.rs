@@ -27,6 +27,19 @@ pub fn untrue(tree: &Tree) -> Vec<String> {
     problems
 }
 
+/// The tables about which docs/scaling.md does not say how Citus would hold them.
+pub fn tables_without_a_plan(tree: &Tree) -> Vec<String> {
+    let plan = tree.files.get("docs/scaling.md").and_then(|text| text.split_once("\n## Citus\n"));
+    let plan = plan.map_or("", |(_, plan)| plan);
+    let tables = tree.ending(&["sql"]).filter(|(path, _)| path.starts_with("migrations/tables/"));
+    let created = tables.flat_map(|(_, text)| text.lines().filter_map(|line| line.strip_prefix("CREATE TABLE ")));
+    created
+        .filter_map(|rest| rest.split_once(" ("))
+        .filter(|(table, _)| !table.contains(' ') && !plan.contains(&format!("`{table}`")))
+        .map(|(table, _)| format!("docs/scaling.md: the part about Citus does not name the table {table}"))
+        .collect()
+}
+
 /// A document without its code blocks.
 fn prose(text: &str) -> String {
     let mut in_block = false;
@@ -150,4 +163,11 @@ fn finds_names_of_tests_that_do_not_exist() {
         "docs/a.md: it names the test lost_too, which tests/a.rs lacks",
     ];
     assert_eq!(untrue(&tree), expected);
+}
+
+#[test]
+fn finds_tables_without_a_plan() {
+    let tables = "CREATE TABLE a (\n);\nCREATE TABLE b (\n);\nCREATE TABLE a_default PARTITION OF a (x) DEFAULT;";
+    let tree = Tree::of(&[("docs/scaling.md", "`b`\n## Citus\n`a`"), ("migrations/tables/V1__a.sql", tables)]);
+    assert_eq!(tables_without_a_plan(&tree), ["docs/scaling.md: the part about Citus does not name the table b"]);
 }

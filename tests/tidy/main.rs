@@ -98,3 +98,8 @@ fn functions_that_write_name_their_locks() {
 fn documents_are_true() {
     assert_none(&documents::untrue(&repository()));
 }
+
+#[test]
+fn every_table_has_a_plan_for_citus() {
+    assert_none(&documents::tables_without_a_plan(&repository()));
+}

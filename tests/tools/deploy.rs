@@ -228,7 +228,7 @@ fn gives_each_panel_its_own_id_and_place() {
 
 #[test]
 fn links_every_alert_to_its_runbook() {
-    let docs = std::fs::read_to_string(folder("../docs/observability.md")).unwrap();
+    let docs = std::fs::read_to_string(folder("../docs/operations.md")).unwrap();
     let alerts = yaml("alerts.rules.yml");
     let rules: Vec<&Value> =
         alerts["groups"].as_array().unwrap().iter().flat_map(|group| group["rules"].as_array().unwrap()).collect();
@@ -238,8 +238,14 @@ fn links_every_alert_to_its_runbook() {
         for key in ["summary", "description"] {
             assert!(rule["annotations"][key].as_str().is_some_and(|text| text.len() > 10), "{name}: {key}");
         }
-        assert_eq!(rule["annotations"]["runbook"], format!("docs/observability.md#{}", name.to_lowercase()));
-        assert!(docs.contains(&format!("\n### {name}\n")), "docs/observability.md has no runbook for {name}");
+        assert_eq!(rule["annotations"]["runbook"], format!("docs/operations.md#{}", name.to_lowercase()));
+        let heading = format!("\n### {name}\n");
+        let entry =
+            docs.split_once(&heading).unwrap_or_else(|| panic!("docs/operations.md has no runbook for {name}")).1;
+        let entry = entry.split("\n#").next().unwrap();
+        for part in ["Meaning", "Users", "Look at", "Do"] {
+            assert!(entry.contains(&format!("\n- **{part}.** ")), "the runbook for {name} has no part {part}");
+        }
         assert!(["warning", "critical"].contains(&rule["labels"]["severity"].as_str().unwrap()), "{name}");
     }
 }

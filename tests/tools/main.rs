@@ -1,11 +1,13 @@
-//! The server with programs of others: browsers, WebSocket libraries, `promtool`, an authenticator app.
+//! The server with programs of others: browsers, WebSocket libraries, proxies, `promtool`, an authenticator app.
 //!
 //! How: scripts/install-test-clients.sh installs the programs. A missing program is a failure that names the script.
 #![cfg(feature = "test-db")]
 
+mod alerts;
 mod dashboard;
 mod deploy;
 mod foreign_clients;
+mod proxies;
 #[path = "../support/mod.rs"]
 mod support;
 mod systemd;
