@@ -1,7 +1,7 @@
 //! Start and stop of the process: the only module that uses every other one.
 //!
-//! Start: limits of the process → listening sockets → PostgreSQL (embedded or given), its reservation, migrations,
-//! safety checks → I/O shard → shards → control plane on this thread. Stop is in [`shutdown`].
+//! Start: kernel and limits of the process → listening sockets → PostgreSQL (embedded or given), its reservation,
+//! migrations, safety checks → I/O shard → shards → control plane on this thread. Stop is in [`shutdown`].
 //!
 //! Every resource that two servers must not share is reserved before anything is changed: the port first, then the data
 //! directory or the database. A second server therefore refuses to start and leaves no trace.
@@ -15,11 +15,13 @@ mod error;
 mod examination;
 mod file_check;
 mod files;
+mod health;
 mod listen;
 pub mod logging;
 mod ports;
 mod reach;
 mod responses;
+mod ring;
 mod sealing;
 mod secret;
 mod shutdown;
@@ -30,6 +32,7 @@ pub use doctor::diagnose;
 pub use error::BootError;
 pub use examination::examine_media;
 pub use file_check::{FileCheckOptions, check_files};
+pub use health::{check_health, health_url};
 
 use self::error::system;
 use self::reach::{reached, runtime, with_database};
@@ -156,6 +159,7 @@ pub fn plan_migration(config: &Config) -> Result<(), BootError> {
 pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> {
     let started = Instant::now();
     topology::check_kernel()?;
+    ring::check()?;
     let places = config.security.geoip_database.as_deref().map(places).transpose()?;
     let cores = topology::cores()?;
     let workers = topology::workers(config.server.workers, cores.len())?;
