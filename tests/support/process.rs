@@ -67,6 +67,7 @@ pub struct Server {
     pub base_url: String,
     /// Its data directory.
     pub data_dir: PathBuf,
+    launcher: Vec<String>,
     variables: Vec<(String, String)>,
     log: PathBuf,
     child: Mutex<Child>,
@@ -83,6 +84,17 @@ impl Server {
     /// The same, with variables of the environment beside the configuration's.
     #[track_caller]
     pub fn start_with(workers: usize, settings: &[(&str, &str)], environment: &[(&str, &str)]) -> Self {
+        Self::start_by(vec![env!("CARGO_BIN_EXE_chat-server").to_owned()], workers, settings, environment)
+    }
+
+    /// The same by another program and its arguments, which run `chat-server` in its environment. One argument follows.
+    #[track_caller]
+    pub fn start_by(
+        launcher: Vec<String>,
+        workers: usize,
+        settings: &[(&str, &str)],
+        environment: &[(&str, &str)],
+    ) -> Self {
         let name = unique(std::env::current_exe().unwrap().file_name().unwrap().to_str().unwrap());
         let data_dir = std::env::temp_dir().join(format!("chat-server-{name}"));
         std::fs::create_dir(&data_dir).unwrap();
@@ -104,11 +116,12 @@ impl Server {
             .spawn()
             .unwrap();
         let reports = watchdog.stdin.take();
-        let child = spawn(&variables, &data_dir, &log);
+        let child = spawn(&launcher, &variables, &data_dir, &log);
         let server = Self {
             address,
             base_url: format!("http://{address}"),
             data_dir,
+            launcher,
             variables,
             log,
             child: Mutex::new(child),
@@ -166,7 +179,7 @@ impl Server {
         assert!(!self.is_running(), "the server still runs");
         let changed = settings.iter().map(|(key, value)| variable(key, value));
         let variables: Vec<_> = self.variables.iter().cloned().chain(changed).collect();
-        *self.child.lock().unwrap() = spawn(&variables, &self.data_dir, &self.log);
+        *self.child.lock().unwrap() = spawn(&self.launcher, &variables, &self.data_dir, &self.log);
         self.report();
         self.wait_until_ready();
         started.elapsed()
@@ -313,9 +326,10 @@ fn variable(key: &str, value: &str) -> (String, String) {
     (format!("CHAT_SERVER__{}", key.to_uppercase().replace('.', "__")), value.to_owned())
 }
 
-fn spawn(variables: &[(String, String)], data_dir: &Path, log: &Path) -> Child {
+fn spawn(launcher: &[String], variables: &[(String, String)], data_dir: &Path, log: &Path) -> Child {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_chat-server"));
+    let mut command = Command::new(&launcher[0]);
+    command.args(&launcher[1..]);
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CHAT_SERVER__")) {
         command.env_remove(name);
     }

@@ -3,9 +3,12 @@
 //! How: scripts/install-test-clients.sh installs the programs. A missing program is a failure that names the script.
 #![cfg(feature = "test-db")]
 
+mod containers;
 mod dashboard;
 mod deploy;
 mod foreign_clients;
+mod manifests;
+mod nodes_behind_proxy;
 #[path = "../support/mod.rs"]
 mod support;
 mod systemd;
