@@ -7,6 +7,7 @@ mod containers;
 mod dashboard;
 mod deploy;
 mod foreign_clients;
+mod live_prometheus;
 mod manifests;
 mod nodes_behind_proxy;
 #[path = "../support/mod.rs"]
