@@ -6,7 +6,7 @@
 #
 # The image has no PostgreSQL: CHAT_SERVER__DATABASE__URL is required.
 
-# A Rust toolchain, a C compiler, make and ca-certificates.
+# A Rust toolchain, a C compiler, make, git and ca-certificates.
 ARG BUILD_IMAGE=docker.io/library/rust:1.93-bookworm
 # glibc and libgcc, as new as those of BUILD_IMAGE or newer.
 ARG BASE_IMAGE=docker.io/library/debian:12.12-slim
