@@ -21,8 +21,9 @@ run: prerequisites ## build and run the server on 127.0.0.1:8080, with a private
 build: prerequisites ## build target/release/chat-server
 	cargo build --release --bin chat-server
 
+# Tests wait for timers and for the disk most of the time: twice as many threads as cores keep the cores busy.
 test: prerequisites test-clients lint ## check the format, run the lints and all tests
-	cargo test --workspace --features test-db
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$((2 * $$(nproc)))} cargo test --workspace --features test-db
 
 lint: prerequisites formatter cargo-deny ## check the format and the dependencies, and run the lints
 	cargo fmt --all --check

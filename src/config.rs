@@ -9,24 +9,24 @@
 //! - an unknown key is an error. If the server ignored a misspelt limit, the limit would not hold;
 //! - all problems are reported together, each with its key, the reason and the file or variable of its origin;
 //! - secrets are in [`Secret`] and [`SecretUrl`], and an error never quotes one.
-//!
-//! Deliberately absent: reloading while the server runs.
 
 mod error;
 mod load;
 mod print;
+mod reload;
 mod schema;
 mod secret;
 mod validate;
 
 pub use error::{ConfigError, ConfigErrors};
 pub use load::{ENV_PREFIX, GivenFile, Loaded, Sources};
+pub use reload::{ConfigChange, RELOADED, shown_values};
 pub use schema::{
     AbuseResponse, AuditConfig, CacheConfig, ClusterConfig, Config, ContentStore, DatabaseConfig, Environment,
     FeaturesConfig, FileScan, FilesConfig, LimitsConfig, LogFormat, LogRotation, LoggingConfig, RegistrationProof,
     ResponsesConfig, SecurityConfig, ServerConfig, ServerRole, TheftResponse,
 };
-pub use secret::{MASK, Secret, SecretUrl, encryption_key};
+pub use secret::{KEY_OF_SECRET, MASK, Secret, SecretUrl, encryption_key, signing_key};
 
 use crate::address::{TrustedProxies, parse_network};
 use crate::limits::{Features, Limits};

@@ -26,14 +26,14 @@
 //! | [`audit`] | the audit chain, pure | vocabulary |
 //! | [`auth`] | passwords, tokens and codes, pure | vocabulary |
 //! | [`files`] | what files are, and their bytes on the disk or in a bucket | vocabulary |
-//! | [`mesh`] | what crosses cores, and how | vocabulary, [`chat::filter`] |
+//! | [`mesh`] | what crosses cores, and how | vocabulary, auth, [`chat::filter`] |
 //! | [`chat`] | rules as pure state machines | vocabulary, commands and events of wire, plain data of mesh |
 //! | [`net`] | a shard's sockets on `io_uring` | vocabulary, `wire::ws` |
 //! | [`shard`] | one core: sequences the five above | net, chat, wire, mesh, auth, vocabulary |
 //! | [`storage`] | the I/O shard: all of PostgreSQL | mesh, audit, files, vocabulary |
 //! | [`cluster`] | between nodes: Redis, heads, the audit trail | storage and mesh handles, audit, vocabulary |
 //! | [`control`] | HTTP | storage and mesh handles, audit, auth, files, wire, [`chat::filter`], vocabulary |
-//! | [`boot`] | start and stop | everything |
+//! | [`boot`] | start, stop and reload | everything |
 
 pub mod address;
 pub mod audit;

@@ -192,6 +192,10 @@ pub const UNFINISHED_AFTER_MS: u64 = 1_000;
 pub const HEALTH_CONNECTIONS_MAX: usize = 16;
 /// Maximum connections of `server.internal_addr`.
 pub const INTERNAL_CONNECTIONS_MAX: usize = 64;
+/// Reloads of the configuration that an administrator may ask for per minute.
+pub const RELOADS_PER_MINUTE: u32 = 30;
+/// Most keys that sign or have signed tokens, at the same time.
+pub const SIGNING_KEYS_MAX: usize = 8;
 /// Request heads beyond `limits.max_connections` that the shards read together, to find out whether they ask for
 /// health.
 pub const HEALTH_HEADS_MAX: usize = 64;

@@ -23,6 +23,7 @@ Examples:
   chat-server migrate                            apply it and exit
   chat-server audit verify                       whether the audit trail is as it was written
   chat-server files check                        whether all content of files is there
+  chat-server keys rotate                        a new key for access tokens; reload the server after it
   chat-server rotate-keys --help                 how to change the key that encrypts two-factor secrets
   CHAT_SERVER__SERVER__BIND_ADDR=0.0.0.0:80 chat-server serve
 
@@ -30,6 +31,15 @@ Configuration layers, the lowest first: built-in defaults, config/default.toml, 
 --config FILE, environment variables CHAT_SERVER__SECTION__KEY.
 
 Exit codes: 0 success, 1 failure while running, 2 invalid arguments or configuration.";
+
+const KEYS_EXAMPLES: &str = "\
+Examples:
+  chat-server keys rotate && systemctl reload chat-server        a new key signs; tokens of the old one stay valid
+  chat-server keys rotate --now && systemctl reload chat-server  somebody else may know the key: every client refreshes
+  chat-server keys list                                          which keys sign and verify
+
+The keys are kept in data_dir/jwt_keys. Run this as the server's user and with its configuration. Servers that share a
+database have their keys in security.jwt_keys; for them the command prints a new key and the steps.";
 
 const ROTATE_EXAMPLES: &str = "\
 To change the key:
@@ -135,6 +145,12 @@ enum Command {
         #[command(subcommand)]
         action: FilesAction,
     },
+    /// The keys that sign access tokens: list them, or make a new one.
+    #[command(after_help = KEYS_EXAMPLES)]
+    Keys {
+        #[command(subcommand)]
+        action: KeysAction,
+    },
     /// Encrypt the stored two-factor secrets with the first of the configured keys.
     #[command(after_help = ROTATE_EXAMPLES)]
     RotateKeys,
@@ -187,6 +203,18 @@ enum AuditAction {
 }
 
 #[derive(Subcommand)]
+enum KeysAction {
+    /// Print the ids of the keys, and what each is used for.
+    List,
+    /// Make a new key, which signs from the next reload on. Nobody is signed out.
+    Rotate {
+        /// Take every other key out of use at once: for a key that somebody else may know. Clients refresh their tokens.
+        #[arg(long)]
+        now: bool,
+    },
+}
+
+#[derive(Subcommand)]
 enum FilesAction {
     /// Compare the store with the tables. Exit code 1 if content is missing or damaged, or if no file needs it.
     Check {
@@ -207,7 +235,8 @@ fn main() -> ExitCode {
     if let Some(Command::Health { url: Some(url) }) = &arguments.command {
         return ask_health(url);
     }
-    let loaded = match Sources::of_process(arguments.config.as_deref()).load() {
+    let sources = Sources::of_process(arguments.config.as_deref());
+    let loaded = match sources.load() {
         Ok(loaded) => loaded,
         Err(errors) => return refuse_configuration(&errors),
     };
@@ -231,7 +260,11 @@ fn main() -> ExitCode {
         Command::Health { url } => ask_health(&url.unwrap_or_else(|| boot::health_url(&loaded.config))),
         // It has ended above.
         Command::ExamineMedia { .. } => ExitCode::SUCCESS,
-        Command::Serve => run(&loaded.config, |config, log| boot::serve(config, log.dropped_lines())),
+        Command::Serve => run(&loaded.config, |config, log| boot::serve(config, sources, log)),
+        Command::Keys { action: KeysAction::List } => run(&loaded.config, |config, _| boot::list_signing_keys(config)),
+        Command::Keys { action: KeysAction::Rotate { now } } => {
+            run(&loaded.config, |config, _| boot::rotate_signing_keys(config, now))
+        }
         Command::RotateKeys => run(&loaded.config, |config, _| boot::rotate_keys(config)),
         Command::Migrate { plan: false } => run(&loaded.config, |config, _| boot::migrate(config)),
         Command::Migrate { plan: true } => run(&loaded.config, |config, _| boot::plan_migration(config)),

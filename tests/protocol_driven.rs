@@ -337,6 +337,7 @@ async fn answers_every_route_as_documented() {
         ("GET", "/users/me".into(), ann_token, None),
         ("PATCH", "/users/me".into(), ann_token, Some(json!({"display_name": "Ann", "bio": null}))),
         ("GET", format!("/users/{}", ann.id), bob_token, None),
+        ("POST", "/admin/reload".into(), ann_token, None),
         ("GET", "/admin/filter-rules".into(), ann_token, None),
         ("PUT", "/admin/filter-rules".into(), ann_token, Some(held.clone())),
         ("GET", rules.clone(), ann_token, None),

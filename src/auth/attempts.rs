@@ -121,6 +121,11 @@ impl<K: Copy + Eq + Hash> Budgets<K> {
         self.spent.get(key).map_or(Ok(()), |tat| self.rate.check(tat, now_ns))
     }
 
+    /// What was spent at the former rate is still spent.
+    fn change_rate(&mut self, rate: Rate) {
+        self.rate = rate;
+    }
+
     fn spend(&mut self, key: K, now_ns: u64) {
         make_room(&mut self.spent, &key, |tat| *tat.get_mut());
         // It was checked before.
@@ -169,6 +174,11 @@ impl Allowed {
     }
 }
 
+/// The rates of a network and of a subnet.
+fn rates(per_minute: u32) -> (Rate, Rate) {
+    (Rate::per_minute(per_minute), Rate::per_minute(per_minute.saturating_mul(NETWORKS_PER_SUBNET)))
+}
+
 /// The limits, with what they remember.
 pub struct Attempts {
     sign_ins: (Budgets<ClientNetwork>, Budgets<ClientSubnet>),
@@ -185,8 +195,8 @@ impl Attempts {
     #[must_use]
     pub fn new(allowed: Allowed) -> Self {
         let both = |per_minute: u32| {
-            let of_subnet = Rate::per_minute(per_minute.saturating_mul(NETWORKS_PER_SUBNET));
-            (Budgets::new(Rate::per_minute(per_minute)), Budgets::new(of_subnet))
+            let (of_network, of_subnet) = rates(per_minute);
+            (Budgets::new(of_network), Budgets::new(of_subnet))
         };
         Self {
             sign_ins: both(allowed.sign_ins_per_minute),
@@ -195,6 +205,19 @@ impl Attempts {
             by_network: HashMap::new(),
             by_account: HashMap::new(),
             signed_in: HashMap::new(),
+        }
+    }
+
+    /// Other numbers of attempts are allowed from now on.
+    pub fn allow(&mut self, allowed: Allowed) {
+        for (budgets, per_minute) in [
+            (&mut self.sign_ins, allowed.sign_ins_per_minute),
+            (&mut self.registrations, allowed.registrations_per_minute),
+            (&mut self.refreshes, allowed.refreshes_per_minute()),
+        ] {
+            let (of_network, of_subnet) = rates(per_minute);
+            budgets.0.change_rate(of_network);
+            budgets.1.change_rate(of_subnet);
         }
     }
 

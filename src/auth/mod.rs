@@ -2,8 +2,8 @@
 //! argument.
 //!
 //! Invariants:
-//! - a shard verifies an access token by computation alone, with keys that [`token::TokenKeys`] builds once. If
-//!   verification needed a look-up, a reconnect storm would reach PostgreSQL;
+//! - a shard verifies an access token by computation alone, with the keys of [`token::TokenKeys`]. If verification
+//!   needed a look-up, a reconnect storm would reach PostgreSQL;
 //! - tokens need no state here. PostgreSQL knows whether a session is revoked or a ticket used, and the caller must
 //!   ask it. A valid signature proves only who the user was when the token was issued;
 //! - Argon2 costs tens of milliseconds of a core and 19 MiB. It runs on the bounded blocking pool of the control plane
@@ -19,5 +19,6 @@ pub mod password;
 pub mod proof;
 pub mod refresh;
 pub mod sealed;
+pub mod signing;
 pub mod token;
 pub mod totp;

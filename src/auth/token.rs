@@ -12,15 +12,15 @@
 
 use super::proof;
 use super::refresh::SuccessorKey;
+use super::signing::{KeyTag, SECRET_BYTES_MIN, SecretError, SigningKey};
 use crate::ids::{MAX_SAFE_INTEGER, SessionId, UserId};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode, errors::ErrorKind};
+use jsonwebtoken::{
+    Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode, errors::ErrorKind,
+};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
-use std::fmt::{self, Write};
+use std::fmt;
 
-/// Least number of bytes of the signing secret (RFC 7518 §3.2: at least the digest's size).
-pub const SECRET_BYTES_MIN: usize = 32;
 /// How far clocks may differ.
 pub const LEEWAY_SECONDS: i64 = 5;
 /// How long a WebSocket ticket is valid.
@@ -42,7 +42,7 @@ pub enum TokenError {
     /// Signed with another algorithm than HS256, or not at all.
     #[error("The token's algorithm is not accepted.")]
     Algorithm,
-    /// Names another key than the present one: the server's secret has changed since.
+    /// Names a key that is not among the server's: it was replaced since.
     #[error("The token was signed with a key that is no longer in use. Sign in again.")]
     UnknownKey,
     /// The signature is wrong.
@@ -65,14 +65,6 @@ pub enum TokenError {
     NotYetValid,
 }
 
-/// The secret cannot be used.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum SecretError {
-    /// Fewer than [`SECRET_BYTES_MIN`] bytes.
-    #[error("the token secret has {0} bytes; at least 32 are needed")]
-    TooShort(usize),
-}
-
 /// The claims of a valid access token.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct AccessClaims {
@@ -82,6 +74,8 @@ pub struct AccessClaims {
     pub session: SessionId,
     /// When it expires, in seconds since 1970.
     pub expires_at_seconds: i64,
+    /// The key that signed it.
+    pub key: KeyTag,
 }
 
 /// The claims of a valid ticket.
@@ -95,6 +89,8 @@ pub struct TicketClaims {
     pub ticket_id: String,
     /// When it expires, in seconds since 1970.
     pub expires_at_seconds: i64,
+    /// The key that signed it.
+    pub key: KeyTag,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -110,37 +106,51 @@ struct Claims {
     exp: i64,
 }
 
-/// Signs and verifies tokens; built once and shared by all cores.
+/// Signs and verifies tokens. Several keys are valid at once, so that a new one can take over while tokens of the old
+/// one are still in use.
 #[derive(Clone)]
 pub struct TokenKeys {
     encoding: EncodingKey,
-    decoding: DecodingKey,
-    validation: Validation,
     header: Header,
-    key_id: String,
+    validation: Validation,
+    /// The key that signs, and those that signed before.
+    verifying: Vec<VerifyingKey>,
     successors: SuccessorKey,
     proof_key: [u8; 32],
 }
 
+#[derive(Clone)]
+struct VerifyingKey {
+    id: String,
+    decoding: DecodingKey,
+    until_seconds: i64,
+}
+
 impl fmt::Debug for TokenKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TokenKeys").field("key_id", &self.key_id).finish_non_exhaustive()
+        let ids: Vec<&str> = self.ids().collect();
+        f.debug_struct("TokenKeys").field("ids", &ids).finish_non_exhaustive()
     }
 }
 
 impl TokenKeys {
-    /// From the configured secret.
+    /// One key, from the server's secret.
     ///
     /// # Errors
     /// The secret is shorter than [`SECRET_BYTES_MIN`] bytes.
     pub fn new(secret: &[u8]) -> Result<Self, SecretError> {
-        if secret.len() < SECRET_BYTES_MIN {
-            return Err(SecretError::TooShort(secret.len()));
-        }
-        let mut key_id = String::with_capacity(16);
-        for byte in &Sha256::digest(secret)[..8] {
-            // Writing to a String cannot fail.
-            let _ = write!(key_id, "{byte:02x}");
+        Self::with_keys(secret, &SigningKey::of_secret(secret), &[])
+    }
+
+    /// The key `present` signs, and all of them verify. What is not a token's signature still comes from `secret`: the
+    /// successors of refresh tokens, and the challenges of registrations.
+    ///
+    /// # Errors
+    /// The secret or a key is shorter than [`SECRET_BYTES_MIN`] bytes.
+    pub fn with_keys(secret: &[u8], present: &SigningKey, former: &[SigningKey]) -> Result<Self, SecretError> {
+        let lengths = [secret.len(), present.secret.len()].into_iter().chain(former.iter().map(|key| key.secret.len()));
+        if let Some(short) = lengths.into_iter().find(|bytes| *bytes < SECRET_BYTES_MIN) {
+            return Err(SecretError::TooShort(short));
         }
         let mut validation = Validation::new(Algorithm::HS256);
         // The library would read the system clock and check `exp` only. `check` checks all claims and the time.
@@ -149,16 +159,31 @@ impl TokenKeys {
         validation.validate_aud = false;
         validation.required_spec_claims.clear();
         let mut header = Header::new(Algorithm::HS256);
-        header.kid = Some(key_id.clone());
+        header.kid = Some(present.id.clone());
+        let verifying = std::iter::once(present).chain(former).map(|key| VerifyingKey {
+            id: key.id.clone(),
+            decoding: DecodingKey::from_secret(&key.secret),
+            until_seconds: key.until_seconds,
+        });
         Ok(Self {
-            encoding: EncodingKey::from_secret(secret),
-            decoding: DecodingKey::from_secret(secret),
-            validation,
+            encoding: EncodingKey::from_secret(&present.secret),
             header,
-            key_id,
+            validation,
+            verifying: verifying.collect(),
             successors: SuccessorKey::new(secret),
             proof_key: proof::key_of(secret),
         })
+    }
+
+    /// The ids of the keys, the one that signs first.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.verifying.iter().map(|key| key.id.as_str())
+    }
+
+    /// Whether a key is among these.
+    #[must_use]
+    pub fn has(&self, key: KeyTag) -> bool {
+        self.ids().any(|id| KeyTag::of(id) == key)
     }
 
     /// The key of the challenges for registrations.
@@ -207,8 +232,8 @@ impl TokenKeys {
     /// # Errors
     /// The first check that it does not pass.
     pub fn verify_access(&self, token: &str, now_seconds: i64) -> Result<AccessClaims, TokenError> {
-        let (claims, user) = self.check(token, TYPE_ACCESS, now_seconds)?;
-        Ok(AccessClaims { user, session: SessionId(claims.sid), expires_at_seconds: claims.exp })
+        let (claims, user, key) = self.check(token, TYPE_ACCESS, now_seconds)?;
+        Ok(AccessClaims { user, session: SessionId(claims.sid), expires_at_seconds: claims.exp, key })
     }
 
     /// Verifies a ticket against `now_seconds`. The caller must refuse a ticket id that was used before.
@@ -216,21 +241,23 @@ impl TokenKeys {
     /// # Errors
     /// The first check that it does not pass.
     pub fn verify_ticket(&self, token: &str, now_seconds: i64) -> Result<TicketClaims, TokenError> {
-        let (claims, user) = self.check(token, TYPE_TICKET, now_seconds)?;
-        Ok(TicketClaims { user, session: SessionId(claims.sid), ticket_id: claims.jti, expires_at_seconds: claims.exp })
+        let (claims, user, key) = self.check(token, TYPE_TICKET, now_seconds)?;
+        let (session, expires_at_seconds) = (SessionId(claims.sid), claims.exp);
+        Ok(TicketClaims { user, session, ticket_id: claims.jti, expires_at_seconds, key })
     }
 
-    fn check(&self, token: &str, typ: &str, now_seconds: i64) -> Result<(Claims, UserId), TokenError> {
+    fn check(&self, token: &str, typ: &str, now_seconds: i64) -> Result<(Claims, UserId, KeyTag), TokenError> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(TokenError::Malformed);
         }
-        let data =
-            decode::<Claims>(token, &self.decoding, &self.validation).map_err(|error| self.refine(token, &error))?;
-        // The signature covers the key id. It is checked too, because every token of this server has one.
-        if data.header.kid.as_deref() != Some(self.key_id.as_str()) {
-            return Err(TokenError::UnknownKey);
+        let header = decode_header(token).map_err(|error| refined(&error))?;
+        if header.alg != Algorithm::HS256 {
+            return Err(TokenError::Algorithm);
         }
-        let claims = data.claims;
+        // Every token of this server names its key, so one look-up finds the only key that may have signed it.
+        let named = header.kid.as_deref().and_then(|id| self.verifying.iter().find(|key| key.id == id));
+        let key = named.filter(|key| now_seconds < key.until_seconds).ok_or(TokenError::UnknownKey)?;
+        let claims = decode::<Claims>(token, &key.decoding, &self.validation).map_err(|error| refined(&error))?.claims;
         if claims.iss != ISSUER {
             return Err(TokenError::Issuer);
         }
@@ -251,21 +278,17 @@ impl TokenKeys {
         if !ids_in_range || claims.jti.is_empty() || claims.jti.len() > 64 {
             return Err(TokenError::Malformed);
         }
-        Ok((claims, UserId(user)))
+        Ok((claims, UserId(user), KeyTag::of(&key.id)))
     }
+}
 
-    /// Distinguishes a rotated secret from a forgery. Both are refused; only the text differs.
-    fn refine(&self, token: &str, error: &jsonwebtoken::errors::Error) -> TokenError {
-        match error.kind() {
-            ErrorKind::InvalidAlgorithm | ErrorKind::MissingAlgorithm | ErrorKind::UnsupportedAlgorithm => {
-                TokenError::Algorithm
-            }
-            ErrorKind::InvalidSignature => match jsonwebtoken::decode_header(token) {
-                Ok(header) if header.kid.as_deref() != Some(self.key_id.as_str()) => TokenError::UnknownKey,
-                _ => TokenError::Signature,
-            },
-            _ => TokenError::Malformed,
+fn refined(error: &jsonwebtoken::errors::Error) -> TokenError {
+    match error.kind() {
+        ErrorKind::InvalidAlgorithm | ErrorKind::MissingAlgorithm | ErrorKind::UnsupportedAlgorithm => {
+            TokenError::Algorithm
         }
+        ErrorKind::InvalidSignature => TokenError::Signature,
+        _ => TokenError::Malformed,
     }
 }
 
@@ -304,7 +327,8 @@ mod tests {
     fn an_access_token_round_trips_until_it_expires() {
         let keys = keys();
         let token = keys.issue_access(USER, SESSION, NOW, 900);
-        let expected = AccessClaims { user: USER, session: SESSION, expires_at_seconds: NOW + 900 };
+        let key = KeyTag::of(keys.ids().next().unwrap());
+        let expected = AccessClaims { user: USER, session: SESSION, expires_at_seconds: NOW + 900, key };
         for now in [NOW - LEEWAY_SECONDS, NOW, NOW + 900, NOW + 900 + LEEWAY_SECONDS - 1] {
             assert_eq!(keys.verify_access(&token, now), Ok(expected), "{now}");
         }
@@ -336,7 +360,7 @@ mod tests {
         let (_, rest) = token.split_once('.').unwrap();
         let (payload, signature) = rest.split_once('.').unwrap();
         for alg in ["none", "None", "NONE"] {
-            let kid = keys().key_id;
+            let kid = keys().header.kid;
             let header = URL_SAFE_NO_PAD.encode(json!({"alg": alg, "typ": "JWT", "kid": kid}).to_string());
             for forged in [format!("{header}.{payload}."), format!("{header}.{payload}.{signature}")] {
                 assert!(keys().verify_access(&forged, NOW).is_err(), "{forged}");
@@ -363,6 +387,25 @@ mod tests {
             keys().verify_access(&rotated.issue_access(USER, SESSION, NOW, 9), NOW),
             Err(TokenError::UnknownKey)
         );
+    }
+
+    #[test]
+    fn a_new_key_signs_and_the_former_ones_verify_until_their_time() {
+        let new = SigningKey { id: "2026-12".to_owned(), secret: vec![9; 32], until_seconds: i64::MAX };
+        let former = SigningKey { until_seconds: NOW + 900, ..SigningKey::of_secret(SECRET) };
+        let rotated = TokenKeys::with_keys(SECRET, &new, &[former]).unwrap();
+        let (old, fresh) =
+            (keys().issue_access(USER, SESSION, NOW, 900), rotated.issue_access(USER, SESSION, NOW, 900));
+        assert!(rotated.verify_access(&old, NOW + 899).is_ok());
+        assert_eq!(rotated.verify_access(&old, NOW + 900), Err(TokenError::UnknownKey), "its key has retired");
+        let claims = rotated.verify_access(&fresh, NOW).unwrap();
+        assert_eq!(claims.key, KeyTag::of("2026-12"));
+        assert!(rotated.has(claims.key) && !keys().has(claims.key));
+        assert_eq!(keys().verify_access(&fresh, NOW), Err(TokenError::UnknownKey), "a node that does not know it yet");
+        assert_eq!(rotated.refresh_successor("token"), keys().refresh_successor("token"), "comes from the secret");
+        // The signature of one key under the name of another.
+        let forged = signed(&good_claims(), |header| header.kid = Some("2026-12".to_owned()));
+        assert_eq!(rotated.verify_access(&forged, NOW), Err(TokenError::Signature));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::error::BootError;
 use crate::net;
+use listenfd::ListenFd;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -13,6 +14,31 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_millis(20);
 /// `TCP_LISTEN` in `/proc/net/tcp`.
 const LISTENING: &str = "0A";
+
+/// The public port: the socket that the service manager hands over (`LISTEN_FDS`, `sd_listen_fds(3)`), or sockets of our
+/// own on `address`. Returns the address, too.
+pub(super) fn public(address: SocketAddr, workers: usize) -> Result<(Vec<TcpListener>, SocketAddr), BootError> {
+    let mut handed = ListenFd::from_env();
+    let count = handed.len();
+    if count == 0 {
+        return Ok((listen(address, workers)?, address));
+    }
+    let refused = |reason: String| {
+        BootError::Configuration(format!(
+            "the service manager hands over {count} sockets (LISTEN_FDS): {reason}. Let its unit have one ListenStream= with \
+             the address of the public port"
+        ))
+    };
+    if count > 1 {
+        return Err(refused("one is expected".to_owned()));
+    }
+    let listener = handed.take_tcp_listener(0);
+    let listener = listener.and_then(|listener| listener.ok_or_else(|| io::ErrorKind::NotFound.into()));
+    let shared = listener.and_then(|listener| Ok((listener.local_addr()?, net::share(listener, workers)?)));
+    let (address, listeners) = shared.map_err(|error| refused(format!("it is no listening TCP socket: {error}")))?;
+    tracing::info!("using the socket of the service manager, on {address}");
+    Ok((listeners, address))
+}
 
 /// Listens on `address` with one socket for each of `workers` shards.
 pub(super) fn listen(address: SocketAddr, workers: usize) -> Result<Vec<TcpListener>, BootError> {
@@ -42,7 +68,7 @@ fn refused(address: SocketAddr, source: io::Error) -> BootError {
 }
 
 /// The process that listens on `port`, as `name (process number)`; `None` if its descriptors cannot be read.
-fn owner_of(port: u16) -> Option<String> {
+pub(super) fn owner_of(port: u16) -> Option<String> {
     let sockets: Vec<PathBuf> = ["/proc/net/tcp", "/proc/net/tcp6"]
         .iter()
         .filter_map(|table| std::fs::read_to_string(table).ok())

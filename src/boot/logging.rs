@@ -7,6 +7,7 @@
 use crate::config::{LogFormat, LogRotation, LoggingConfig};
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tracing::Subscriber;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_appender::rolling::{RollingFileAppender, Rotation};
@@ -20,10 +21,31 @@ const LINES_MAX: usize = 16 * 1024;
 #[must_use = "the log ends when this is dropped"]
 pub struct LoggingGuard {
     dropped: ErrorCounter,
+    level: LevelHandle,
     _writer: WorkerGuard,
 }
 
+/// Changes the level of the log; cloning shares it.
+#[derive(Clone)]
+pub struct LevelHandle(Arc<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>);
+
+impl LevelHandle {
+    /// Sets `logging.level` to a value that was checked.
+    pub(super) fn set(&self, level: &str) {
+        let changed = EnvFilter::try_new(level).map_err(|error| error.to_string()).and_then(|filter| self.0(filter));
+        if let Err(reason) = changed {
+            tracing::error!("logging.level keeps its former value: {reason}");
+        }
+    }
+}
+
 impl LoggingGuard {
+    /// Changes the level.
+    #[must_use]
+    pub fn level(&self) -> LevelHandle {
+        self.level.clone()
+    }
+
     /// Counts the lines that are lost because the writer does not keep up.
     #[must_use]
     pub fn dropped_lines(&self) -> ErrorCounter {
@@ -80,13 +102,23 @@ fn build(config: &LoggingConfig) -> Result<(Box<dyn Subscriber + Send + Sync>, L
     };
     let (writer, worker) =
         NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LINES_MAX).thread_name("log").finish(sink);
-    let guard = LoggingGuard { dropped: writer.error_counter(), _writer: worker };
+    let dropped = writer.error_counter();
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(ansi);
-    let subscriber: Box<dyn Subscriber + Send + Sync> = match config.format {
-        LogFormat::Text => Box::new(builder.finish()),
-        LogFormat::Json => Box::new(builder.json().flatten_event(true).finish()),
+    let (subscriber, level): (Box<dyn Subscriber + Send + Sync>, LevelHandle) = match config.format {
+        LogFormat::Text => {
+            let builder = builder.with_filter_reloading();
+            let handle = builder.reload_handle();
+            let set = move |filter| handle.reload(filter).map_err(|error| error.to_string());
+            (Box::new(builder.finish()), LevelHandle(Arc::new(set)))
+        }
+        LogFormat::Json => {
+            let builder = builder.json().flatten_event(true).with_filter_reloading();
+            let handle = builder.reload_handle();
+            let set = move |filter| handle.reload(filter).map_err(|error| error.to_string());
+            (Box::new(builder.finish()), LevelHandle(Arc::new(set)))
+        }
     };
-    Ok((subscriber, guard))
+    Ok((subscriber, LoggingGuard { dropped, level, _writer: worker }))
 }
 
 /// A rotated log is written to `FILE.DATE`. The appender deletes old files by a prefix of their names. The prefix is

@@ -20,11 +20,14 @@ mod listen;
 pub mod logging;
 mod ports;
 mod reach;
+mod reload;
 mod responses;
 mod ring;
 mod sealing;
 mod secret;
+mod settings;
 mod shutdown;
+mod signing_keys;
 mod topology;
 
 pub use audit::{print_checkpoint, print_key, verify_audit};
@@ -33,15 +36,15 @@ pub use error::BootError;
 pub use examination::examine_media;
 pub use file_check::{FileCheckOptions, check_files};
 pub use health::{check_health, health_url};
+pub use signing_keys::{list_signing_keys, rotate_signing_keys};
 
 use self::error::system;
+use self::logging::LoggingGuard;
 use self::reach::{reached, runtime, with_database};
+use self::reload::{ReloadParts, Reloader};
 use crate::address::TrustedProxies;
-use crate::auth::attempts::Allowed;
-use crate::auth::factor_policy::FactorPolicy;
 use crate::auth::sealed::SealingKeys;
-use crate::config::{Config, Environment, RegistrationProof, ServerRole};
-use crate::control::access::{Access, MetricsToken};
+use crate::config::{Config, Environment, RegistrationProof, Sources};
 use crate::control::announcer;
 use crate::control::captcha::{Captcha, CaptchaSettings};
 use crate::control::dashboard::Dashboard;
@@ -53,7 +56,6 @@ use crate::control::places::Places;
 use crate::control::security_watch::{SecurityWatch, WatchParts};
 use crate::control::{Control, ControlParts, jobs, user_limits};
 use crate::files::store::disk::DiskThreads;
-use crate::ids::UserId;
 use crate::latency::{QueueGauge, StorageLatencies};
 use crate::limits::INTERNAL_CONNECTIONS_MAX;
 use crate::mesh::counters::ShardCounters;
@@ -79,7 +81,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
-use tracing_appender::non_blocking::ErrorCounter;
 
 /// Most threads that hash passwords; each keeps the 19 MiB that a hash needs.
 const HASH_THREADS: usize = 2;
@@ -152,11 +153,11 @@ pub fn plan_migration(config: &Config) -> Result<(), BootError> {
     Ok(())
 }
 
-/// Runs the server until a signal stops it. `log_drops` counts the lines that its log has lost.
+/// Runs the server until a signal stops it. `sources` are read again when it reloads.
 ///
 /// # Errors
 /// When it cannot start, or one of its threads ends early.
-pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> {
+pub fn serve(config: &Config, sources: Sources, log: &LoggingGuard) -> Result<(), BootError> {
     let started = Instant::now();
     topology::check_kernel()?;
     ring::check()?;
@@ -164,7 +165,7 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     let cores = topology::cores()?;
     let workers = topology::workers(config.server.workers, cores.len())?;
     let room = topology::connection_room(config.limits.max_connections, workers, topology::other_connections(config))?;
-    let listeners = listen::listen(config.server.bind_addr, workers)?;
+    let (listeners, address) = listen::public(config.server.bind_addr, workers)?;
     let internal_listeners = match config.server.internal_addr {
         Some(address) => listen::listen(address, 1)?,
         None => Vec::new(),
@@ -172,12 +173,14 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
 
     let (target, embedded) = storage_of(config)?;
     let runtime = runtime(HASH_THREADS)?;
-    let name = server_lock::name(config.server.bind_addr);
+    let name = server_lock::name(address);
     let is_shared = cluster::is_shared(config);
     let lock = runtime.block_on(ServerLock::acquire(&target, &name, is_shared));
     runtime.spawn(reached(&target, lock)?.keep());
     runtime.block_on(prepare(&target, config.database.auto_migrate))?;
-    let keys = Arc::new(secret::keys(config)?);
+    let keys = signing_keys::token_keys(config)?;
+    let key_ids: Vec<String> = keys.ids().map(str::to_owned).collect();
+    let live_settings = settings::settings(config, keys, 0, room.websockets);
     let audit_key = secret::audit_key(config, true).unwrap_or_else(|error| {
         tracing::warn!("the audit trail is not signed, and its retention does not run: {error}");
         None
@@ -221,15 +224,10 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     let rules = runtime.block_on(filter.load());
     let rules = rules.map_err(|refusal| BootError::Broken(format!("the content filter's rules: {refusal}")))?;
 
-    let mut limits = config.limits();
-    limits.max_connections = room.websockets;
     let scans_files = Arc::new(AtomicBool::new(false));
     let settings = Arc::new(ShardSettings {
-        networks: Quota::new(limits.max_connections_per_network),
-        limits,
-        factor_policy: factor_policy(config),
-        keys: Arc::clone(&keys),
-        allowed_origins: config.security.allowed_origins.clone(),
+        networks: Quota::new(config.limits.max_connections_per_network),
+        live: Arc::clone(&live_settings.live),
         loopback_origins: config.server.environment == Environment::Development,
         heartbeat_ms: config.server.heartbeat_interval.as_millis() as u64,
         trusted_proxies: config.trusted_proxies(),
@@ -242,7 +240,6 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
         content_filtering: config.security.content_filtering,
         filter: rules,
         overload: Arc::clone(&overload),
-        revocation_memory_ms: config.security.jwt_access_duration.as_millis() as u64 + 60_000,
         connections: Arc::new(AtomicUsize::new(0)),
         drained: AtomicUsize::new(0),
         started,
@@ -261,7 +258,7 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
         overload: Arc::clone(&overload),
         hashing: Arc::clone(&hash_queue),
         started,
-        log_drops: Some(log_drops),
+        log_drops: Some(log.dropped_lines()),
     };
     let health = Arc::new(ports::Health::new(Arc::clone(&state), health, observed.clone()));
     let metrics = Metrics::new(observed.clone()).map_err(|e| BootError::Configuration(format!("metrics: {e}")))?;
@@ -278,15 +275,17 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     if let Some(nodes) = &nodes {
         metrics.show_nodes(Arc::clone(nodes)).map_err(|e| BootError::Configuration(format!("metrics: {e}")))?;
     }
-    let watch = SecurityWatch::new(WatchParts {
-        activity: Arc::clone(&mesh.activity),
-        count: {
-            let metrics = metrics.clone();
-            Arc::new(move |finding| metrics.security_event(finding))
+    let watch = SecurityWatch::new(
+        WatchParts {
+            activity: Arc::clone(&mesh.activity),
+            count: {
+                let metrics = metrics.clone();
+                Arc::new(move |finding| metrics.security_event(finding))
+            },
+            places,
         },
-        responses: responses::policy(&config.responses, admins(config)),
-        places,
-    });
+        live_settings.responses.clone(),
+    );
     watch.report(audit_gap);
     let notify_revoked = Arc::clone(&notices);
     runtime.spawn(watch.clone().run(accounts.clone(), move |sessions| notify_revoked(sessions)));
@@ -295,20 +294,22 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     for lane in [jobs::CHECKS, jobs::REMOVALS] {
         runtime.spawn(jobs::run(JobStore::new(accounts.clone()), files.clone(), lane));
     }
+    let reload_parts = ReloadParts {
+        sources,
+        level: log.level(),
+        accounts: accounts.clone(),
+        commands: Arc::clone(&commands),
+        websockets: room.websockets,
+    };
+    let reloader = Reloader::new(reload_parts, config.clone(), key_ids);
     let control = Control::new(ControlParts {
         files,
         accounts: accounts.clone(),
-        keys,
-        access_lifetime_seconds: config.security.jwt_access_duration.as_secs() as i64,
-        refresh_lifetime_seconds: config.security.jwt_refresh_duration.as_secs() as i64,
-        allowed_attempts: Allowed {
-            sign_ins_per_minute: config.security.sign_ins_per_minute,
-            registrations_per_minute: config.security.registrations_per_minute,
-        },
+        settings: live_settings,
+        reload: Arc::new(reloader.clone()),
         bcrypt_cost: config.security.bcrypt_cost,
         sealing,
         allows_two_factor,
-        factor_policy: factor_policy(config),
         registration_difficulty: match config.security.registration_proof {
             RegistrationProof::Off => 0,
             RegistrationProof::ProofOfWork => config.security.registration_difficulty,
@@ -317,7 +318,6 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
         hash_workers: cores.len().clamp(1, HASH_THREADS),
         hash_queue,
         limits: Arc::clone(&commands) as _,
-        configured_limits: config.limits(),
         overload,
         commands,
         profile_changes,
@@ -328,9 +328,8 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
         metrics,
         dashboard,
         filter,
-        access: access(config),
-        admins: admins(config),
     });
+    reloader.attach(control.clone());
     runtime.spawn(user_limits::run(control.clone()));
     let has_internal = config.server.internal_addr.is_some();
     let router = if has_internal { control.public_router() } else { control.router() };
@@ -345,15 +344,14 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
         internal.listen(listener).map_err(system("cannot listen on server.internal_addr"))?;
     }
     tracing::info!(
-        "listening on http://{} with {workers} shards, ready after {} ms",
-        config.server.bind_addr,
+        "listening on http://{address} with {workers} shards, ready after {} ms",
         started.elapsed().as_millis()
     );
     if config.server.environment == Environment::Development {
         // Not a log line, because commands are hard to copy from one.
-        println!("{}", banner::text(config.server.bind_addr, config.server.internal_addr));
+        println!("{}", banner::text(address, config.server.internal_addr));
     }
-    let parts = shutdown::Parts { mesh, state, shards, storage, storage_stop, http, internal, accounts };
+    let parts = shutdown::Parts { mesh, state, shards, storage, storage_stop, http, internal, accounts, reloader };
     let outcome = runtime.block_on(shutdown::run(parts, config.server.shutdown_timeout, SWEEP_INTERVAL));
     if matches!(outcome, Err(BootError::CutShort(_))) {
         // Dropping them would wait for their threads. The next start adopts the private PostgreSQL.
@@ -367,19 +365,6 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     drop(disk_threads);
     drop(embedded); // stops the private PostgreSQL, after all of its clients
     outcome
-}
-
-fn admins(config: &Config) -> Vec<UserId> {
-    config.security.admin_user_ids.iter().map(|id| UserId(*id as i64)).collect()
-}
-
-fn factor_policy(config: &Config) -> FactorPolicy {
-    let required = &config.security.two_factor_required;
-    FactorPolicy {
-        admins: admins(config),
-        of_admins: required.contains(&ServerRole::Admin),
-        of_members: required.contains(&ServerRole::Member),
-    }
 }
 
 /// The database of `security.geoip_database`.
@@ -414,15 +399,4 @@ fn captcha(config: &Config) -> Result<Option<Captcha>, BootError> {
         script_url: security.captcha_script_url.clone(),
     };
     Captcha::new(settings).map(Some).map_err(|fault| BootError::Configuration(fault.to_string()))
-}
-
-fn access(config: &Config) -> Access {
-    match config.server.environment {
-        Environment::Development => Access::Everyone,
-        Environment::Staging | Environment::Production => {
-            let admins = admins(config);
-            let metrics_token = config.server.metrics_token.as_ref().map(|token| MetricsToken::new(token.expose()));
-            Access::Operators { admins, metrics_token }
-        }
-    }
 }

@@ -16,6 +16,7 @@ use crate::ids::{ConversationId, ShardId, UserId};
 use crate::mesh::asked::{Announced, Announcement, Approval, ApprovedText, HttpCommand, HttpReply, LimitsQuestion};
 use crate::mesh::frame::ControlFrame;
 use crate::mesh::lane::{CONTROL_FRAMES, Mesh};
+use crate::mesh::live::LiveSettings;
 use crate::mesh::standing::MarkedUsers;
 use crate::storage::health::StorageHealth;
 use bytes::Bytes;
@@ -93,6 +94,11 @@ impl LimitsPort for Commands {
 }
 
 impl Commands {
+    /// Gives every shard these settings.
+    pub(super) fn replace_settings(&self, live: &Arc<LiveSettings>) {
+        self.tell_all(|| ControlFrame::Live(Arc::clone(live)));
+    }
+
     /// Sends a frame to every shard.
     fn tell_all(&self, frame: impl Fn() -> ControlFrame) {
         for shard in self.mesh.placement.all() {

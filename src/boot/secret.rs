@@ -1,11 +1,11 @@
 //! The keys of the server. Its secret is configured, or in development made once and kept in `data_dir`. It signs
-//! tokens, and the passwords of the database logins are derived from it. The keys that encrypt secrets are configured,
+//! tokens until the keys are rotated (`signing_keys`), and the passwords of the database logins are derived from it. The keys that encrypt secrets are configured,
 //! or made once and kept there. The key that signs the audit trail is always kept there.
 
 use super::error::{BootError, system};
 use crate::audit::note::AuditKey;
 use crate::auth::sealed::{KEY_BYTES, SealingKeys};
-use crate::auth::token::{SECRET_BYTES_MIN, TokenKeys};
+use crate::auth::signing::SECRET_BYTES_MIN;
 use crate::config::{Config, Environment, Secret, encryption_key};
 use crate::files::link::LinkKey;
 use crate::storage::connect::{Role, RolePassword};
@@ -24,11 +24,6 @@ use std::path::{Path, PathBuf};
 const MADE_BYTES: usize = 48;
 /// An Ed25519 seed.
 const AUDIT_KEY_BYTES: usize = 32;
-
-/// The keys of access tokens, tickets and refresh tokens.
-pub(super) fn keys(config: &Config) -> Result<TokenKeys, BootError> {
-    TokenKeys::new(&secret(config)?).map_err(|e| BootError::Configuration(format!("security.jwt_secret: {e}")))
-}
 
 /// The passwords of the database logins, in the order of [`Role`]: configured, or HMAC-SHA-256 (secret, login).
 pub(super) fn database_passwords(config: &Config) -> Result<[RolePassword; 3], BootError> {
@@ -70,7 +65,8 @@ fn kept_secret(config: &Config) -> PathBuf {
     config.data_dir.join("jwt_secret")
 }
 
-fn secret(config: &Config) -> Result<Vec<u8>, BootError> {
+/// The server's secret.
+pub(super) fn secret(config: &Config) -> Result<Vec<u8>, BootError> {
     if let Some(secret) = &config.security.jwt_secret {
         return Ok(secret.expose().as_bytes().to_vec());
     }
@@ -152,7 +148,7 @@ pub(super) fn sealing_keys(config: &Config) -> Result<Option<SealingKeys>, BootE
     Ok(Some(SealingKeys::new(present, keys)))
 }
 
-fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
+pub(super) fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     match std::fs::read(path) {
         Ok(secret) => Ok(Some(secret)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),

@@ -1,4 +1,4 @@
-//! The loop of the control thread, and the shutdown of the process.
+//! The loop of the control thread, and the shutdown of the process. SIGHUP reloads the configuration (`reload`).
 //!
 //! 1. SIGTERM or SIGINT: readiness fails, so that load balancers stop sending clients.
 //! 2. Shards: stop accepting, `going_away`, flush what is in flight, close 1001 (`shard::drain`).
@@ -7,6 +7,7 @@
 //! A second signal or the timeout ends the process at once. No acknowledged message is lost by that.
 
 use super::error::{BootError, system};
+use super::reload::Reloader;
 use super::topology::Ended;
 use crate::control::http::HttpServer;
 use crate::mesh::frame::ControlFrame;
@@ -21,6 +22,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
+
+/// How often connections for HTTP are taken from the shards while they stop.
+const HANDOVER_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Whether the shutdown has begun.
 #[derive(Default)]
@@ -45,6 +49,7 @@ pub(super) struct Parts {
     /// Serves operators, if they have a listener of their own.
     pub(super) internal: HttpServer,
     pub(super) accounts: Accounts,
+    pub(super) reloader: Reloader,
 }
 
 /// A thread that ended, with its result.
@@ -57,8 +62,9 @@ enum PartEnded {
 pub(super) async fn run(parts: Parts, timeout: Duration, sweep_every: Duration) -> Result<(), BootError> {
     let broken = |what: &str| BootError::Broken(what.to_owned());
     let mut terminate = signal(SignalKind::terminate()).map_err(system("cannot listen for SIGTERM"))?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(system("cannot listen for SIGHUP"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("cannot listen for SIGINT"))?;
-    let Parts { mesh, state, shards, storage, storage_stop, http, internal, accounts } = parts;
+    let Parts { mesh, state, shards, storage, storage_stop, http, internal, accounts, reloader } = parts;
     let mut bell =
         BellWaiter::new(&mesh.control_bell).map_err(system("cannot wait for connections of the control plane"))?;
     let mut running = shards.len();
@@ -66,12 +72,7 @@ pub(super) async fn run(parts: Parts, timeout: Duration, sweep_every: Duration) 
     let mut sweep = tokio::time::interval(sweep_every);
     let sweeping = Arc::new(tokio::sync::Semaphore::new(1));
     loop {
-        while let Some(handover) = mesh.http.pop() {
-            let stream = TcpStream::from(handover.socket);
-            let peer = stream.peer_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
-            let peer = handover.client.map_or(peer, |client| SocketAddr::new(client, peer.port()));
-            http.adopt(stream, handover.received, peer);
-        }
+        adopt_waiting(&mesh, &http);
         mesh.control_bell.about_to_sleep();
         if !mesh.http.is_empty() {
             mesh.control_bell.awake();
@@ -81,6 +82,10 @@ pub(super) async fn run(parts: Parts, timeout: Duration, sweep_every: Duration) 
             () = bell.rung() => {}
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
+            _ = hangup.recv() => {
+                let reloader = reloader.clone();
+                tokio::spawn(async move { reloader.on_signal().await });
+            }
             _ = sweep.tick() => {
                 let accounts = accounts.clone();
                 // A sweep that has much to remove takes longer than the time between two.
@@ -113,12 +118,21 @@ pub(super) async fn run(parts: Parts, timeout: Duration, sweep_every: Duration) 
             mesh.bell(shard).ring();
         }
         while running > 0 {
-            match ended.recv().await {
+            // Requests that the shards had accepted before they stopped listening are answered like those before.
+            let part = tokio::select! {
+                part = ended.recv() => part,
+                () = tokio::time::sleep(HANDOVER_INTERVAL) => {
+                    adopt_waiting(&mesh, &http);
+                    continue;
+                }
+            };
+            match part {
                 Some(PartEnded::Shard(Ok(()))) => running -= 1,
                 Some(PartEnded::Shard(Err(reason)) | PartEnded::Storage(Err(reason))) => return Err(broken(&reason)),
                 Some(PartEnded::Storage(Ok(()))) | None => return Err(broken("the I/O shard ended before the shards")),
             }
         }
+        adopt_waiting(&mesh, &http);
         tokio::join!(http.shutdown(timeout / 4), internal.shutdown(timeout / 4));
         storage_stop.store(true, Ordering::Release);
         mesh.storage_bell.ring();
@@ -135,6 +149,16 @@ pub(super) async fn run(parts: Parts, timeout: Duration, sweep_every: Duration) 
         () = tokio::time::sleep(timeout) => {
             Err(BootError::CutShort("server.shutdown_timeout has passed while connections were still open"))
         }
+    }
+}
+
+/// Gives the HTTP server the connections that the shards have for it.
+fn adopt_waiting(mesh: &Mesh, http: &HttpServer) {
+    while let Some(handover) = mesh.http.pop() {
+        let stream = TcpStream::from(handover.socket);
+        let peer = stream.peer_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
+        let peer = handover.client.map_or(peer, |client| SocketAddr::new(client, peer.port()));
+        http.adopt(stream, handover.received, peer);
     }
 }
 

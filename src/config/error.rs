@@ -27,6 +27,14 @@ impl fmt::Display for ConfigError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct ConfigErrors(pub Vec<ConfigError>);
 
+impl ConfigErrors {
+    /// A problem of a file that is not a layer.
+    #[must_use]
+    pub fn of_file(origin: &str, reason: String) -> Self {
+        Self(vec![ConfigError { key: String::new(), reason, origin: origin.to_owned() }])
+    }
+}
+
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.len() {

@@ -29,21 +29,24 @@ const LISTS: &[&str] = &[
     "security.admin_user_ids",
     "security.allowed_origins",
     "security.encryption_keys",
+    "security.jwt_keys",
     "security.two_factor_required",
     "server.trusted_proxies",
 ];
 /// The lists whose items are numbers.
 const NUMBER_LISTS: &[&str] = &["security.admin_user_ids"];
 /// Keys whose values an error must not quote.
-const SECRETS: &[&str] = &[
+pub(super) const SECRETS: &[&str] = &[
     "cache.url",
     "cluster.redis_url",
     "database.app_password",
     "database.owner_password",
     "database.url",
     "database.writer_password",
+    "files.s3_secret_access_key",
     "security.captcha_secret",
     "security.encryption_keys",
+    "security.jwt_keys",
     "security.jwt_secret",
     "server.metrics_token",
 ];

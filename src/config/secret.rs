@@ -63,6 +63,17 @@ pub fn encryption_key(item: &Secret) -> Result<(String, [u8; 32]), String> {
     Ok((id.to_owned(), bytes))
 }
 
+/// The item of `security.jwt_keys` that stands for the key made of `security.jwt_secret`.
+pub const KEY_OF_SECRET: &str = "jwt_secret";
+
+/// Id and bytes of an item of `security.jwt_keys`; `None` for [`KEY_OF_SECRET`].
+///
+/// # Errors
+/// Why it is none. The text does not quote it.
+pub fn signing_key(item: &Secret) -> Result<Option<(String, [u8; 32])>, String> {
+    if item.expose() == KEY_OF_SECRET { Ok(None) } else { encryption_key(item).map(Some) }
+}
+
 /// Masks `user:PASSWORD@` and a `password=` parameter. A text that is not a URL is masked as a whole.
 fn mask_url(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return MASK.to_owned() };

@@ -1,10 +1,10 @@
 //! Checks the ranges of single values, and the relations between values.
 
 use super::schema::{AbuseResponse, Config, ContentStore, Environment, FilesConfig, SecurityConfig};
-use super::secret::{SecretUrl, encryption_key};
+use super::secret::{KEY_OF_SECRET, SecretUrl, encryption_key, signing_key};
 use crate::address::parse_network;
 use crate::ids::MAX_SAFE_INTEGER;
-use crate::limits::SHARDS_MAX;
+use crate::limits::{SHARDS_MAX, SIGNING_KEYS_MAX};
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::net::IpAddr;
@@ -45,6 +45,20 @@ impl Problems {
         if value < min || value > max {
             let [value, min, max] = [value, min, max].map(humantime_serde::re::humantime::format_duration);
             self.add(key, format!("must be between {min} and {max}, found {value}"));
+        }
+    }
+
+    /// Each key, written as id:base64, has an id of its own.
+    fn distinct_ids(&mut self, key: &'static str, ids: impl Iterator<Item = Result<String, String>>) {
+        let mut seen = BTreeSet::new();
+        for id in ids {
+            match id {
+                Ok(id) if !seen.insert(id.clone()) => {
+                    self.add(key, format!("two keys have the id {id:?}; give each its own"));
+                }
+                Ok(_) => {}
+                Err(reason) => self.add(key, reason),
+            }
         }
     }
 
@@ -133,15 +147,20 @@ pub(super) fn check(config: &Config) -> Vec<(&'static str, String)> {
     if security.jwt_refresh_duration <= security.jwt_access_duration {
         p.add("security.jwt_refresh_duration", "must be longer than security.jwt_access_duration");
     }
-    let mut ids = BTreeSet::new();
-    for item in &security.encryption_keys {
-        match encryption_key(item) {
-            Ok((id, _)) if !ids.insert(id.clone()) => {
-                p.add("security.encryption_keys", format!("two keys have the id {id:?}; give each its own"));
-            }
-            Ok(_) => {}
-            Err(reason) => p.add("security.encryption_keys", reason),
-        }
+    let encryption_keys = security.encryption_keys.iter().map(|item| Ok(encryption_key(item)?.0));
+    p.distinct_ids("security.encryption_keys", encryption_keys);
+    p.distinct_ids(
+        "security.jwt_keys",
+        security
+            .jwt_keys
+            .iter()
+            .map(|item| Ok(signing_key(item)?.map_or_else(|| KEY_OF_SECRET.to_owned(), |(id, _)| id))),
+    );
+    if security.jwt_keys.len() > SIGNING_KEYS_MAX {
+        p.add(
+            "security.jwt_keys",
+            format!("must have at most {SIGNING_KEYS_MAX} keys, has {}", security.jwt_keys.len()),
+        );
     }
     if !security.enable_2fa && !security.two_factor_required.is_empty() {
         p.add("security.two_factor_required", "needs security.enable_2fa = true: these accounts could not set it up");

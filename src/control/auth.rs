@@ -138,7 +138,7 @@ async fn try_register(
                 device_name: &device_name,
                 ip: &peer.ip(),
                 refresh_hash: &refresh::hash(&refresh_token),
-                refresh_lifetime_seconds: control.refresh_lifetime_seconds(),
+                refresh_lifetime_seconds: control.live().refresh_lifetime_seconds,
             },
         )
         .await?;
@@ -200,7 +200,7 @@ async fn try_login(
         device_name: &device_name,
         ip: &peer.ip(),
         refresh_hash: &refresh::hash(&refresh_token),
-        refresh_lifetime_seconds: control.refresh_lifetime_seconds(),
+        refresh_lifetime_seconds: control.live().refresh_lifetime_seconds,
     };
     // None: meanwhile the password was changed, or two-factor authentication was switched on.
     let opened = control.accounts().open_session(&login, session).await?.ok_or_else(wrong)?;
@@ -264,12 +264,12 @@ async fn try_refresh(
     if token.is_empty() || token.len() > refresh::REFRESH_TOKEN_BYTES_MAX {
         return Err(invalid());
     }
-    let new_token = control.keys().refresh_successor(token);
+    let new_token = control.live().keys.refresh_successor(token);
     control.sign_ins().refresh(peer.network())?;
     let exchange = RefreshExchange {
         hash: &refresh::hash(token),
         new_hash: &refresh::hash(&new_token),
-        lifetime_seconds: control.refresh_lifetime_seconds(),
+        lifetime_seconds: control.live().refresh_lifetime_seconds,
         grace_seconds: refresh::GRACE_SECONDS,
         source,
     };

@@ -123,7 +123,7 @@ pub(super) async fn authenticate(parts: &Parts, control: &Control) -> Result<(Ac
 /// another request. Counts a failure, and charges the request.
 pub(super) fn signed(parts: &Parts, control: &Control) -> Result<AccessClaims, Problem> {
     let claims = bearer(&parts.headers).and_then(|token| {
-        let verified = control.keys().verify_access(token, super::now_seconds());
+        let verified = control.live().keys.verify_access(token, super::now_seconds());
         verified.map_err(|error| Problem::unauthenticated(error.to_string()))
     });
     let claims = claims.inspect_err(|_| control.metrics().auth_attempt("token", "failure"))?;
@@ -166,7 +166,7 @@ pub(super) async fn with_session(
     control.metrics().auth_attempt("token", result);
     let state = state?;
     control.requests().note_age(claims.user, state.account_age_s);
-    if !state.enabled && control.factor_policy().requires(claims.user) && !is_open_without_factor(parts) {
+    if !state.enabled && control.live().factor_policy.requires(claims.user) && !is_open_without_factor(parts) {
         return Err(Refusal::two_factor_required().into());
     }
     Ok(state)

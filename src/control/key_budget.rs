@@ -11,7 +11,10 @@ use crate::address::ClientNetwork;
 use crate::budget::{self, Rate};
 use crate::error::Refusal;
 use crate::ids::UserId;
-use crate::limits::{AVATAR_READS_PER_MINUTE, DECISIONS_PER_MINUTE, FILTER_EDITS_PER_MINUTE, PROFILE_EDITS_PER_MINUTE};
+use crate::limits::{
+    AVATAR_READS_PER_MINUTE, DECISIONS_PER_MINUTE, FILTER_EDITS_PER_MINUTE, PROFILE_EDITS_PER_MINUTE,
+    RELOADS_PER_MINUTE,
+};
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::atomic::AtomicU64;
@@ -41,6 +44,11 @@ impl KeyBudget {
     /// The budget of replacements of filter rules.
     pub(super) fn of_filter_rules() -> Self {
         Self::new(("filter_rules", "user", "replace rules of the content filter"), FILTER_EDITS_PER_MINUTE)
+    }
+
+    /// The budget of reloads of the configuration.
+    pub(super) fn of_reloads() -> Self {
+        Self::new(("reloads", "user", "reload the configuration"), RELOADS_PER_MINUTE)
     }
 
     /// The budget of decisions about held texts.

@@ -45,6 +45,7 @@ mod operators;
 pub mod places;
 mod ports;
 pub mod problem;
+pub mod reload;
 mod request_budget;
 mod second_factor;
 mod security_events;
@@ -61,7 +62,7 @@ mod validate;
 mod view;
 mod web;
 
-pub use state::{Control, ControlParts, Notices};
+pub use state::{Control, ControlParts, ControlSettings, Notices};
 
 use crate::error::{ErrorCode, Refusal};
 use crate::limits::HTTP_BODY_TIMEOUT_MS;
@@ -146,6 +147,7 @@ fn routes() -> Router<Control> {
         .route("/admin/security-events", get(security_events::read))
         .route("/admin/security-events/{id}/responses", delete(security_events::end_responses))
         .route("/admin/users/{id}/limits", get(user_limits::show))
+        .route("/admin/reload", post(reload::reload))
         .route("/api/commands", post(commands::execute))
         .merge(files::router())
         .merge(moderation::router())

@@ -96,7 +96,7 @@ async fn replace_server_rules(
     factor: FactorCaller,
     Json(new): Json<NewRules>,
 ) -> Result<Reply<Value>, Problem> {
-    require_admin(factor.caller.user, control.admins())?;
+    require_admin(factor.caller.user, &control.live().factor_policy.admins)?;
     factor.require_fresh(&control).await?;
     replace(&control, &factor.caller, None, &new.rules).await
 }
@@ -146,7 +146,7 @@ async fn queue(
         return Err(Problem::bad_request(format!("limit: Must be 1 to {PAGE_MAX}.")));
     }
     let conversation = page.conversation_id.as_deref().map(conversation_of).transpose()?;
-    let is_admin = control.admins().contains(&caller.user);
+    let is_admin = control.live().factor_policy.admins.contains(&caller.user);
     if let Some(conversation) = conversation
         && !is_admin
     {
@@ -217,7 +217,7 @@ async fn reject(State(control): State<Control>, caller: Caller, PathId(id): Path
 
 async fn decide(control: &Control, caller: &Caller, id: i64, approved: bool) -> Result<Decision, Problem> {
     control.decisions().charge(caller.user, Instant::now())?;
-    let is_admin = control.admins().contains(&caller.user);
+    let is_admin = control.live().factor_policy.admins.contains(&caller.user);
     let decision = control.filter().store().decide(id, caller, is_admin, approved).await?;
     let decision =
         decision.ok_or_else(|| Problem::not_found("There is no such text, or you may not decide about it."))?;

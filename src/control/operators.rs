@@ -52,11 +52,11 @@ impl FromRequestParts<Control> for Operator {
     async fn from_request_parts(parts: &mut Parts, control: &Control) -> Result<Self, Problem> {
         let access = control.access();
         let admins = match access {
-            Access::Operators { admins, .. } if !needs_no_user(parts, access) => admins,
+            Access::Operators { ref admins, .. } if !needs_no_user(parts, &access) => admins.clone(),
             Access::Operators { .. } | Access::Everyone => return Ok(Self { claims: None }),
         };
         let (claims, _) = authenticate(parts, control).await?;
-        require_admin(claims.user, admins)?;
+        require_admin(claims.user, &admins)?;
         Ok(Self { claims: Some(claims) })
     }
 }
@@ -76,7 +76,7 @@ impl FromRequestParts<Control> for AdminReader {
         // Before the session is looked up, which takes a connection too.
         let place = control.account_reads().admit(claims.user)?;
         let state = with_session(claims, parts, control).await?;
-        require_admin(claims.user, control.admins())?;
+        require_admin(claims.user, &control.live().factor_policy.admins)?;
         if state.enabled && !state.may_read {
             return Err(step_up_required(control, claims.user, "hour").await);
         }
@@ -98,17 +98,17 @@ impl FromRequestParts<Control> for IsOperator {
 
     async fn from_request_parts(parts: &mut Parts, control: &Control) -> Result<Self, Infallible> {
         let access = control.access();
-        Ok(Self(match access {
+        Ok(Self(match &access {
             Access::Everyone => true,
             Access::Operators { admins, .. } => {
-                needs_no_user(parts, access) || is_active_admin(parts, control, admins).await
+                needs_no_user(parts, &access) || is_active_admin(parts, control, admins).await
             }
         }))
     }
 }
 
 async fn is_active_admin(parts: &Parts, control: &Control, admins: &[UserId]) -> bool {
-    let claims = bearer(&parts.headers).ok().map(|token| control.keys().verify_access(token, now_seconds()));
+    let claims = bearer(&parts.headers).ok().map(|token| control.live().keys.verify_access(token, now_seconds()));
     let Some(Ok(claims)) = claims.filter(|claims| matches!(claims, Ok(claims) if admins.contains(&claims.user))) else {
         return false;
     };
@@ -118,7 +118,7 @@ async fn is_active_admin(parts: &Parts, control: &Control, admins: &[UserId]) ->
     }
     let state = tokio::time::timeout(LOOK_UP_TIMEOUT, control.accounts().session_state(claims.user, claims.session));
     match state.await {
-        Ok(Ok(Some(state))) => state.enabled || !control.factor_policy().requires(claims.user),
+        Ok(Ok(Some(state))) => state.enabled || !control.live().factor_policy.requires(claims.user),
         Ok(Ok(None) | Err(_)) | Err(_) => false,
     }
 }

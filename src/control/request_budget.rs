@@ -52,11 +52,6 @@ impl RequestKind {
 
 /// The budgets of all users.
 pub(super) struct RequestBudget {
-    /// By kind.
-    limits: [UserLimit; 2],
-    adaptive: bool,
-    trusted_after_s: i64,
-    admins: Vec<UserId>,
     overload: Arc<Overload>,
     /// Process time begins here.
     began: Instant,
@@ -64,16 +59,17 @@ pub(super) struct RequestBudget {
     known: Mutex<KnownUsers>,
 }
 
-#[derive(Default)]
-struct KnownUsers {
-    users: HashMap<UserId, UserBudgets>,
-    marked: Arc<MarkedUsers>,
-    /// Since when sessions are known to have ended.
-    ended: HashMap<SessionId, Instant>,
+/// What the configuration says of them.
+struct RequestLimits {
+    /// By kind.
+    limits: [UserLimit; 2],
+    adaptive: bool,
+    trusted_after_s: i64,
+    admins: Vec<UserId>,
 }
 
-impl RequestBudget {
-    pub(super) fn new(limits: &Limits, admins: Vec<UserId>, overload: Arc<Overload>) -> Self {
+impl RequestLimits {
+    fn new(limits: &Limits, admins: Vec<UserId>) -> Self {
         let messages = limits.max_messages_per_minute;
         let per_minute = |each: u32, least: u32| messages.saturating_mul(each).max(least);
         let others = per_minute(REQUESTS_PER_MESSAGE, REQUESTS_PER_MINUTE_MIN);
@@ -86,10 +82,37 @@ impl RequestBudget {
             adaptive: limits.adaptive,
             trusted_after_s: limits.trusted_after_s,
             admins,
-            overload,
-            began: Instant::now(),
-            known: Mutex::default(),
         }
+    }
+
+    fn share(&self, user: UserId, budgets: &UserBudgets, overload: &Overload, now_ns: u64) -> Share {
+        budgets.set_administers(self.admins.contains(&user));
+        if !self.adaptive {
+            return budgets.fixed_share();
+        }
+        // The look-ups of sessions wait for the same PostgreSQL as pages do.
+        budgets.share(now_ns).under(overload.pages())
+    }
+}
+
+struct KnownUsers {
+    limits: RequestLimits,
+    users: HashMap<UserId, UserBudgets>,
+    marked: Arc<MarkedUsers>,
+    /// Since when sessions are known to have ended.
+    ended: HashMap<SessionId, Instant>,
+}
+
+impl RequestBudget {
+    pub(super) fn new(limits: &Limits, admins: Vec<UserId>, overload: Arc<Overload>) -> Self {
+        let limits = RequestLimits::new(limits, admins);
+        let known = KnownUsers { limits, users: HashMap::new(), marked: Arc::default(), ended: HashMap::new() };
+        Self { overload, began: Instant::now(), known: Mutex::new(known) }
+    }
+
+    /// The configuration was loaded again.
+    pub(super) fn replace(&self, limits: &Limits, admins: Vec<UserId>) {
+        self.known().limits = RequestLimits::new(limits, admins);
     }
 
     /// Charges a request of `user`.
@@ -99,14 +122,14 @@ impl RequestBudget {
     pub(super) fn charge(&self, kind: RequestKind, user: UserId, now: Instant) -> Result<(), Refusal> {
         let now_ns = self.ns(now);
         let mut known = self.known();
-        let KnownUsers { users, marked, .. } = &mut *known;
+        let KnownUsers { limits, users, marked, .. } = &mut *known;
         if users.len() >= UNSWEPT_MAX && !users.contains_key(&user) {
             users.retain(|_, budgets| !budgets.is_replenished(now_ns));
         }
         let budgets = users.entry(user).or_default();
         budgets.set_marks(marked.of(user));
-        let (limit, tat) = (&self.limits[kind as usize], budgets.tat(kind as usize));
-        let spent = limit.spend(tat, self.share(user, budgets, now_ns), (now_ns, 1));
+        let (limit, tat) = (&limits.limits[kind as usize], budgets.tat(kind as usize));
+        let spent = limit.spend(tat, limits.share(user, budgets, &self.overload, now_ns), (now_ns, 1));
         spent.inspect_err(|_| budgets.note_refusal(now_ns, 1))
     }
 
@@ -128,8 +151,9 @@ impl RequestBudget {
 
     /// A session of `user` was looked up: the account is so many seconds old.
     pub(super) fn note_age(&self, user: UserId, age_s: i64) {
-        if age_s >= self.trusted_after_s
-            && let Some(budgets) = self.known().users.get(&user)
+        let known = self.known();
+        if age_s >= known.limits.trusted_after_s
+            && let Some(budgets) = known.users.get(&user)
         {
             budgets.add(LimitReason::Trusted);
         }
@@ -147,21 +171,11 @@ impl RequestBudget {
         let unused = UserBudgets::default();
         let budgets = known.users.get(&user).unwrap_or(&unused);
         budgets.set_marks(known.marked.of(user));
-        if age_s >= self.trusted_after_s {
+        if age_s >= known.limits.trusted_after_s {
             budgets.add(LimitReason::Trusted);
         }
-        self.limits[kind as usize].explain(budgets.tat(kind as usize), self.share(user, budgets, now_ns), now_ns)
-    }
-
-    fn share(&self, user: UserId, budgets: &UserBudgets, now_ns: u64) -> Share {
-        if !self.adaptive {
-            return budgets.fixed_share();
-        }
-        if self.admins.contains(&user) {
-            budgets.add(LimitReason::Administrator);
-        }
-        // The look-ups of sessions wait for the same PostgreSQL as pages do.
-        budgets.share(now_ns).under(self.overload.pages())
+        let share = known.limits.share(user, budgets, &self.overload, now_ns);
+        known.limits.limits[kind as usize].explain(budgets.tat(kind as usize), share, now_ns)
     }
 
     fn ns(&self, now: Instant) -> u64 {
@@ -217,7 +231,8 @@ mod tests {
         assert_eq!((&explained["limit"], &explained["reasons"]), (&json!(150), &json!(["slowed"])));
         budget.overload.set(Work::Pages, 50);
         assert_eq!(burst(&budget, 4, now), 150);
-        let fixed = RequestBudget { adaptive: false, ..budget };
+        budget.replace(&Limits { adaptive: false, ..Limits::default() }, vec![UserId(1)]);
+        let fixed = budget;
         assert_eq!((burst(&fixed, 5, now), fixed.explain(RequestKind::Other, UserId(3), 0, now).limit), (300, 150));
     }
 

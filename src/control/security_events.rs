@@ -49,7 +49,7 @@ pub(super) async fn end_responses(
     factor: FactorCaller,
     PathId(id): PathId,
 ) -> Result<StatusCode, Problem> {
-    require_admin(factor.caller.user, control.admins())?;
+    require_admin(factor.caller.user, &control.live().factor_policy.admins)?;
     factor.require_fresh(&control).await?;
     match control.accounts().end_event_responses(id, &factor.caller).await? {
         0 => Err(Problem::not_found(

@@ -41,13 +41,13 @@ pub struct WatchParts {
     pub activity: Arc<Activity>,
     /// Counts findings for the metrics.
     pub count: CountFinding,
-    /// What follows a finding by itself.
-    pub responses: ResponsePolicy,
     /// Where addresses are, if the server knows.
     pub places: Option<Places>,
 }
 
 struct WatchState {
+    /// What follows a finding by itself.
+    responses: Mutex<ResponsePolicy>,
     detectors: Mutex<Detectors>,
     waiting: Mutex<Vec<Finding>>,
     parts: WatchParts,
@@ -64,11 +64,17 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl SecurityWatch {
     /// Nothing was seen yet.
     #[must_use]
-    pub fn new(parts: WatchParts) -> Self {
+    pub fn new(parts: WatchParts, responses: ResponsePolicy) -> Self {
+        let responses = Mutex::new(responses);
         let (detectors, waiting) = (Mutex::default(), Mutex::default());
         let (began, digests, dropped) = (Instant::now(), RandomState::new(), AtomicU64::new(0));
-        let inner = WatchState { detectors, waiting, parts, dropped, began, digests };
+        let inner = WatchState { responses, detectors, waiting, parts, dropped, began, digests };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// Other responses follow from now on.
+    pub(super) fn respond(&self, responses: ResponsePolicy) {
+        *locked(&self.inner.responses) = responses;
     }
 
     /// A wrong password for `login`, which is the account of `user` if it is one.
@@ -194,7 +200,8 @@ impl SecurityWatch {
         if !is_new && found.is_empty() {
             return position;
         }
-        match accounts.record_security_events(&found, &self.inner.parts.responses, position).await {
+        let responses = locked(&self.inner.responses).clone();
+        match accounts.record_security_events(&found, &responses, position).await {
             Ok(revoked) if revoked.is_empty() => {}
             Ok(revoked) => notify_revoked(revoked.into()),
             Err(_) => {

@@ -26,7 +26,6 @@ pub struct SignInLimits {
 }
 
 struct SignInState {
-    allowed: Allowed,
     state: Mutex<LimitState>,
     /// Process time begins here.
     began: Instant,
@@ -34,6 +33,7 @@ struct SignInState {
 }
 
 struct LimitState {
+    allowed: Allowed,
     attempts: Attempts,
     swept: Duration,
 }
@@ -87,10 +87,21 @@ impl SignInLimits {
     /// No attempt has been made yet.
     #[must_use]
     pub fn new(allowed: Allowed) -> Self {
-        let state = LimitState { attempts: Attempts::new(allowed), swept: Duration::ZERO };
+        let state = LimitState { allowed, attempts: Attempts::new(allowed), swept: Duration::ZERO };
         let state = Mutex::new(state);
-        let inner = SignInState { allowed, state, began: Instant::now(), digests: RandomState::new() };
+        let inner = SignInState { state, began: Instant::now(), digests: RandomState::new() };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// Other numbers of attempts are allowed from now on.
+    pub(super) fn allow(&self, allowed: Allowed) {
+        let mut state = self.inner.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.allowed = allowed;
+        state.attempts.allow(allowed);
+    }
+
+    fn allowed(&self) -> Allowed {
+        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner).allowed
     }
 
     fn with<T>(&self, change: impl FnOnce(&mut Attempts, Duration) -> T) -> T {
@@ -110,7 +121,7 @@ impl SignInLimits {
     pub fn register(&self, network: ClientNetwork) -> Result<HashClient, Problem> {
         let begun = self.with(|attempts, now| attempts.register(network, now));
         begun.map_err(|refused| {
-            budget_refusal("registrations", network, self.inner.allowed.registrations_per_minute, refused)
+            budget_refusal("registrations", network, self.allowed().registrations_per_minute, refused)
         })?;
         Ok(self.client(network))
     }
@@ -121,8 +132,7 @@ impl SignInLimits {
     /// `rate_limited`.
     pub fn sign_in(&self, network: ClientNetwork) -> Result<HashClient, Problem> {
         let begun = self.with(|attempts, now| attempts.sign_in(network, now));
-        begun
-            .map_err(|refused| budget_refusal("sign_ins", network, self.inner.allowed.sign_ins_per_minute, refused))?;
+        begun.map_err(|refused| budget_refusal("sign_ins", network, self.allowed().sign_ins_per_minute, refused))?;
         Ok(self.client(network))
     }
 
@@ -132,8 +142,7 @@ impl SignInLimits {
     /// `rate_limited`.
     pub fn refresh(&self, network: ClientNetwork) -> Result<(), Problem> {
         let begun = self.with(|attempts, now| attempts.refresh(network, now));
-        begun
-            .map_err(|refused| budget_refusal("refreshes", network, self.inner.allowed.refreshes_per_minute(), refused))
+        begun.map_err(|refused| budget_refusal("refreshes", network, self.allowed().refreshes_per_minute(), refused))
     }
 
     /// Who asks for a hash.

@@ -22,8 +22,9 @@ impl SignedIn {
     /// The tokens for a client at `peer`.
     pub(super) fn new(control: &Control, peer: PeerAddress, opened: Opened, refresh_token: String) -> Self {
         control.watch().seen(opened.profile.id, opened.session, peer.address());
-        let expires_in = control.access_lifetime_seconds();
-        let access_token = control.keys().issue_access(opened.profile.id, opened.session, now_seconds(), expires_in);
+        let expires_in = control.live().access_lifetime_seconds;
+        let access_token =
+            control.live().keys.issue_access(opened.profile.id, opened.session, now_seconds(), expires_in);
         Self { user: opened.profile.into(), access_token, refresh_token, token_type: "Bearer", expires_in }
     }
 }

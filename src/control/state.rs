@@ -11,23 +11,23 @@ use super::key_budget::KeyBudget;
 use super::metrics::Metrics;
 use super::ports::{CommandPort, HealthPort, LimitsPort};
 use super::problem::Problem;
+use super::reload::ReloadPort;
 use super::request_budget::RequestBudget;
 use super::security_watch::SecurityWatch;
 use super::sign_in_limits::SignInLimits;
 use crate::address::ClientNetwork;
+use crate::audit::suspicion::ResponsePolicy;
 use crate::auth::attempts::Allowed;
-use crate::auth::factor_policy::FactorPolicy;
 use crate::auth::proof::Proofs;
 use crate::auth::sealed::SealingKeys;
-use crate::auth::token::TokenKeys;
-use crate::ids::{SessionId, UserId};
+use crate::ids::SessionId;
 use crate::latency::QueueGauge;
-use crate::limits::Limits;
+use crate::mesh::live::LiveSettings;
 use crate::mesh::node_status::NodeStatus;
 use crate::mesh::overload::Overload;
 use crate::storage::accounts::Accounts;
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::SystemTime;
 use tokio::sync::Notify;
 
@@ -35,16 +35,25 @@ use tokio::sync::Notify;
 /// and must not block.
 pub type Notices = Arc<dyn Fn(Arc<[SessionId]>) + Send + Sync>;
 
+/// What the control plane reads of the configuration, as a reload replaces it.
+#[derive(Clone, Debug)]
+pub struct ControlSettings {
+    /// What it shares with the shards.
+    pub live: Arc<LiveSettings>,
+    /// Who may see metrics, dashboard and the reasons of failing checks.
+    pub access: Access,
+    /// How many sign-ins and registrations a network may try.
+    pub allowed_attempts: Allowed,
+    /// What follows a security event by itself.
+    pub responses: ResponsePolicy,
+}
+
 /// The parts of [`Control`].
 pub struct ControlParts {
     /// The account tables.
     pub accounts: Accounts,
-    /// Signs and verifies tokens.
-    pub keys: Arc<TokenKeys>,
-    /// How long an access token is valid.
-    pub access_lifetime_seconds: i64,
-    /// How long a refresh token is valid.
-    pub refresh_lifetime_seconds: i64,
+    /// What a reload replaces.
+    pub settings: ControlSettings,
     /// Most passwords that are hashed at the same time, each on its own thread.
     pub hash_workers: usize,
     /// Greatest cost of an older hash that is computed.
@@ -53,10 +62,6 @@ pub struct ControlParts {
     pub sealing: SealingKeys,
     /// Whether users may set up two-factor authentication.
     pub allows_two_factor: bool,
-    /// Whose accounts must have it.
-    pub factor_policy: FactorPolicy,
-    /// How many sign-ins and registrations a network may try.
-    pub allowed_attempts: Allowed,
     /// Zero bits of the proof of work that a registration needs; 0 for none.
     pub registration_difficulty: u8,
     /// The captcha that a registration needs.
@@ -67,8 +72,8 @@ pub struct ControlParts {
     pub commands: Arc<dyn CommandPort>,
     /// The port to the limits of users.
     pub limits: Arc<dyn LimitsPort>,
-    /// The configured limits.
-    pub configured_limits: Limits,
+    /// Loads the configuration again.
+    pub reload: Arc<dyn ReloadPort>,
     /// What part of every budget the server can serve now.
     pub overload: Arc<Overload>,
     /// Notified when a profile has changed.
@@ -89,10 +94,6 @@ pub struct ControlParts {
     pub files: Files,
     /// The content filter.
     pub filter: ContentFilter,
-    /// Who may see metrics, dashboard and the reasons of failing checks.
-    pub access: Access,
-    /// Who may read the audit trail, in development too.
-    pub admins: Vec<UserId>,
 }
 
 /// The state of every handler; cloning shares it.
@@ -103,6 +104,8 @@ pub struct Control {
 
 struct ControlInner {
     parts: ControlParts,
+    /// Never locked across an `await`.
+    settings: RwLock<Arc<ControlSettings>>,
     hashing: Hashing,
     sign_ins: SignInLimits,
     /// Locked by one thread only, and never across an `await`.
@@ -113,6 +116,7 @@ struct ControlInner {
     avatar_reads: KeyBudget<ClientNetwork>,
     filter_edits: KeyBudget,
     decisions: KeyBudget,
+    reloads: KeyBudget,
 }
 
 impl std::fmt::Debug for Control {
@@ -127,12 +131,16 @@ impl Control {
     pub fn new(parts: ControlParts) -> Self {
         let hashing = Hashing::new(parts.hash_workers, hashing::WAITING_MAX, Arc::clone(&parts.hash_queue))
             .accepting_bcrypt(parts.bcrypt_cost);
-        let sign_ins = SignInLimits::new(parts.allowed_attempts);
-        let requests = RequestBudget::new(&parts.configured_limits, parts.admins.clone(), Arc::clone(&parts.overload));
-        let proofs = Mutex::new(Proofs::new(parts.keys.proof_key(), parts.registration_difficulty));
+        let settings = Arc::new(parts.settings.clone());
+        let live = &settings.live;
+        let sign_ins = SignInLimits::new(settings.allowed_attempts);
+        let admins = live.factor_policy.admins.clone();
+        let requests = RequestBudget::new(&live.limits, admins, Arc::clone(&parts.overload));
+        let proofs = Mutex::new(Proofs::new(live.keys.proof_key(), parts.registration_difficulty));
         Self {
             inner: Arc::new(ControlInner {
                 parts,
+                settings: RwLock::new(settings),
                 hashing,
                 sign_ins,
                 proofs,
@@ -142,6 +150,7 @@ impl Control {
                 avatar_reads: KeyBudget::of_avatar_reads(),
                 filter_edits: KeyBudget::of_filter_rules(),
                 decisions: KeyBudget::of_decisions(),
+                reloads: KeyBudget::of_reloads(),
             }),
         }
     }
@@ -150,16 +159,26 @@ impl Control {
         &self.inner.parts.accounts
     }
 
-    pub(super) fn keys(&self) -> &TokenKeys {
-        &self.inner.parts.keys
+    fn settings(&self) -> Arc<ControlSettings> {
+        Arc::clone(&self.inner.settings.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(super) fn access_lifetime_seconds(&self) -> i64 {
-        self.inner.parts.access_lifetime_seconds
+    /// The settings that it shares with the shards.
+    pub(super) fn live(&self) -> Arc<LiveSettings> {
+        Arc::clone(&self.settings().live)
     }
 
-    pub(super) fn refresh_lifetime_seconds(&self) -> i64 {
-        self.inner.parts.refresh_lifetime_seconds
+    /// The configuration was loaded again.
+    pub fn replace_settings(&self, settings: ControlSettings) {
+        let live = &settings.live;
+        self.inner.requests.replace(&live.limits, live.factor_policy.admins.clone());
+        self.inner.sign_ins.allow(settings.allowed_attempts);
+        self.inner.parts.watch.respond(settings.responses.clone());
+        *self.inner.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+    }
+
+    pub(super) fn reload(&self) -> &dyn ReloadPort {
+        &*self.inner.parts.reload
     }
 
     pub(super) fn hashing(&self) -> &Hashing {
@@ -172,10 +191,6 @@ impl Control {
 
     pub(super) fn allows_two_factor(&self) -> bool {
         self.inner.parts.allows_two_factor
-    }
-
-    pub(super) fn factor_policy(&self) -> &FactorPolicy {
-        &self.inner.parts.factor_policy
     }
 
     pub(super) fn account_reads(&self) -> &AccountReads {
@@ -200,6 +215,10 @@ impl Control {
 
     pub(super) fn decisions(&self) -> &KeyBudget {
         &self.inner.decisions
+    }
+
+    pub(super) fn reloads(&self) -> &KeyBudget {
+        &self.inner.reloads
     }
 
     pub(super) fn sign_ins(&self) -> &SignInLimits {
@@ -243,12 +262,8 @@ impl Control {
         &self.inner.parts.metrics
     }
 
-    pub(super) fn access(&self) -> &Access {
-        &self.inner.parts.access
-    }
-
-    pub(super) fn admins(&self) -> &[UserId] {
-        &self.inner.parts.admins
+    pub(super) fn access(&self) -> Access {
+        self.settings().access.clone()
     }
 
     pub(super) fn files(&self) -> &Files {

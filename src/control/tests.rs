@@ -11,6 +11,7 @@ use super::{
     metrics::Metrics,
     observed::Observed,
     ports::{HealthPort, LimitsPort},
+    reload::{ReloadFuture, ReloadPort},
     security_watch::{SecurityWatch, WatchParts},
     *,
 };
@@ -26,6 +27,7 @@ use crate::files::store::{Store, disk::DiskThreads, folder::Folder};
 use crate::ids::{ConversationId, SessionId, UserId};
 use crate::limits::Limits;
 use crate::mesh::asked::ApprovedText;
+use crate::mesh::live::LiveSettings;
 use crate::mesh::standing::MarkedUsers;
 use crate::storage::accounts::Accounts;
 use crate::storage::file_shares::ShareStore;
@@ -57,6 +59,12 @@ impl LimitsPort for NoCommands {
     fn mark(&self, _: Arc<MarkedUsers>) {}
 
     fn explain(&self, _: UserId, _: i64) -> CommandFuture {
+        Box::pin(async { Err(Refusal::storage_unavailable()) })
+    }
+}
+
+impl ReloadPort for NoCommands {
+    fn reload(&self, _: Caller) -> ReloadFuture {
         Box::pin(async { Err(Refusal::storage_unavailable()) })
     }
 }
@@ -97,33 +105,40 @@ fn control_for(well: bool, access: Access) -> Control {
     let observed = Observed::of_shards(Vec::new());
     let accounts = Accounts::new(pool);
     Control::new(ControlParts {
-        keys: Arc::new(TokenKeys::new(&[7; 32]).unwrap()),
-        access_lifetime_seconds: 900,
-        refresh_lifetime_seconds: 3_600,
+        settings: ControlSettings {
+            live: Arc::new(LiveSettings {
+                version: 0,
+                limits: Limits::default(),
+                factor_policy: FactorPolicy::default(),
+                keys: Arc::new(TokenKeys::new(&[7; 32]).unwrap()),
+                allowed_origins: Vec::new(),
+                access_lifetime_seconds: 900,
+                refresh_lifetime_seconds: 3_600,
+            }),
+            access,
+            allowed_attempts: Allowed { sign_ins_per_minute: 60, registrations_per_minute: 60 },
+            responses: ResponsePolicy::default(),
+        },
+        reload: Arc::new(NoCommands),
         bcrypt_cost: 12,
         sealing: SealingKeys::new(("a".to_owned(), [7; 32]), Vec::new()),
         allows_two_factor: true,
-        factor_policy: FactorPolicy::default(),
-        allowed_attempts: Allowed { sign_ins_per_minute: 60, registrations_per_minute: 60 },
         registration_difficulty: 0,
         captcha: None,
         hash_workers: 1,
         hash_queue: Arc::default(),
         commands: Arc::new(NoCommands),
         limits: Arc::new(NoCommands),
-        configured_limits: Limits::default(),
         overload: Arc::default(),
         profile_changes: Arc::default(),
         health: Arc::new(Health(well)),
         notices: Arc::new(|_| ()),
         metrics: Metrics::new(observed.clone()).unwrap(),
         nodes: None,
-        watch: SecurityWatch::new(WatchParts {
-            activity: Arc::default(),
-            count: Arc::new(|_| ()),
-            responses: ResponsePolicy::default(),
-            places: None,
-        }),
+        watch: SecurityWatch::new(
+            WatchParts { activity: Arc::default(), count: Arc::new(|_| ()), places: None },
+            ResponsePolicy::default(),
+        ),
         dashboard: Dashboard::new(observed.clone(), Arc::new(Health(well))),
         files: Files::new(FileParts {
             rows: FileStore::new(accounts.clone()),
@@ -159,8 +174,6 @@ fn control_for(well: bool, access: Access) -> Control {
             is_on: true,
         }),
         accounts,
-        access,
-        admins: Vec::new(),
     })
 }
 
@@ -237,7 +250,7 @@ async fn registration_names_the_wrong_field() {
 #[tokio::test]
 async fn answers_503_when_postgresql_does_not_answer() {
     let control = control(true);
-    let token = control.keys().issue_access(UserId(7), SessionId(8), now_seconds(), 60);
+    let token = control.live().keys.issue_access(UserId(7), SessionId(8), now_seconds(), 60);
     let mut with_token = request("GET", "/users/me", "");
     with_token.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
     let login = request("POST", "/auth/login", r#"{"login":"ann","password":"correct horse"}"#);
@@ -267,7 +280,7 @@ async fn only_operators_see_metrics_and_the_reasons_of_failing_checks() {
     let token = MetricsToken::new("a token for programs");
     let access = Access::Operators { admins: vec![UserId(7)], metrics_token: Some(token) };
     let control = control_for(false, access);
-    let access_token = |user| control.keys().issue_access(UserId(user), SessionId(8), now_seconds(), 60);
+    let access_token = |user| control.live().keys.issue_access(UserId(user), SessionId(8), now_seconds(), 60);
     for (token, sees_reasons, metrics) in [
         (String::new(), false, 401),
         ("a token for program".to_owned(), false, 401),

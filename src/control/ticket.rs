@@ -12,5 +12,5 @@ pub(super) struct Ticket {
 }
 
 pub(super) async fn issue(State(control): State<Control>, caller: Caller) -> Json<Ticket> {
-    Json(Ticket { ticket: control.keys().issue_ticket(caller.user, caller.session, now_seconds()) })
+    Json(Ticket { ticket: control.live().keys.issue_ticket(caller.user, caller.session, now_seconds()) })
 }

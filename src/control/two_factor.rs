@@ -32,7 +32,7 @@ pub(super) async fn show(State(control): State<Control>, reader: AccountReader) 
     let summary = control.accounts().factor_summary(user).await?;
     Ok(Reply(FactorView {
         enabled: summary.enabled,
-        required: control.factor_policy().requires(user),
+        required: control.live().factor_policy.requires(user),
         backup_codes_left: summary.backup_codes_left,
     }))
 }
@@ -162,7 +162,7 @@ pub(super) async fn disable(
     peer: PeerAddress,
     Json(body): Json<FactorChange>,
 ) -> Result<StatusCode, Problem> {
-    if control.factor_policy().requires(caller.user) {
+    if control.live().factor_policy.requires(caller.user) {
         return Err(Refusal::new(
             ErrorCode::Forbidden,
             "This server requires two-factor authentication for your account. You can replace the backup codes, but \
@@ -313,7 +313,7 @@ pub(super) async fn complete(
         device_name: attempt.device_name,
         ip: &attempt.peer.ip(),
         refresh_hash: &refresh::hash(&refresh_token),
-        refresh_lifetime_seconds: control.refresh_lifetime_seconds(),
+        refresh_lifetime_seconds: control.live().refresh_lifetime_seconds,
     };
     let hash = attempt.challenge.map(|(hash, _)| hash);
     match control.accounts().open_session_with_factor(login, factor, hash, session).await? {

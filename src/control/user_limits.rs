@@ -29,7 +29,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 pub async fn run(control: Control) {
     let mut known = Arc::new(MarkedUsers::default());
     loop {
-        match control.accounts().marked_users(control.admins()).await {
+        match control.accounts().marked_users(&control.live().factor_policy.admins).await {
             Ok(marks) if marks != known.marks => {
                 known = Arc::new(MarkedUsers { version: known.version + 1, marks });
                 control.requests().mark(Arc::clone(&known));

@@ -2,9 +2,11 @@
 
 use super::asked::{Announcement, Approval, HttpCommand, LimitsQuestion};
 use super::event::{EncodedEvent, EncodedNotice, MembershipChange, Published, TypingPermission};
+use super::live::LiveSettings;
 use super::quota::QuotaPlace;
 use super::record::{LogEntry, MessagePage, MessageRecord, OpenedSession, PresenceRecord, ThreadState};
 use crate::address::{ClientNetwork, RequestSource};
+use crate::auth::signing::KeyTag;
 use crate::chat::filter::{FilterRuleSet, SharedRepeats};
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConnId, ConversationId, FileId, MessageId, Seq, SessionId, ShardId, UserId};
@@ -505,6 +507,8 @@ pub struct Admission<S = OwnedFd> {
     pub source: Arc<RequestSource>,
     /// When the access token expires, seconds of Unix time.
     pub token_expires_seconds: i64,
+    /// The key that signed the token or the ticket.
+    pub key: KeyTag,
     /// The ticket's id and expiry, when one was used.
     pub ticket: Option<(String, i64)>,
     /// Its place among the WebSockets of its client's network; none for a trusted proxy.
@@ -541,6 +545,8 @@ pub enum ControlFrame {
     FilterRules(Arc<FilterRuleSet>),
     /// The users whose budgets are shrunk by what PostgreSQL knows of them; to every shard.
     MarkedUsers(Arc<MarkedUsers>),
+    /// The configuration was loaded again; to every shard. Full: retried until it fits.
+    Live(Arc<LiveSettings>),
     /// Asks for the limits of a user; to the user's shard. Full: refused with `overloaded`.
     ExplainLimits(Box<LimitsQuestion>),
     /// Sessions were revoked; to every shard. Full: retried until it fits.

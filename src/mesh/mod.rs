@@ -12,12 +12,14 @@
 //! what happens when its lane is full.
 
 pub mod activity;
+pub mod admissions;
 pub mod asked;
 pub mod counters;
 pub mod doorbell;
 pub mod event;
 pub mod frame;
 pub mod lane;
+pub mod live;
 pub mod node_status;
 pub mod nodes;
 pub mod overload;

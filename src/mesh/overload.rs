@@ -14,6 +14,7 @@
 //!   to wait, since the queues serve users in turn;
 //! - a quiet server never stays shrunk: a window without waiting work grows the budgets, and so does a pause.
 
+use super::admissions::AdmissionPace;
 use crate::ids::UserId;
 use crate::latency::{COMMITTERS, Count};
 use std::time::{Duration, Instant};
@@ -46,7 +47,11 @@ pub enum Work {
 
 /// The measured shares of all kinds of work, in percent. One thread writes it: the I/O shard.
 #[derive(Debug)]
-pub struct Overload([Count; COMMITTERS + 2]);
+pub struct Overload {
+    percents: [Count; COMMITTERS + 2],
+    /// How fast clients can be admitted.
+    pub admissions: AdmissionPace,
+}
 
 impl Default for Overload {
     fn default() -> Self {
@@ -55,13 +60,13 @@ impl Default for Overload {
             share.set(100);
             share
         };
-        Self(std::array::from_fn(|_| full()))
+        Self { percents: std::array::from_fn(|_| full()), admissions: AdmissionPace::default() }
     }
 }
 
 impl Overload {
     fn of(&self, work: Work) -> &Count {
-        &self.0[match work {
+        &self.percents[match work {
             Work::Commits(number) => number.min(COMMITTERS - 1),
             Work::Pages => COMMITTERS,
             Work::CatchUp => COMMITTERS + 1,
@@ -76,7 +81,7 @@ impl Overload {
     /// What part of their budgets for changes users have now, percent.
     #[must_use]
     pub fn commits(&self) -> u32 {
-        self.0[..COMMITTERS].iter().map(Count::get).min().unwrap_or(100) as u32
+        self.percents[..COMMITTERS].iter().map(Count::get).min().unwrap_or(100) as u32
     }
 
     /// The same for pages.

@@ -96,6 +96,12 @@ impl Reasons {
         Self(self.0 & !(LimitReason::Reported as u8 | LimitReason::Slowed as u8))
     }
 
+    /// The same set without one.
+    #[must_use]
+    pub const fn without(self, reason: LimitReason) -> Self {
+        Self(self.0 & !(reason as u8))
+    }
+
     /// Both sets together.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
@@ -202,6 +208,12 @@ impl UserBudgets {
     /// What [`MarkedUsers`] has of the account; what else is known of it stays.
     pub fn set_marks(&self, marks: Reasons) {
         self.set_account(self.account().without_marks().and(marks));
+    }
+
+    /// Whether the account administers the server; what else is known of it stays.
+    pub fn set_administers(&self, administers: bool) {
+        let others = self.account().without(LimitReason::Administrator);
+        self.set_account(others.with_if(LimitReason::Administrator, administers));
     }
 
     /// One more thing is known of the account.

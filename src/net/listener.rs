@@ -1,11 +1,13 @@
-//! Listening sockets: one per shard on the same address. The kernel spreads connections over them (`SO_REUSEPORT`).
+//! Listening sockets: one per shard on the same address. The kernel spreads connections over them (`SO_REUSEPORT`). A
+//! socket that another process has bound is one for all shards, and each connection goes to the shard that takes it
+//! first.
 //!
 //! Invariant: two processes never share an address. `SO_REUSEPORT` alone would allow that to every process of the same
 //! user, and the kernel would spread the clients over both servers. Therefore the first socket binds *and* listens
 //! without the option, which the kernel grants to one process only. Afterwards the option is switched on, and the other
 //! shards' sockets join. A second server cannot bind at any moment in between.
 
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
@@ -27,6 +29,28 @@ pub fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
         let next = bound(address, true)?;
         next.listen(BACKLOG)?;
         listeners.push(next.into());
+    }
+    Ok(listeners)
+}
+
+/// The sockets of `count` shards, all on this one, which another process has bound and keeps: connections that come while
+/// no server runs wait in its queue.
+///
+/// # Errors
+/// It is no TCP socket that listens, or the system has no descriptor left.
+pub fn share(listener: TcpListener, count: usize) -> io::Result<Vec<TcpListener>> {
+    let socket = SockRef::from(&listener);
+    if !socket.is_listener()? {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it does not listen"));
+    }
+    // The private PostgreSQL and the workers for pictures must not inherit it.
+    socket.set_cloexec(true)?;
+    // The ring waits for connections by itself; without this it would be told each time that there is none yet.
+    socket.set_nonblocking(false)?;
+    let mut listeners = vec![listener];
+    while listeners.len() < count {
+        let next = listeners[0].try_clone()?;
+        listeners.push(next);
     }
     Ok(listeners)
 }

@@ -29,6 +29,6 @@ mod submit;
 
 pub use buffers::ReceivedBuffer;
 pub use chunk::Chunk;
-pub use listener::{bind, probe_address};
+pub use listener::{bind, probe_address, share};
 pub use ring::probe_ring;
 pub use sockets::{NetError, SocketEvent, Sockets};

@@ -13,6 +13,7 @@ use super::connections::{Client, Head, Proxied};
 use super::early::{self, EarlyResponse};
 use super::world::{Clock, Transport, World};
 use crate::address::{ClientNetwork, RequestSource};
+use crate::auth::signing::KeyTag;
 use crate::error::ErrorCode;
 use crate::ids::{ConnId, ConversationId, SessionId, UserId};
 use crate::limits::{HEALTH_HEAD_TIMEOUT_MS, HEALTH_HEADS_MAX, REFUSALS_PER_SHARD_MAX, UNFINISHED_AFTER_MS};
@@ -30,7 +31,7 @@ use std::sync::atomic::Ordering;
 
 impl<W: World> Shard<W> {
     pub(super) fn accepted(&mut self, conn: ConnId) {
-        let max = self.settings.limits.max_connections;
+        let max = self.live.limits.max_connections;
         let open = self.settings.connections.fetch_add(1, Ordering::Relaxed);
         let beyond_max = open >= max;
         let timeout_ms = self.settings.head_timeout_ms;
@@ -133,6 +134,7 @@ impl<W: World> Shard<W> {
                     session: judged.session,
                     source,
                     token_expires_seconds: judged.expires,
+                    key: judged.key,
                     ticket: judged.ticket,
                     network_place,
                     looked_up_ms: 0,
@@ -173,15 +175,15 @@ impl<W: World> Shard<W> {
             let (scheme, token) = value.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
         });
-        let (user, session, expires, ticket) = match (bearer, head.query("ticket")) {
+        let (user, session, key, expires, ticket) = match (bearer, head.query("ticket")) {
             (Some(token), _) => {
-                let claims = self.settings.keys.verify_access(token, now).map_err(|_| &early::BAD_TOKEN)?;
-                (claims.user, claims.session, claims.expires_at_seconds, None)
+                let claims = self.live.keys.verify_access(token, now).map_err(|_| &early::BAD_TOKEN)?;
+                (claims.user, claims.session, claims.key, claims.expires_at_seconds, None)
             }
             (None, Some(ticket)) => {
-                let claims = self.settings.keys.verify_ticket(&ticket, now).map_err(|_| &early::BAD_TOKEN)?;
+                let claims = self.live.keys.verify_ticket(&ticket, now).map_err(|_| &early::BAD_TOKEN)?;
                 // A ticket opens a connection; how long that may stay open is the session's business.
-                (claims.user, claims.session, i64::MAX, Some((claims.ticket_id, claims.expires_at_seconds)))
+                (claims.user, claims.session, claims.key, i64::MAX, Some((claims.ticket_id, claims.expires_at_seconds)))
             }
             (None, None) => return Err(&early::NO_TOKEN),
         };
@@ -203,6 +205,7 @@ impl<W: World> Shard<W> {
             },
             user,
             session,
+            key,
             expires,
             ticket,
         })
@@ -214,7 +217,7 @@ impl<W: World> Shard<W> {
         if self.settings.loopback_origins && own.is_some_and(is_loopback) {
             return true;
         }
-        (own.is_some() && own == host) || self.settings.allowed_origins.iter().any(|allowed| allowed == origin)
+        (own.is_some() && own == host) || self.live.allowed_origins.iter().any(|allowed| allowed == origin)
     }
 
     fn hand_to_control(&mut self, conn: ConnId, received: Vec<u8>, client: Option<IpAddr>) {
@@ -328,6 +331,7 @@ struct Judged {
     handshake: Handshake,
     user: UserId,
     session: SessionId,
+    key: KeyTag,
     expires: i64,
     ticket: Option<(String, i64)>,
 }

@@ -23,11 +23,12 @@ impl<W: World> Shard<W> {
             session: admission.session,
             ticket: admission.ticket.clone(),
             with_conversations: admission.handshake.subscribe_all,
-            needs_factor: self.settings.factor_policy.requires(admission.user),
+            needs_factor: self.live.factor_policy.requires(admission.user),
         };
         let user = admission.user;
         let Err(Pending::Admission(admission)) = self.read(user, query, Pending::Admission(admission)) else { return };
-        if let Err(admission) = self.requests.let_wait(admission, self.now) {
+        let per_second = self.settings.overload.admissions.per_second() / self.placement.shards() as u64;
+        if let Err(admission) = self.requests.let_wait(admission, (self.now, per_second)) {
             self.answer_503(admission.socket);
         }
     }
@@ -64,7 +65,7 @@ impl<W: World> Shard<W> {
         // Of a node that has died, this one knows the connections for a while. They are counted, but must not keep
         // their user out: so all nodes together may have twice as many.
         let (here, everywhere) = users.connections(user);
-        let most = self.settings.limits.max_connections_per_user;
+        let most = self.live.limits.max_connections_per_user;
         let too_many = here >= most || everywhere >= most.saturating_mul(2);
         users.connect(user);
         let repeats = users.repeats(user);

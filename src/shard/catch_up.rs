@@ -117,7 +117,7 @@ impl<W: World> Shard<W> {
 
     /// Reads the next page for a connection if it may have one now.
     pub(super) fn pump_replays(&mut self, conn: ConnId) {
-        let half_full = self.settings.limits.max_outbound_queue_bytes / 2;
+        let half_full = self.live.limits.max_outbound_queue_bytes / 2;
         let queued = self.sockets.queued_bytes(conn);
         let Some(session) = self.connections.session_mut(conn) else { return };
         if session.replay_in_flight || queued > half_full {
@@ -200,7 +200,7 @@ impl<W: World> Shard<W> {
     }
 
     fn send_page(&mut self, conn: ConnId, conversation: ConversationId, page: LogPage) {
-        let queue_max = self.settings.limits.max_outbound_queue_bytes;
+        let queue_max = self.live.limits.max_outbound_queue_bytes;
         let mut to_end = page.complete;
         for entry in page.entries {
             let Some(subscriber) = self.rooms.subscriber(conn, conversation) else { return };

@@ -56,7 +56,7 @@ impl<W: World> Shard<W> {
     pub(super) fn budgets_of(&mut self, user: UserId) -> Arc<UserBudgets> {
         let budgets = self.directory.users.budgets(user);
         budgets.set_marks(self.marked_users.of(user));
-        if self.settings.factor_policy.admins.contains(&user) {
+        if self.live.factor_policy.admins.contains(&user) {
             budgets.add(LimitReason::Administrator);
         }
         budgets
@@ -64,7 +64,7 @@ impl<W: World> Shard<W> {
 
     /// An account that is old enough is trusted.
     pub(super) fn trust_if_old(&mut self, budgets: &UserBudgets, created_at: i64) {
-        if created_at + self.settings.limits.trusted_after_s <= self.clock.utc().unix_timestamp() {
+        if created_at + self.live.limits.trusted_after_s <= self.clock.utc().unix_timestamp() {
             budgets.add(LimitReason::Trusted);
         }
     }

@@ -1,15 +1,18 @@
-//! What the control plane sends to a shard: HTTP commands, revocations, the order to drain.
+//! What the control plane sends to a shard: HTTP commands, revocations, new settings, the order to drain.
 
 use super::Shard;
 use super::charges::kib;
+use super::rate_limits::RateLimits;
 use super::requests::{Origin, PendingCommand, SentBy};
 use super::world::World;
 use crate::ids::{ConnId, SessionId};
 use crate::mesh::asked::HttpCommand;
 use crate::mesh::frame::ControlFrame;
+use crate::mesh::live::LiveSettings;
 use crate::wire::Format;
 use crate::wire::command::{self, Command};
 use crate::wire::ws::close::CloseCode;
+use std::sync::Arc;
 
 impl<W: World> Shard<W> {
     pub(super) fn on_control(&mut self, frame: ControlFrame) {
@@ -22,6 +25,8 @@ impl<W: World> Shard<W> {
             ControlFrame::FilterRules(rules) => self.filter = rules,
             ControlFrame::MarkedUsers(marked) if marked.version < self.marked_users.version => {}
             ControlFrame::MarkedUsers(marked) => self.mark_users(marked),
+            ControlFrame::Live(live) if live.version < self.live.version => {}
+            ControlFrame::Live(live) => self.replace_settings(live),
             ControlFrame::ExplainLimits(question) => self.explain_limits(*question),
             ControlFrame::SessionsRevoked(sessions) => self.revoke(&sessions),
             ControlFrame::Drain => self.begin_drain(),
@@ -30,7 +35,7 @@ impl<W: World> Shard<W> {
 
     /// Closes the connections of these sessions, and remembers the sessions for connections that are on their way.
     fn revoke(&mut self, sessions: &[SessionId]) {
-        let until_ms = self.now_ms + self.settings.revocation_memory_ms;
+        let until_ms = self.now_ms + self.live.revocation_memory_ms();
         for session in sessions {
             self.directory.revocations.revoke(*session, until_ms);
         }
@@ -41,12 +46,26 @@ impl<W: World> Shard<W> {
         }
     }
 
+    /// The configuration was loaded again.
+    fn replace_settings(&mut self, live: Arc<LiveSettings>) {
+        self.rate_limits = RateLimits::new(&live.limits);
+        let admins = &live.factor_policy.admins;
+        self.directory.users.of_admins(|user| admins.contains(&user));
+        // A key was taken out of use before its time: whoever has it can sign tokens for anybody.
+        let void = self.connections.sessions().filter(|session| !live.keys.has(session.key));
+        let void: Vec<ConnId> = void.map(|session| session.conn).collect();
+        self.live = live;
+        for conn in void {
+            self.close(conn, CloseCode::TokenExpired);
+        }
+    }
+
     fn http_command(&mut self, command: HttpCommand) {
         let HttpCommand { user, session, source, mut body, reply } = command;
-        let settings = std::sync::Arc::clone(&self.settings);
+        let live = Arc::clone(&self.live);
         let mut json = std::mem::take(&mut self.json);
         let kib = kib(body.len());
-        let parsed = command::parse(&mut body, Format::Json, &mut json, &settings.limits);
+        let parsed = command::parse(&mut body, Format::Json, &mut json, &live.limits);
         let command = parsed.command.as_ref().ok().map(Command::id);
         let sent_by = SentBy { session: Some(session), source: Some(source) };
         let origin = Origin::Http(reply);

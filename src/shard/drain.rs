@@ -1,16 +1,12 @@
 //! Executes the steps of [`ShutdownSteps`].
 
 use super::Shard;
-use super::shutdown_steps::{ShutdownStep, ShutdownSteps};
-use super::world::{Clock, Transport, World};
+use super::shutdown_steps::{ReturnSlots, ShutdownStep, ShutdownSteps};
+use super::world::{Transport, World};
 use crate::ids::ConnId;
 use crate::wire::ws::close::CloseCode;
 use serde_json::json;
 use std::sync::atomic::Ordering;
-
-/// Waiting time suggested to clients: at least, and the width over which it is spread.
-const RETRY_MS_MIN: u64 = 500;
-const RETRY_MS_SPREAD: u64 = 4_500;
 
 impl<W: World> Shard<W> {
     pub(super) fn begin_drain(&mut self) {
@@ -18,7 +14,12 @@ impl<W: World> Shard<W> {
             self.sockets.stop_listening();
             let open = self.open_sessions();
             tracing::info!("shard {}: shutting down; closing {} connections", self.id.0, open.len());
-            self.shutdown = Some(ShutdownSteps::new(open));
+            let slots = ReturnSlots {
+                per_second: self.settings.overload.admissions.per_second(),
+                shards: self.placement.shards() as u64,
+                shard: u64::from(self.id.0),
+            };
+            self.shutdown = Some(ShutdownSteps::new(&open, slots));
             self.drain_tick();
         }
     }
@@ -35,15 +36,16 @@ impl<W: World> Shard<W> {
             && self.connections.sessions().all(|session| session.in_flight == 0);
         match shutdown.tick(is_settled) {
             ShutdownStep::Announce(connections) => {
-                for conn in connections {
-                    let retry_after_ms = RETRY_MS_MIN + self.clock.random() % RETRY_MS_SPREAD;
+                for (conn, retry_after_ms) in connections {
                     self.send_event(conn, "going_away", None, &json!({ "retry_after_ms": retry_after_ms }));
                 }
             }
             ShutdownStep::Wait => {}
             ShutdownStep::Close => {
-                for conn in self.open_sessions() {
-                    self.close_with(conn, CloseCode::GoingAway, RETRY_MS_MIN);
+                let returns = |conn| (conn, shutdown.returns_after_ms(conn));
+                let open: Vec<_> = self.connections.sessions().map(|session| returns(session.conn)).collect();
+                for (conn, retry_after_ms) in open {
+                    self.close_with(conn, CloseCode::GoingAway, retry_after_ms);
                 }
             }
         }

@@ -52,16 +52,15 @@ mod wheel;
 pub mod world;
 
 use crate::address::{ClientNetwork, TrustedProxies};
-use crate::auth::factor_policy::FactorPolicy;
-use crate::auth::token::TokenKeys;
 use crate::chat::directory::Directory;
 use crate::chat::filter::FilterRuleSet;
 use crate::chat::in_order::InOrder;
 use crate::chat::rooms::{Behind, Rooms};
 use crate::chat::typing::RecentRestrictions;
 use crate::ids::{ConnId, ConversationId, ShardId, UserId};
-use crate::limits::{Features, Limits};
+use crate::limits::Features;
 use crate::mesh::counters::ShardCounters;
+use crate::mesh::live::LiveSettings;
 use crate::mesh::overload::Overload;
 use crate::mesh::placement::Placement;
 use crate::mesh::port::Lanes as _;
@@ -85,18 +84,12 @@ use world::{Clock as _, World};
 
 /// The settings of every shard.
 pub struct ShardSettings {
-    /// Bounds that clients learn from `welcome`.
-    pub limits: Limits,
+    /// What a reload replaces, as it was at the start.
+    pub live: Arc<LiveSettings>,
     /// The enabled features.
     pub features: Features,
     /// Whether no file is released without a virus scan; the scanner's state changes it.
     pub scans_files: Arc<AtomicBool>,
-    /// Whose WebSockets need an account with two-factor authentication.
-    pub factor_policy: FactorPolicy,
-    /// Verifies tokens.
-    pub keys: Arc<TokenKeys>,
-    /// Web origins whose pages may connect, beside the server's own.
-    pub allowed_origins: Vec<String>,
     /// Pages from this machine may connect too: for development.
     pub loopback_origins: bool,
     /// Heartbeat interval, in milliseconds.
@@ -117,8 +110,6 @@ pub struct ShardSettings {
     pub filter: Arc<FilterRuleSet>,
     /// What part of the budgets the I/O shard can serve.
     pub overload: Arc<Overload>,
-    /// How long a revocation is remembered: as long as an access token is valid, in milliseconds.
-    pub revocation_memory_ms: u64,
     /// Connections over all shards.
     pub connections: Arc<AtomicUsize>,
     /// WebSockets of each client network over all shards.
@@ -151,6 +142,8 @@ pub struct Shard<W: World> {
     id: ShardId,
     placement: Placement,
     settings: Arc<ShardSettings>,
+    /// The part of them that a reload replaces, as it is now.
+    live: Arc<LiveSettings>,
     counters: Arc<ShardCounters>,
     sockets: W::Sockets,
     lanes: W::Lanes,
@@ -199,7 +192,8 @@ impl<W: World> Shard<W> {
         counters: Arc<ShardCounters>,
         (sockets, lanes, mut clock): (W::Sockets, W::Lanes, W::Clock),
     ) -> Self {
-        let (mut directory, mut rooms) = (Directory::default(), Rooms::new(settings.limits.max_outbound_queue_bytes));
+        let (mut directory, mut rooms) =
+            (Directory::default(), Rooms::new(settings.live.limits.max_outbound_queue_bytes));
         if lanes.has_nodes() {
             directory.users.tell_nodes();
             rooms.owned.tell_nodes();
@@ -217,7 +211,8 @@ impl<W: World> Shard<W> {
             restrictions: RecentRestrictions::default(),
             requests: Requests::new(id, lanes.storage_room(), clock.random()),
             shutdown: None,
-            rate_limits: RateLimits::new(&settings.limits),
+            rate_limits: RateLimits::new(&settings.live.limits),
+            live: Arc::clone(&settings.live),
             filter: Arc::clone(&settings.filter),
             marked_users: Arc::default(),
             json: JsonReader::default(),

@@ -223,7 +223,7 @@ impl<W: World> Shard<W> {
         for conn in watchers {
             let Some(session) = self.connections.session(conn) else { continue };
             // A client that does not read asks again when it does; this is not the log.
-            if self.sockets.queued_bytes(conn) < self.settings.limits.max_outbound_queue_bytes {
+            if self.sockets.queued_bytes(conn) < self.live.limits.max_outbound_queue_bytes {
                 match event::encode(session.format, "presence", None, &**shown) {
                     Ok(frame) => self.send_frame(conn, frame),
                     Err(message) => crate::faults::error_limited!("cannot serialise presence: {message}"),

@@ -178,7 +178,7 @@ impl<W: World> Shard<W> {
                 let index = session.format.index();
                 let frame = &notice.frames[index];
                 // A client that does not read finds it in a list later; only the log must not have gaps.
-                if self.sockets.queued_bytes(*conn) + frame.len() > self.settings.limits.max_outbound_queue_bytes {
+                if self.sockets.queued_bytes(*conn) + frame.len() > self.live.limits.max_outbound_queue_bytes {
                     continue;
                 }
                 let chunk = chunks[index].get_or_insert_with(|| Chunk::new(Arc::clone(frame)));

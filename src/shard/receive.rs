@@ -40,8 +40,8 @@ impl<W: World> Shard<W> {
         let format = session.format;
         let mut inflater = std::mem::take(&mut self.inflater);
         let mut json = std::mem::take(&mut self.json);
-        let settings = Arc::clone(&self.settings);
-        let max_message_bytes = settings.limits.max_frame_bytes;
+        let live = Arc::clone(&self.live);
+        let max_message_bytes = live.limits.max_frame_bytes;
         let mut input = bytes;
         let mut ended = None;
         let mut message_until_ms = session.message_until_ms;
@@ -65,7 +65,7 @@ impl<W: World> Shard<W> {
                 Some(PeerEvent::Message(_, payload)) => {
                     message_until_ms = u64::MAX;
                     let kib = kib(payload.len());
-                    let parsed = command::parse(payload, format, &mut json, &settings.limits);
+                    let parsed = command::parse(payload, format, &mut json, &live.limits);
                     let took = self.clock.now().saturating_duration_since(began);
                     self.counters.stages.record(LatencyStage::Decode, took, 1);
                     self.on_command(conn, parsed, kib);
@@ -101,7 +101,7 @@ impl<W: World> Shard<W> {
         self.json = json;
         let Some(session) = self.connections.session_mut(conn) else { return };
         let until_ms = if peer.is_within_message() {
-            message_until_ms.min(now_ms + settings.message_timeout_ms)
+            message_until_ms.min(now_ms + self.settings.message_timeout_ms)
         } else {
             u64::MAX
         };

@@ -43,7 +43,7 @@ impl<W: World> Shard<W> {
 
     /// Whether the connection's queue can hold another answer: its bound for answers is twice that for events.
     pub(super) fn reads_its_queue(&self, conn: ConnId) -> bool {
-        self.sockets.queued_bytes(conn) <= 2 * self.settings.limits.max_outbound_queue_bytes
+        self.sockets.queued_bytes(conn) <= 2 * self.live.limits.max_outbound_queue_bytes
     }
 
     /// Answers a command with the answer of an owner or of the store.

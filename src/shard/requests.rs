@@ -22,8 +22,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Sockets that may wait for their look-up, per shard; beyond, they are answered 503.
+/// Sockets that may wait for their look-up, per shard; beyond, they are answered 503…
 const ADMISSIONS_WAITING_MAX: usize = 32_768;
+/// … and so are those that could not be looked up within this many seconds: their clients would have given up before…
+const ADMISSIONS_WAIT_S: u64 = 20;
+/// … unless they are few.
+const ADMISSIONS_WAITING_MIN: usize = 1_024;
 
 /// The origin of a command.
 pub enum Origin {
@@ -330,8 +334,13 @@ impl<S> Requests<S> {
     ///
     /// # Errors
     /// The socket, when too many wait.
-    pub fn let_wait(&mut self, admission: Box<Admission<S>>, now: Instant) -> Result<(), Box<Admission<S>>> {
-        if self.admissions.len() >= ADMISSIONS_WAITING_MAX {
+    pub fn let_wait(
+        &mut self,
+        admission: Box<Admission<S>>,
+        (now, per_second): (Instant, u64),
+    ) -> Result<(), Box<Admission<S>>> {
+        let in_time = (per_second * ADMISSIONS_WAIT_S).max(ADMISSIONS_WAITING_MIN as u64);
+        if self.admissions.len() >= ADMISSIONS_WAITING_MAX.min(in_time as usize) {
             return Err(admission);
         }
         self.admissions.push_back((now, admission));

@@ -8,6 +8,7 @@
 //! ```
 
 use crate::address::ClientNetwork;
+use crate::auth::signing::KeyTag;
 use crate::chat::filter::SharedRepeats;
 use crate::ids::{ConnId, ConversationId, SessionId, UserId};
 use crate::limits::SLOW_CONSUMER_GRACE_MS;
@@ -47,6 +48,8 @@ pub struct Session {
     pub close_code: u16,
     /// Command slots in use.
     pub in_flight: u32,
+    /// The key that signed the token or ticket that opened it.
+    pub key: KeyTag,
     /// When its access token expires, in milliseconds of the process's clock.
     pub token_expires_ms: u64,
     /// When its last byte arrived.
@@ -103,6 +106,7 @@ impl Session {
             replay_waits: false,
             close_code: 1006,
             in_flight: 0,
+            key: KeyTag::default(),
             token_expires_ms: u64::MAX,
             last_seen_ms: 0,
             pinged_at_ms: None,

@@ -7,6 +7,7 @@
 use super::Shard;
 use super::connections::Client;
 use super::session::Session;
+use super::shutdown_steps::RETURN_MS_MIN;
 use super::world::{Clock, Transport, World};
 use crate::chat::subscribers::{Mode, Subscriber};
 use crate::ids::{ConversationId, Seq, SessionId};
@@ -50,7 +51,7 @@ impl<W: World> Shard<W> {
         let format = Format::ALL[usize::from(handshake.format.min(1))];
         let expires_ms = match admission.token_expires_seconds {
             // A ticket does not know when the session's tokens expire: its socket lives as long as a fresh token would.
-            i64::MAX => self.now_ms + self.settings.revocation_memory_ms,
+            i64::MAX => self.now_ms + self.live.revocation_memory_ms(),
             at => self.now_ms + (at - self.clock.utc().unix_timestamp()).max(0) as u64 * 1_000,
         };
         let deflate_bits = handshake.deflate_window_bits.unwrap_or(0);
@@ -59,6 +60,7 @@ impl<W: World> Shard<W> {
         session.budgets = budgets;
         session.repeats = repeats;
         session.token_expires_ms = expires_ms;
+        session.key = admission.key;
         session.last_seen_ms = self.now_ms;
         session.subscribe_all = handshake.subscribe_all;
         *self.connections.client(conn) = Client::Open(Box::new(session), admission.source);
@@ -71,18 +73,21 @@ impl<W: World> Shard<W> {
             return self.close(conn, CloseCode::TooManyConnections);
         }
         if self.shutdown.is_some() {
-            return self.close(conn, CloseCode::GoingAway); // it was moving here when the shutdown began
+            return self.close_with(conn, CloseCode::GoingAway, RETURN_MS_MIN); // it was moving here when it began
+        }
+        if !self.live.keys.has(admission.key) {
+            return self.close(conn, CloseCode::TokenExpired);
         }
         if self.directory.revocations.contains(admission.session) && !is_planted(Fault::ForgetRevocations) {
             return self.close(conn, CloseCode::SessionRevoked);
         }
-        let settings = Arc::clone(&self.settings);
+        let (settings, live) = (Arc::clone(&self.settings), Arc::clone(&self.live));
         let welcome = Welcome {
             session_id: opened.session,
             user: &opened.profile,
             server_time: rfc3339(self.clock.utc()),
             heartbeat_ms: settings.heartbeat_ms,
-            limits: &settings.limits,
+            limits: &live.limits,
             features: Features {
                 files_scanned: settings.features.file_uploads && settings.scans_files.load(Ordering::Relaxed),
                 ..settings.features

@@ -24,6 +24,7 @@ mod opening;
 mod outcome;
 mod own_names;
 pub mod passwords;
+mod reloads;
 pub mod rotation;
 pub(in crate::storage) mod security_events;
 mod standing;

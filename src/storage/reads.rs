@@ -174,6 +174,9 @@ impl Reads {
                     }
                     let answer = self.run(&waiting).await;
                     let now = Instant::now();
+                    if matches!((&waiting.read.query, &answer), (Query::OpenSession { .. }, Answer::Session(_))) {
+                        self.overload.admissions.note(now - began);
+                    }
                     self.queue().finish(waiting.class, waiting.user, now - began, now);
                     observe::of_read(&self.mesh.activity, waiting.user, &waiting.read.query, &answer);
                     self.reply(&waiting.read, answer);

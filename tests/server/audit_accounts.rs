@@ -39,6 +39,7 @@ const ROUTES: &[(&str, &str)] = &[
     ("HEAD /files/{id}", ""),
     ("PATCH /files/{id}", ""),
     ("DELETE /files/{id}", ""),
+    ("POST /admin/reload", "reload_configuration"),
     ("PUT /admin/filter-rules", "replace_filter_rules"),
     ("PUT /conversations/{id}/filter-rules", "replace_filter_rules"),
     ("POST /moderation/queue/{id}/approve", "decide_held_text"),
@@ -134,6 +135,7 @@ async fn records_every_change_of_accounts() {
     found.insert("GET /admin/security-events"); // by security_events.rs
     found.insert("DELETE /admin/security-events/{id}/responses"); // by security_responses.rs
     found.insert("GET /admin/users/{id}/limits"); // by adaptive_limits.rs
+    found.insert("POST /admin/reload"); // by reloads.rs
     found.extend(["PUT /users/me/avatar", "DELETE /users/me/avatar"]); // by avatars.rs
     // by file_shares.rs
     found.extend(["POST /files/{id}/shares", "DELETE /files/{id}/shares/{share}"]);

@@ -44,6 +44,7 @@ mod proxies;
 mod rate_limits;
 mod read_state;
 mod registration_proofs;
+mod reloads;
 mod revocations;
 mod rule_sets;
 mod search;

@@ -15,6 +15,7 @@ pub mod protocol;
 mod raw;
 pub mod redis;
 pub mod source;
+mod template;
 mod uploads;
 mod users;
 mod values;

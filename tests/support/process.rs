@@ -3,9 +3,10 @@
 //! However the test process ends, the standard input of a watchdog process closes. The watchdog then stops the server
 //! and the private PostgreSQL and removes the directory. Logs stay under `target/tmp`.
 
-use super::{protocol, unique};
+use super::{protocol, template, unique};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -70,6 +71,8 @@ pub struct Server {
     launcher: Vec<String>,
     variables: Vec<(String, String)>,
     log: PathBuf,
+    /// The socket of its public port, if it does not make one itself.
+    handed: Option<TcpListener>,
     child: Mutex<Child>,
     watchdog: Mutex<(Child, Option<ChildStdin>)>,
 }
@@ -84,10 +87,23 @@ impl Server {
     /// The same, with variables of the environment beside the configuration's.
     #[track_caller]
     pub fn start_with(workers: usize, settings: &[(&str, &str)], environment: &[(&str, &str)]) -> Self {
-        Self::start_by(vec![env!("CARGO_BIN_EXE_chat-server").to_owned()], workers, settings, environment)
+        Self::start_in(own_program(), template::copy_into, None, workers, settings, environment)
     }
 
-    /// The same by another program and its arguments, which run `chat-server` in its environment. One argument follows.
+    /// Starts a server for the first time: its data directory is empty.
+    #[track_caller]
+    pub fn start_first(workers: usize, settings: &[(&str, &str)], environment: &[(&str, &str)]) -> Self {
+        Self::start_in(own_program(), |_| (), None, workers, settings, environment)
+    }
+
+    /// Starts a server that is handed this socket, as by a service manager that keeps it.
+    #[track_caller]
+    pub fn start_on(socket: TcpListener, workers: usize, settings: &[(&str, &str)]) -> Self {
+        Self::start_in(own_program(), template::copy_into, Some(socket), workers, settings, &[])
+    }
+
+    /// Starts a server by another program and its arguments, which run `chat-server` in its environment. One argument
+    /// follows.
     #[track_caller]
     pub fn start_by(
         launcher: Vec<String>,
@@ -95,11 +111,24 @@ impl Server {
         settings: &[(&str, &str)],
         environment: &[(&str, &str)],
     ) -> Self {
+        Self::start_in(launcher, |_| (), None, workers, settings, environment)
+    }
+
+    #[track_caller]
+    fn start_in(
+        launcher: Vec<String>,
+        fill: impl FnOnce(&Path),
+        handed: Option<TcpListener>,
+        workers: usize,
+        settings: &[(&str, &str)],
+        environment: &[(&str, &str)],
+    ) -> Self {
         let name = unique(std::env::current_exe().unwrap().file_name().unwrap().to_str().unwrap());
         let data_dir = std::env::temp_dir().join(format!("chat-server-{name}"));
         std::fs::create_dir(&data_dir).unwrap();
+        fill(&data_dir);
         let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.log"));
-        let address = free_address();
+        let address = handed.as_ref().map_or_else(free_address, |socket| socket.local_addr().unwrap());
         let mut variables: Vec<_> = VARIABLES.iter().chain(settings).map(|(k, v)| variable(k, v)).collect();
         variables.push(variable("server.bind_addr", &address.to_string()));
         variables.push(variable("server.workers", &workers.to_string()));
@@ -116,7 +145,7 @@ impl Server {
             .spawn()
             .unwrap();
         let reports = watchdog.stdin.take();
-        let child = spawn(&launcher, &variables, &data_dir, &log);
+        let child = spawn(&launcher, &variables, &data_dir, &log, handed.as_ref());
         let server = Self {
             address,
             base_url: format!("http://{address}"),
@@ -124,6 +153,7 @@ impl Server {
             launcher,
             variables,
             log,
+            handed,
             child: Mutex::new(child),
             watchdog: Mutex::new((watchdog, reports)),
         };
@@ -179,7 +209,8 @@ impl Server {
         assert!(!self.is_running(), "the server still runs");
         let changed = settings.iter().map(|(key, value)| variable(key, value));
         let variables: Vec<_> = self.variables.iter().cloned().chain(changed).collect();
-        *self.child.lock().unwrap() = spawn(&self.launcher, &variables, &self.data_dir, &self.log);
+        *self.child.lock().unwrap() =
+            spawn(&self.launcher, &variables, &self.data_dir, &self.log, self.handed.as_ref());
         self.report();
         self.wait_until_ready();
         started.elapsed()
@@ -326,10 +357,27 @@ fn variable(key: &str, value: &str) -> (String, String) {
     (format!("CHAT_SERVER__{}", key.to_uppercase().replace('.', "__")), value.to_owned())
 }
 
-fn spawn(launcher: &[String], variables: &[(String, String)], data_dir: &Path, log: &Path) -> Child {
+/// The server under test: this build's, or the one of `CHAT_TEST_SERVER`, for measurements of an optimised one.
+fn own_program() -> Vec<String> {
+    vec![std::env::var("CHAT_TEST_SERVER").unwrap_or_else(|_| env!("CARGO_BIN_EXE_chat-server").to_owned())]
+}
+
+fn spawn(
+    launcher: &[String],
+    variables: &[(String, String)],
+    data_dir: &Path,
+    log: &Path,
+    handed: Option<&TcpListener>,
+) -> Child {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
-    let mut command = Command::new(&launcher[0]);
-    command.args(&launcher[1..]);
+    // The shell's process becomes the server: LISTEN_PID is its number, and the socket its descriptor 3.
+    let hands_over = r#"exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" "$@""#;
+    let shell = ["/bin/sh", "-c", hands_over];
+    let shell = if handed.is_some() { &shell[..] } else { &[] };
+    let mut words = shell.iter().copied().chain(launcher.iter().map(String::as_str));
+    let mut command = Command::new(words.next().expect("a program"));
+    command.args(words);
+    let stdin = handed.map_or(Stdio::null(), |socket| OwnedFd::from(socket.try_clone().unwrap()).into());
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CHAT_SERVER__")) {
         command.env_remove(name);
     }
@@ -341,7 +389,7 @@ fn spawn(launcher: &[String], variables: &[(String, String)], data_dir: &Path, l
         command.envs([variable(name, "1000000")]);
     }
     command.arg("serve").envs(variables.iter().cloned()).current_dir(data_dir).env("RUST_BACKTRACE", "1");
-    command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).process_group(0).spawn().unwrap()
+    command.stdin(stdin).stdout(log.try_clone().unwrap()).stderr(log).process_group(0).spawn().unwrap()
 }
 
 /// A free address. Its port is below the range of ephemeral ports: with a port in that range, a client could connect to

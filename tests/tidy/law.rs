@@ -26,7 +26,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("audit", &[]),
     ("files", &[]),
     ("auth", &[]),
-    ("mesh", &["chat::filter"]),
+    ("mesh", &["chat::filter", "auth"]),
     (
         "chat",
         &[

@@ -320,7 +320,7 @@ fn the_image_says_how_to_run_it() {
 async fn health_gives_the_reason_and_the_exit_code() {
     let (host, url) = postgresql().await;
     let internal = free_address();
-    let server = Server::start(1, &[("database.url", &url), ("server.internal_addr", &internal)]);
+    let server = Server::start_first(1, &[("database.url", &url), ("server.internal_addr", &internal)], &[]);
     let well = server.run(&["health"]);
     let report: Value = serde_json::from_slice(&well.stdout).unwrap();
     assert_eq!((well.status.code(), &report["status"]), (Some(0), &json!("ok")));

@@ -127,7 +127,7 @@ async fn every_expression_yields_data_on_a_prometheus_that_scrapes_a_server_in_u
     let redis_url = redis.url();
     let settings =
         [("database.url", database.as_str()), ("cluster.redis_url", &redis_url), ("server.internal_addr", &internal)];
-    let server = Server::start(2, &settings);
+    let server = Server::start_first(2, &settings, &[]);
     let prometheus = Prometheus::start(&internal, data.path());
     let (ann, bob) = (server.register().await, server.register().await);
     // Several rooms, so that both shards own some and events cross between shards.

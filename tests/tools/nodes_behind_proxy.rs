@@ -37,7 +37,7 @@ fn on_this_machine(database: &str, redis: &Redis, data_dir: &Path) -> BTreeMap<S
 
 fn node(variables: &BTreeMap<String, String>) -> Server {
     let variables: Vec<(&str, &str)> = variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    Server::start_with(1, &[], &variables)
+    Server::start_first(1, &[], &variables)
 }
 
 /// `HAProxy` in front of the nodes, as a server whose address is that of the proxy.

@@ -14,6 +14,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 const UNIT: &str = include_str!("../../deploy/systemd/chat-server.service");
+const SOCKET: &str = include_str!("../../deploy/systemd/chat-server.socket");
 const INSTALLED: &str = "/usr/local/bin/chat-server";
 /// The greatest exposure that is accepted, in tenths; docs/operations.md states it.
 const EXPOSURE_TENTHS_MAX: u32 = 12;
@@ -178,6 +179,28 @@ fn systemd_accepts_the_unit() {
             "the check finds mistakes"
         );
     }
+}
+
+#[test]
+fn systemd_accepts_the_socket() {
+    let folder = tempfile::tempdir().unwrap();
+    let with = |socket: &str| {
+        let unit = UNIT.replace(INSTALLED, env!("CARGO_BIN_EXE_chat-server"));
+        std::fs::write(folder.path().join("chat-server.service"), unit).unwrap();
+        let path = folder.path().join("chat-server.socket");
+        std::fs::write(&path, socket).unwrap();
+        let checked = Command::new("systemd-analyze").arg("verify").arg(&path).output().ok()?;
+        let said = String::from_utf8_lossy(&checked.stderr).into_owned();
+        println!("{said}");
+        Some(checked.status.success() && !said.contains("chat-server.socket"))
+    };
+    if Path::new("/usr/bin/systemd-analyze").exists() {
+        assert_eq!(with(SOCKET), Some(true));
+        assert_eq!(with(&SOCKET.replace("Backlog=4096", "Backlog=many")), Some(false), "the check finds mistakes");
+    }
+    let listens: Vec<&str> = SOCKET.lines().filter_map(|line| line.strip_prefix("ListenStream=")).collect();
+    let production = include_str!("../../config/production.toml");
+    assert!(listens.len() == 1 && production.contains(&format!("bind_addr = {:?}", listens[0])), "{listens:?}");
 }
 
 #[test]

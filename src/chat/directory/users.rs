@@ -137,6 +137,13 @@ impl Users {
         }
     }
 
+    /// Says of each remembered user whether they administer the server.
+    pub fn of_admins(&mut self, administers: impl Fn(UserId) -> bool) {
+        for (id, user) in &self.known {
+            user.budgets.set_administers(administers(*id));
+        }
+    }
+
     /// What the user wrote lately, for the content filter.
     pub fn repeats(&mut self, id: UserId) -> SharedRepeats {
         Arc::clone(&self.known.entry(id).or_default().repeats)

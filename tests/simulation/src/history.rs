@@ -18,6 +18,7 @@ use chat_server::limits::{Features, Limits};
 use chat_server::mesh::asked::{Approval, ApprovedText};
 use chat_server::mesh::counters::ShardCounters;
 use chat_server::mesh::frame::ControlFrame;
+use chat_server::mesh::live::LiveSettings;
 use chat_server::mesh::placement::Placement;
 use chat_server::mesh::quota::Quota;
 use chat_server::net::SocketEvent;
@@ -151,13 +152,21 @@ impl<'a> History<'a> {
         let store = Rc::new(RefCell::new(Store::new(clock.clone(), shards)));
         let connections = Arc::new(AtomicUsize::new(0));
         let settings = Arc::new(ShardSettings {
-            limits: Limits {
-                // In a cluster, nodes remember the connections to others for a while.
-                max_connections_per_user: if is_cluster { 100 } else { 4 },
-                max_messages_per_minute: 100_000,
-                max_outbound_queue_bytes: QUEUE_BYTES_MAX,
-                ..Limits::default()
-            },
+            live: Arc::new(LiveSettings {
+                version: 0,
+                limits: Limits {
+                    // In a cluster, nodes remember the connections to others for a while.
+                    max_connections_per_user: if is_cluster { 100 } else { 4 },
+                    max_messages_per_minute: 100_000,
+                    max_outbound_queue_bytes: QUEUE_BYTES_MAX,
+                    ..Limits::default()
+                },
+                factor_policy: FactorPolicy::default(),
+                keys: Arc::clone(&stage.keys),
+                allowed_origins: Vec::new(),
+                access_lifetime_seconds: 900,
+                refresh_lifetime_seconds: 604_800,
+            }),
             features: Features {
                 message_reactions: true,
                 pinned_messages: true,
@@ -167,9 +176,6 @@ impl<'a> History<'a> {
                 files_scanned: false,
             },
             scans_files: Arc::default(),
-            factor_policy: FactorPolicy::default(),
-            keys: Arc::clone(&stage.keys),
-            allowed_origins: Vec::new(),
             loopback_origins: false,
             heartbeat_ms: HEARTBEAT_MS,
             trusted_proxies: TrustedProxies::default(),
@@ -180,7 +186,6 @@ impl<'a> History<'a> {
             content_filtering: true,
             filter: if is_filtered { Arc::clone(&stage.rules) } else { Arc::default() },
             overload: Arc::default(),
-            revocation_memory_ms: 900_000,
             connections: Arc::clone(&connections),
             networks: Quota::new(100),
             drained: AtomicUsize::new(0),
