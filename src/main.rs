@@ -18,6 +18,7 @@ Examples:
   chat-server --config /etc/chat-server.toml     add a file that overrides those in ./config
   chat-server check-config                       print every value in force and its origin
   chat-server doctor                             whether the machine and the services are as the server needs them
+  chat-server health                             whether the running server is ready; exit code 1 if not
   chat-server migrate --plan                     what the migration would change; changes nothing
   chat-server migrate                            apply it and exit
   chat-server audit verify                       whether the audit trail is as it was written
@@ -98,6 +99,18 @@ examined if it runs, and never started. docs/operations.md describes the checks.
 
 Exit codes: 0 no fault (there may be warnings), 1 a fault, 2 invalid arguments or configuration.";
 
+const HEALTH_EXAMPLES: &str = "\
+Examples:
+  chat-server health                             ask the server of this configuration, on this machine
+  chat-server health --url http://127.0.0.1:9464/health/live
+                                                 ask another address; reads no configuration
+  until chat-server health; do sleep 1; done     wait until the server is ready
+
+Asks server.internal_addr, whose answer has the reasons, or server.bind_addr if it is not set. The answer must come
+within 4 seconds. The Dockerfile uses this as its HEALTHCHECK.
+
+Exit codes: 0 ready, 1 not ready or no answer, 2 invalid arguments or configuration.";
+
 /// A self-hosted chat server with one core per shard and everything in PostgreSQL.
 #[derive(Parser)]
 #[command(name = "chat-server", version, after_help = EXAMPLES)]
@@ -147,6 +160,13 @@ enum Command {
         /// Print one JSON object a line: check, severity, found, advice.
         #[arg(long)]
         json: bool,
+    },
+    /// Ask the running server whether it is ready.
+    #[command(after_help = HEALTH_EXAMPLES)]
+    Health {
+        /// The address to ask instead of the configured one.
+        #[arg(long, value_name = "URL")]
+        url: Option<String>,
     },
     /// Print the effective configuration with masked secrets, or all its problems.
     CheckConfig,
@@ -212,6 +232,9 @@ fn main() -> ExitCode {
     if let Some(Command::ExamineMedia { media_type, out, avatar }) = &arguments.command {
         return boot::examine_media(media_type, out, *avatar);
     }
+    if let Some(Command::Health { url: Some(url) }) = &arguments.command {
+        return ask_health(url);
+    }
     let sources = Sources::of_process(arguments.config.as_deref());
     let loaded = match sources.load() {
         Ok(loaded) => loaded,
@@ -234,6 +257,7 @@ fn main() -> ExitCode {
                 ExitCode::from(RUNTIME_FAILURE)
             }
         },
+        Command::Health { url } => ask_health(&url.unwrap_or_else(|| boot::health_url(&loaded.config))),
         // It has ended above.
         Command::ExamineMedia { .. } => ExitCode::SUCCESS,
         Command::Serve => run(&loaded.config, |config, log| boot::serve(config, sources, log)),
@@ -254,6 +278,17 @@ fn main() -> ExitCode {
                 boot::verify_audit(config, checkpoint.as_deref(), key.as_deref())
             }
         }),
+    }
+}
+
+/// Without a log: it may be a file of the running server.
+fn ask_health(url: &str) -> ExitCode {
+    match boot::check_health(url) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("chat-server: {error}");
+            ExitCode::from(RUNTIME_FAILURE)
+        }
     }
 }
 

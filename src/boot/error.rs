@@ -18,6 +18,22 @@ pub enum BootError {
         /// The reason.
         source: StorageError,
     },
+    /// The kernel, or what the process runs in, gives it no `io_uring`.
+    #[error("the server cannot use io_uring: {found}; {advice}")]
+    NoRing {
+        /// The kernel's error, and what it means.
+        found: String,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// A running server does not say that it is ready.
+    #[error("{url}: {reason}")]
+    NotReady {
+        /// The address that was asked.
+        url: String,
+        /// Its answer, or why there is none.
+        reason: String,
+    },
     /// The address is not this machine's, or not allowed.
     #[error("cannot listen on {address}: {source}; set server.bind_addr to an address of this machine")]
     Listen {

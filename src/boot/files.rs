@@ -54,7 +54,7 @@ pub(super) fn files(
         keeps_originals: given.keep_originals,
         program: std::env::current_exe().map_err(system("cannot find this program"))?,
         links: secret::link_key(config)?,
-        is_shared: config.database.shared,
+        is_shared: super::cluster::is_shared(config),
         is_on: config.features.file_uploads,
     }))
 }

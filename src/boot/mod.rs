@@ -1,7 +1,7 @@
 //! Start and stop of the process: the only module that uses every other one.
 //!
-//! Start: limits of the process → listening sockets → PostgreSQL (embedded or given), its reservation, migrations,
-//! safety checks → I/O shard → shards → control plane on this thread. Stop is in [`shutdown`].
+//! Start: kernel and limits of the process → listening sockets → PostgreSQL (embedded or given), its reservation,
+//! migrations, safety checks → I/O shard → shards → control plane on this thread. Stop is in [`shutdown`].
 //!
 //! Every resource that two servers must not share is reserved before anything is changed: the port first, then the data
 //! directory or the database. A second server therefore refuses to start and leaves no trace.
@@ -15,12 +15,14 @@ mod error;
 mod examination;
 mod file_check;
 mod files;
+mod health;
 mod listen;
 pub mod logging;
 mod ports;
 mod reach;
 mod reload;
 mod responses;
+mod ring;
 mod sealing;
 mod secret;
 mod settings;
@@ -33,6 +35,7 @@ pub use doctor::diagnose;
 pub use error::BootError;
 pub use examination::examine_media;
 pub use file_check::{FileCheckOptions, check_files};
+pub use health::{check_health, health_url};
 pub use signing_keys::{list_signing_keys, rotate_signing_keys};
 
 use self::error::system;
@@ -157,6 +160,7 @@ pub fn plan_migration(config: &Config) -> Result<(), BootError> {
 pub fn serve(config: &Config, sources: Sources, log: &LoggingGuard) -> Result<(), BootError> {
     let started = Instant::now();
     topology::check_kernel()?;
+    ring::check()?;
     let places = config.security.geoip_database.as_deref().map(places).transpose()?;
     let cores = topology::cores()?;
     let workers = topology::workers(config.server.workers, cores.len())?;

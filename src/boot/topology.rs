@@ -198,10 +198,9 @@ pub(super) fn spawn_shards(
                 pump::run(shard).map_err(|e| format!("shard {}: {e}", id.0))
             })
             .map_err(|e| {
-                system(
-                    "cannot start a shard's executor (io_uring must be allowed: kernel.io_uring_disabled = 0, and in \
-                     containers a seccomp profile that permits it; and `ulimit -l` at least 512 KiB)",
-                )(io::Error::other(e.to_string()))
+                system("cannot start a shard's executor (`ulimit -l` must be at least 512 KiB)")(io::Error::other(
+                    e.to_string(),
+                ))
             })?;
         shards.push(handle);
     }

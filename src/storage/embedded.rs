@@ -68,9 +68,11 @@ impl Embedded {
     /// # Errors
     /// [`StorageError::Embedded`] with what to do.
     pub fn start(data_dir: &Path) -> Result<Self, StorageError> {
+        // First: a container without them often has no folder to write to either, and this is the better reason.
+        let programs = find_programs()?;
         fs::create_dir_all(data_dir).map_err(|e| fault(format!("cannot create {}: {e}", data_dir.display())))?;
         let lock = lock(data_dir)?;
-        let cluster = Arc::new(Cluster::open(data_dir)?);
+        let cluster = Arc::new(Cluster::open(data_dir, programs)?);
         if !cluster.path.join("PG_VERSION").exists() {
             tracing::info!("initialising a private PostgreSQL in {}", cluster.path.display());
             cluster.initialise()?;
@@ -175,8 +177,7 @@ fn lock(data_dir: &Path) -> Result<Flock<File>, StorageError> {
 }
 
 impl Cluster {
-    fn open(data_dir: &Path) -> Result<Self, StorageError> {
-        let programs = find_programs()?;
+    fn open(data_dir: &Path, programs: PathBuf) -> Result<Self, StorageError> {
         let path = data_dir.join("postgres");
         let unprivileged = unprivileged_user()?;
         if !path.exists() {
@@ -437,7 +438,8 @@ pub fn find_programs() -> Result<PathBuf, StorageError> {
     in_path.or_else(debians_programs).ok_or_else(|| {
         fault(
             "PostgreSQL's server programs (initdb, postgres) were not found in PATH or /usr/lib/postgresql: \
-             `apt-get install postgresql`, or set database.url",
+             `apt-get install postgresql`, or set database.url. The container image has none: set \
+             CHAT_SERVER__DATABASE__URL there",
         )
     })
 }

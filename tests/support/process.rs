@@ -68,6 +68,7 @@ pub struct Server {
     pub base_url: String,
     /// Its data directory.
     pub data_dir: PathBuf,
+    launcher: Vec<String>,
     variables: Vec<(String, String)>,
     log: PathBuf,
     /// The socket of its public port, if it does not make one itself.
@@ -86,23 +87,36 @@ impl Server {
     /// The same, with variables of the environment beside the configuration's.
     #[track_caller]
     pub fn start_with(workers: usize, settings: &[(&str, &str)], environment: &[(&str, &str)]) -> Self {
-        Self::start_in(template::copy_into, None, workers, settings, environment)
+        Self::start_in(own_program(), template::copy_into, None, workers, settings, environment)
     }
 
     /// Starts a server for the first time: its data directory is empty.
     #[track_caller]
     pub fn start_first(workers: usize, settings: &[(&str, &str)], environment: &[(&str, &str)]) -> Self {
-        Self::start_in(|_| (), None, workers, settings, environment)
+        Self::start_in(own_program(), |_| (), None, workers, settings, environment)
     }
 
     /// Starts a server that is handed this socket, as by a service manager that keeps it.
     #[track_caller]
     pub fn start_on(socket: TcpListener, workers: usize, settings: &[(&str, &str)]) -> Self {
-        Self::start_in(template::copy_into, Some(socket), workers, settings, &[])
+        Self::start_in(own_program(), template::copy_into, Some(socket), workers, settings, &[])
+    }
+
+    /// Starts a server by another program and its arguments, which run `chat-server` in its environment. One argument
+    /// follows.
+    #[track_caller]
+    pub fn start_by(
+        launcher: Vec<String>,
+        workers: usize,
+        settings: &[(&str, &str)],
+        environment: &[(&str, &str)],
+    ) -> Self {
+        Self::start_in(launcher, |_| (), None, workers, settings, environment)
     }
 
     #[track_caller]
     fn start_in(
+        launcher: Vec<String>,
         fill: impl FnOnce(&Path),
         handed: Option<TcpListener>,
         workers: usize,
@@ -131,11 +145,12 @@ impl Server {
             .spawn()
             .unwrap();
         let reports = watchdog.stdin.take();
-        let child = spawn(&variables, &data_dir, &log, handed.as_ref());
+        let child = spawn(&launcher, &variables, &data_dir, &log, handed.as_ref());
         let server = Self {
             address,
             base_url: format!("http://{address}"),
             data_dir,
+            launcher,
             variables,
             log,
             handed,
@@ -194,7 +209,8 @@ impl Server {
         assert!(!self.is_running(), "the server still runs");
         let changed = settings.iter().map(|(key, value)| variable(key, value));
         let variables: Vec<_> = self.variables.iter().cloned().chain(changed).collect();
-        *self.child.lock().unwrap() = spawn(&variables, &self.data_dir, &self.log, self.handed.as_ref());
+        *self.child.lock().unwrap() =
+            spawn(&self.launcher, &variables, &self.data_dir, &self.log, self.handed.as_ref());
         self.report();
         self.wait_until_ready();
         started.elapsed()
@@ -342,21 +358,25 @@ fn variable(key: &str, value: &str) -> (String, String) {
 }
 
 /// The server under test: this build's, or the one of `CHAT_TEST_SERVER`, for measurements of an optimised one.
-fn program() -> String {
-    std::env::var("CHAT_TEST_SERVER").unwrap_or_else(|_| env!("CARGO_BIN_EXE_chat-server").to_owned())
+fn own_program() -> Vec<String> {
+    vec![std::env::var("CHAT_TEST_SERVER").unwrap_or_else(|_| env!("CARGO_BIN_EXE_chat-server").to_owned())]
 }
 
-fn spawn(variables: &[(String, String)], data_dir: &Path, log: &Path, handed: Option<&TcpListener>) -> Child {
+fn spawn(
+    launcher: &[String],
+    variables: &[(String, String)],
+    data_dir: &Path,
+    log: &Path,
+    handed: Option<&TcpListener>,
+) -> Child {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
     // The shell's process becomes the server: LISTEN_PID is its number, and the socket its descriptor 3.
     let hands_over = r#"exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" "$@""#;
-    let mut command = match handed {
-        None => Command::new(program()),
-        Some(_) => Command::new("/bin/sh"),
-    };
-    if handed.is_some() {
-        command.args(["-c", hands_over, &program()]);
-    }
+    let shell = ["/bin/sh", "-c", hands_over];
+    let shell = if handed.is_some() { &shell[..] } else { &[] };
+    let mut words = shell.iter().copied().chain(launcher.iter().map(String::as_str));
+    let mut command = Command::new(words.next().expect("a program"));
+    command.args(words);
     let stdin = handed.map_or(Stdio::null(), |socket| OwnedFd::from(socket.try_clone().unwrap()).into());
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CHAT_SERVER__")) {
         command.env_remove(name);

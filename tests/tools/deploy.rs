@@ -19,11 +19,11 @@ const KEYWORDS: &[&str] =
 /// Labels that Prometheus adds, and `le`, which belongs to every histogram.
 const ADDED_LABELS: &[&str] = &["job", "instance", "le"];
 
-fn folder(path: &str) -> PathBuf {
+pub fn folder(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(path)
 }
 
-fn files(path: &str, extension: &str) -> Vec<(String, String)> {
+pub fn files(path: &str, extension: &str) -> Vec<(String, String)> {
     let entries = std::fs::read_dir(folder(path)).unwrap().map(|entry| entry.unwrap().path());
     let mut files: Vec<_> = entries
         .filter(|file| file.extension().is_some_and(|found| found == extension))
@@ -33,13 +33,13 @@ fn files(path: &str, extension: &str) -> Vec<(String, String)> {
     files
 }
 
-fn yaml(name: &str) -> Value {
+pub fn yaml(name: &str) -> Value {
     let text = std::fs::read_to_string(folder("prometheus").join(name)).unwrap();
     serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
 /// Collects every string under one of these keys, at any depth.
-fn texts(value: &Value, keys: &[&str], found: &mut Vec<String>) {
+pub fn texts(value: &Value, keys: &[&str], found: &mut Vec<String>) {
     match value {
         Value::Object(fields) => {
             for (key, value) in fields {

@@ -4,9 +4,13 @@
 #![cfg(feature = "test-db")]
 
 mod alerts;
+mod containers;
 mod dashboard;
 mod deploy;
 mod foreign_clients;
+mod live_prometheus;
+mod manifests;
+mod nodes_behind_proxy;
 mod proxies;
 #[path = "../support/mod.rs"]
 mod support;

@@ -3,11 +3,9 @@
 use super::diagnosis::Diagnosis;
 use super::report::{DoctorReport, blocking, too_slow};
 use crate::boot::error::BootError;
-use crate::boot::{listen, topology};
+use crate::boot::{listen, ring, topology};
 use crate::config::Config;
 use crate::files::store::folder::free_bytes;
-use crate::net;
-use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit};
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -16,18 +14,11 @@ use std::path::{Path, PathBuf};
 
 /// What glommio asks for at least.
 const LOCKED_BYTES_MIN: u64 = 512 * 1024;
-const RING_SWITCH: &str = "/proc/sys/kernel/io_uring_disabled";
-const ALLOW_RING: &str = "allow the system calls io_uring_setup, io_uring_enter and io_uring_register in the seccomp \
-    profile (README.md, \"In a container\") or in SystemCallFilter= (deploy/systemd/chat-server.service)";
 
 /// Whether the disk of `data_dir` answers.
 pub(super) async fn examine(config: &Config, report: &mut DoctorReport) -> bool {
     report.add(&kernel());
-    let ring = || {
-        let outcome = net::probe_ring().map_err(|error| error.raw_os_error().unwrap_or_default());
-        ring("io_uring", ring_switch(), outcome)
-    };
-    report.add(&blocking("io_uring", "see whether the machine is overloaded", ring).await);
+    report.add(&blocking("io_uring", "see whether the machine is overloaded", io_uring).await);
     let memory = getrlimit(Resource::RLIMIT_MEMLOCK).map(|(soft, _)| soft);
     report.add(&memory.map_or_else(|error| Diagnosis::error("locked_memory", &error), locked_memory));
     report.add(&open_files(config).unwrap_or_else(|error| Diagnosis::error("open_files", &error)));
@@ -52,43 +43,11 @@ fn kernel() -> Diagnosis {
     }
 }
 
-fn ring_switch() -> Option<u32> {
-    std::fs::read_to_string(RING_SWITCH).ok()?.trim().parse().ok()
-}
-
-/// Tells apart why there is no ring. `switch` is `kernel.io_uring_disabled`, which kernels before 6.6 do not have.
-fn ring(check: &'static str, switch: Option<u32>, outcome: Result<(), i32>) -> Diagnosis {
-    let Err(code) = outcome else { return Diagnosis::ok(check, "the kernel allows it") };
-    let error = Errno::from_raw(code);
-    match (error, switch) {
-        (Errno::EPERM, Some(2)) => Diagnosis::fault(
-            check,
-            "kernel.io_uring_disabled = 2: the kernel refuses it to everybody",
-            "sysctl -w kernel.io_uring_disabled=0",
-        ),
-        (Errno::EPERM, Some(1)) => Diagnosis::fault(
-            check,
-            "kernel.io_uring_disabled = 1: the kernel refuses it to this user",
-            "sysctl -w kernel.io_uring_disabled=0, or add this user to the group of kernel.io_uring_group",
-        ),
-        (Errno::EPERM | Errno::EACCES, _) => {
-            Diagnosis::fault(check, "EPERM: a seccomp filter or a security module refuses it", ALLOW_RING)
-        }
-        (Errno::ENOSYS, _) => Diagnosis::fault(
-            check,
-            "ENOSYS: a seccomp filter refuses it, or the kernel was built without it",
-            ALLOW_RING,
-        ),
-        (Errno::ENOMEM, _) => Diagnosis::fault(
-            check,
-            "ENOMEM: the limit on locked memory is too small for its queues",
-            "raise it (ulimit -l, LimitMEMLOCK=, or --ulimit memlock=-1 for a container)",
-        ),
-        (Errno::EMFILE | Errno::ENFILE, _) => {
-            Diagnosis::fault(check, "no file descriptor is left", "raise the limit on open files (ulimit -n)")
-        }
-        (error, _) => Diagnosis::fault(check, format!("the kernel refuses a ring: {error}"), "update the kernel"),
-    }
+fn io_uring() -> Diagnosis {
+    ring::check().map_or_else(
+        |error| Diagnosis::error("io_uring", &error),
+        |()| Diagnosis::ok("io_uring", "the kernel allows it"),
+    )
 }
 
 fn locked_memory(limit: u64) -> Diagnosis {
@@ -197,23 +156,6 @@ fn space(free: u64, keep_free: u64, is_needed: bool) -> Diagnosis {
 mod tests {
     use super::super::diagnosis::Grade;
     use super::*;
-
-    #[test]
-    fn tells_apart_why_there_is_no_ring() {
-        let found = |switch, errno: Errno| {
-            let finding = ring("io_uring", switch, Err(errno as i32));
-            assert!(finding.severity == Grade::Fault && !finding.advice.is_empty(), "{finding}");
-            finding.to_string()
-        };
-        assert_eq!(ring("io_uring", Some(0), Ok(())).severity, Grade::Ok);
-        assert!(found(Some(2), Errno::EPERM).contains("refuses it to everybody"));
-        assert!(found(Some(1), Errno::EPERM).contains("kernel.io_uring_group"));
-        assert!(found(Some(0), Errno::EPERM).contains("seccomp profile"));
-        assert!(found(None, Errno::EPERM).contains("seccomp profile"));
-        assert!(found(Some(0), Errno::ENOSYS).contains("seccomp profile"));
-        assert!(found(Some(0), Errno::ENOMEM).contains("ulimit -l"));
-        assert!(found(Some(0), Errno::EMFILE).contains("ulimit -n"));
-    }
 
     #[test]
     fn compares_the_limit_on_locked_memory() {
