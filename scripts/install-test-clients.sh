@@ -72,5 +72,7 @@ from_package() {
 }
 from_package prometheus usr/bin/promtool "The tests of deploy/prometheus"
 "$clients/promtool/promtool" --version >/dev/null
+from_package age usr/bin/age "The tests of encrypted backups"
+"$clients/age/age" --version >/dev/null
 from_package nginx usr/sbin/nginx "The tests of loadtest's uploads"
 "$clients/nginx/nginx" -v 2>/dev/null

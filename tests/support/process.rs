@@ -83,6 +83,17 @@ impl Server {
     /// The same, with variables of the environment beside the configuration's.
     #[track_caller]
     pub fn start_with(workers: usize, settings: &[(&str, &str)], environment: &[(&str, &str)]) -> Self {
+        Self::start_after(workers, settings, environment, &[])
+    }
+
+    /// A server on what `chat-server` with these arguments has made of its empty data directory.
+    #[track_caller]
+    pub fn restored(workers: usize, settings: &[(&str, &str)], restore: &[&str]) -> Self {
+        Self::start_after(workers, settings, &[], restore)
+    }
+
+    #[track_caller]
+    fn start_after(workers: usize, settings: &[(&str, &str)], environment: &[(&str, &str)], before: &[&str]) -> Self {
         let name = unique(std::env::current_exe().unwrap().file_name().unwrap().to_str().unwrap());
         let data_dir = std::env::temp_dir().join(format!("chat-server-{name}"));
         std::fs::create_dir(&data_dir).unwrap();
@@ -104,6 +115,11 @@ impl Server {
             .spawn()
             .unwrap();
         let reports = watchdog.stdin.take();
+        if !before.is_empty() {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_chat-server"));
+            let output = command.args(before).envs(variables.iter().cloned()).current_dir("/").output().unwrap();
+            assert!(output.status.success(), "{before:?}: {output:?}");
+        }
         let child = spawn(&variables, &data_dir, &log);
         let server = Self {
             address,
@@ -139,6 +155,13 @@ impl Server {
         let mut command = Command::new(program);
         command.args(arguments).envs(self.variables.iter().cloned()).current_dir(&self.data_dir);
         command.output().unwrap()
+    }
+
+    /// Runs `chat-server` with these arguments, the configuration of this server, and these settings over it.
+    pub fn run_over(&self, settings: &[(&str, &str)], arguments: &[&str]) -> std::process::Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_chat-server"));
+        command.args(arguments).envs(self.variables.iter().cloned()).current_dir("/");
+        command.envs(settings.iter().map(|(key, value)| variable(key, value))).output().unwrap()
     }
 
     fn report(&self) {
