@@ -4,7 +4,8 @@
 //! How: one server is under load while its backup is made. A lock of the test holds `pg_dump` after the snapshot, until
 //! files of the snapshot have been deleted. The damaged backups are copies of that one.
 
-use super::file_buckets::{BUCKET, Moto};
+use super::file_buckets::Moto;
+use super::starting::database_url;
 use crate::support::app_codes::{app_code, early_in_a_step};
 use crate::support::{PASSWORD, PATIENCE, Server, User, text, unique, wait_until};
 use age::secrecy::ExposeSecret as _;
@@ -21,6 +22,7 @@ use std::time::{Duration, Instant};
 /// The secret of the server is in `data_dir`, and so in the backup.
 const SETTINGS: &[(&str, &str)] = &[("features.file_uploads", "true"), ("security.jwt_secret", "")];
 const HALF: usize = 300_000;
+const IN_BUCKET: &str = "s3://veza-files/kept";
 
 /// A folder that goes with the test.
 struct Scratch(tempfile::TempDir);
@@ -171,6 +173,28 @@ async fn a_backup_made_under_load_restores_the_server_of_one_moment() {
     assert!(verified.contains("The backup is whole"), "{verified}");
     fails(&server.run(&["backup", "restore", &backup]), &["is not empty: it has", "choose another one"]);
 
+    // The same with a database that has a URL: another login makes the backup, and the owner restores it.
+    let url = database_url(&server);
+    let external = scratch.text("backups/external");
+    let create = ["backup", "create", "--to", &scratch.text("backups"), "--name", "external"];
+    let writer = url.replace("veza@", "chat_writer@");
+    fails(&server.run_over(&[("database.url", &writer)], &create), &["reads every row", "--database-url-file"]);
+    let url_file = scratch.text("url");
+    fs::write(&url_file, format!("{url}\n")).unwrap();
+    let with_login = [&create[..], &["--database-url-file", &url_file]].concat();
+    succeeds(&server.run_over(&[("database.url", &writer)], &with_login));
+    let second =
+        "CREATE DATABASE second OWNER chat_owner ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0";
+    database.batch_execute(second).await.unwrap();
+    let url = url.replace("veza_chat", "second");
+    let restore = |folder: &str| {
+        let data_dir = scratch.text(folder);
+        server.run_over(&[("database.url", &url), ("data_dir", &data_dir)], &["backup", "restore", &external])
+    };
+    assert!(succeeds(&restore("second")).contains("Restored and verified"));
+    fails(&restore("third"), &["is not empty: it has the table public."]);
+    assert!(!scratch.path("third").exists());
+
     let restored = Server::restored(2, SETTINGS, &["backup", "restore", &backup]);
     let history = texts(&restored.history(&ann, &room).await);
     let last = *history.keys().last().unwrap();
@@ -205,10 +229,12 @@ async fn a_backup_made_under_load_restores_the_server_of_one_moment() {
     succeeds(&restored.run(&["audit", "verify"]));
 }
 
-/// A small server that has stopped, with a backup called `good` and an encrypted one called `sealed`.
+/// A small server that has stopped, with a backup called `good`, and an encrypted one called `sealed` and another one in
+/// a bucket, which were made while it ran.
 struct Backups {
     server: Server,
     scratch: Scratch,
+    moto: Moto,
     identity: String,
     /// Of a file's content.
     hash: String,
@@ -217,11 +243,20 @@ struct Backups {
 impl Backups {
     async fn make() -> Self {
         let scratch = Scratch::new();
-        let server = Server::start(1, SETTINGS);
+        let moto = Moto::start().await;
+        let endpoint = format!("http://{}", moto.address);
+        let bucket = [
+            ("files.s3_endpoint", endpoint.as_str()),
+            ("files.s3_access_key_id", "testing"),
+            ("files.s3_secret_access_key", "testing"),
+        ];
+        let server = Server::start(1, &[SETTINGS, &bucket].concat());
         let ann = server.register_as(&unique("Annegret")).await;
         let room = server.room(&[&ann]).await;
         server.send_file(&ann, &room, "plan.txt", b"the plan of the house").await;
-        server.send_text(&ann, &room, "hello").await;
+        // Larger than a part of an upload to S3.
+        let large: Vec<u8> = (0..9_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 16) as u8).collect();
+        server.send_file(&ann, &room, "large.bin", &large).await;
         let key = age::x25519::Identity::generate();
         let identity = scratch.text("identity");
         fs::write(&identity, format!("# a key of the test\n{}\n", key.to_string().expose_secret())).unwrap();
@@ -229,13 +264,16 @@ impl Backups {
         let recipient = key.to_public().to_string();
         let sealed = ["backup", "create", "--to", &to, "--name", "sealed", "--recipient", &recipient];
         succeeds(&server.run(&sealed));
+        let to_bucket = ["backup", "create", "--to", IN_BUCKET, "--name", "one"];
+        succeeds(&server.run(&to_bucket));
+        fails(&server.run(&to_bucket), &["is there already"]);
         server.sigterm();
         assert!(server.wait().success());
         // Also without a server: the private PostgreSQL runs for the command.
         succeeds(&server.run(&["backup", "create", "--to", &to, "--name", "good"]));
         assert_eq!(server.postmaster(), None);
         let hash = format!("{:x}", Sha256::digest(b"the plan of the house"));
-        Self { server, scratch, identity, hash }
+        Self { server, scratch, moto, identity, hash }
     }
 
     fn folder(&self, name: &str) -> PathBuf {
@@ -368,36 +406,18 @@ async fn damaged_hostile_and_encrypted_backups_are_what_verify_says() {
     let wrong = ["backup", "create", "--to", &target, "--recipient", "age1nonsense"];
     assert_eq!(backups.server.run(&wrong).status.code(), Some(2));
 
+    // A bucket is as good as a folder.
+    let objects = backups.moto.listed("list-type=2", "Key").await;
+    assert!(objects.contains(&"kept/one/manifest.json".to_owned()), "{objects:?}");
+    let from_bucket = backups.scratch.text("from-bucket");
+    let place = format!("{IN_BUCKET}/one");
+    let restored = backups.server.run_over(&[("data_dir", &from_bucket)], &["backup", "restore", &place]);
+    assert!(succeeds(&restored).contains("2 contents of files"), "{restored:?}");
+
     // The parts are files that the program `age` opens.
     let age = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-clients/age/age");
     let dump = backups.folder("sealed").join("parts/0000/0000000000.age");
     let opened = std::process::Command::new(age).args(["-d", "-i", &backups.identity]).arg(dump).output();
     let opened = opened.expect("age is missing: scripts/install-test-clients.sh installs it");
     assert!(opened.stdout.starts_with(b"PGDMP"), "{opened:?}");
-}
-
-#[tokio::test]
-async fn a_backup_in_a_bucket_is_as_good_as_one_in_a_folder() {
-    let moto = Moto::start().await;
-    let endpoint = format!("http://{}", moto.address);
-    let bucket = [
-        ("files.s3_endpoint", endpoint.as_str()),
-        ("files.s3_access_key_id", "testing"),
-        ("files.s3_secret_access_key", "testing"),
-    ];
-    let settings = [SETTINGS, &bucket].concat();
-    let server = Server::start(1, &settings);
-    let ann = server.register().await;
-    let room = server.room(&[&ann]).await;
-    // Larger than a part of an upload to S3.
-    let large: Vec<u8> =
-        (0..9_000_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).take(9_000_000).collect();
-    let (file, _) = server.send_file(&ann, &room, "large.bin", &large).await;
-    let to = format!("s3://{BUCKET}/kept");
-    succeeds(&server.run(&["backup", "create", "--to", &to, "--name", "one"]));
-    fails(&server.run(&["backup", "create", "--to", &to, "--name", "one"]), &["is there already"]);
-    assert!(moto.listed("list-type=2", "Key").await.contains(&"kept/one/manifest.json".to_owned()));
-    let place = format!("{to}/one");
-    let restored = Server::restored(1, &settings, &["backup", "restore", &place]);
-    assert!(restored.download(&ann, file, "large.bin").await == large);
 }

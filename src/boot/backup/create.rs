@@ -10,7 +10,7 @@
 use super::super::error::{BootError, system};
 use super::super::files::{backup_bucket, store};
 use super::super::reach::with_whole_database;
-use super::{Progress, found, in_megabytes, print};
+use super::{ProgressLine, found, in_megabytes, print};
 use crate::backup::BackupFault;
 use crate::backup::create::{BackupWriter, bytes_of_reader};
 use crate::backup::dump::DumpPrograms;
@@ -133,7 +133,7 @@ async fn write(
     begun: OffsetDateTime,
 ) -> Result<(Manifest, Vec<String>), BootError> {
     let programs = DumpPrograms::find()?;
-    let mut progress = Progress::new();
+    let mut progress = ProgressLine::new();
     let folder = source.store.folder();
     let held = folder.work_folder().map_err(system("cannot make a folder for uploads in data_dir/files"))?;
     let link = || folder.link_uploads(held.path()).map_err(system("cannot hold the uploads"));
@@ -191,7 +191,7 @@ async fn write_uploads(source: &Source<'_>, writer: &mut BackupWriter, held: &Pa
 async fn write_contents(
     source: &Source<'_>,
     writer: &mut BackupWriter,
-    progress: &mut Progress,
+    progress: &mut ProgressLine,
 ) -> Result<(u64, Vec<String>), BootError> {
     let (mut written, mut lost) = (0, Vec::new());
     for first in 0..=255 {

@@ -72,7 +72,7 @@ fn require_identity(backup: &OpenBackup) -> Result<(), BootError> {
 
 /// Reads every part, and prints what is wrong.
 async fn checked(backup: &OpenBackup) -> Result<Inventory, BootError> {
-    let mut progress = Progress::new();
+    let mut progress = ProgressLine::new();
     let parts = backup.manifest.parts;
     let checked = backup
         .check(
@@ -100,13 +100,13 @@ fn in_megabytes(bytes: u64) -> String {
 }
 
 /// A line on the terminal that shows how far a command is.
-struct Progress {
+struct ProgressLine {
     shown: Option<Instant>,
     is_terminal: bool,
     is_visible: bool,
 }
 
-impl Progress {
+impl ProgressLine {
     fn new() -> Self {
         Self { shown: None, is_terminal: io::stderr().is_terminal(), is_visible: false }
     }

@@ -14,7 +14,7 @@ use super::super::sealing;
 use super::super::secret;
 use super::verify::{audit_findings, uploads_without_bytes};
 use super::{
-    GuardedPostgres, Progress, UNFINISHED, checked, found, in_megabytes, opened, print, refuse_unfinished_restore,
+    GuardedPostgres, ProgressLine, UNFINISHED, checked, found, in_megabytes, opened, print, refuse_unfinished_restore,
     require_identity,
 };
 use crate::backup::BackupFault;
@@ -27,12 +27,13 @@ use crate::files::store::Store;
 use crate::files::store::disk::DiskThreads;
 use crate::storage::accounts::Accounts;
 use crate::storage::backup::{expire_uploads, first_table};
-use crate::storage::connect::{Role, Target};
+use crate::storage::connect::{Role, RolePassword, Target};
 use crate::storage::file_check::FileTables;
 use crate::storage::{logins, migrate as migrations};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use tokio::runtime::Runtime;
 
 /// What a disk has at the root of a new file system.
 const OF_THE_SYSTEM: &str = "lost+found";
@@ -75,6 +76,9 @@ pub fn restore_backup(config: &Config, options: &RestoreBackupOptions) -> Result
     let Some(about) = &backup.about else { return require_identity(&backup) };
     require_whole(&inventory, options.without_damaged_files)?;
     require_fit(config, about)?;
+    if let Some(url) = &config.database.url {
+        runtime.block_on(require_empty_database(url.expose()))?;
+    }
 
     let threads = DiskThreads::new().map_err(system("cannot start threads for files"))?;
     fs::create_dir_all(&config.data_dir).map_err(system("cannot make data_dir"))?;
@@ -82,23 +86,8 @@ pub fn restore_backup(config: &Config, options: &RestoreBackupOptions) -> Result
     private_file(&mark).and_then(|file| file.sync_all()).map_err(system("cannot write to data_dir"))?;
     let store = store(config, threads.disk())?;
     let restored = Restored { config, backup: &backup, about, inventory: &inventory, store: &store };
-    let done = runtime.block_on(async {
-        require_no_content(&store).await?;
-        restore_keys(&backup, &inventory, &config.data_dir).await?;
-        let (target, postgres) = database(config).await?;
-        let findings = restored.rows_and_files(&target).await? + restored.verify(&target).await?;
-        Ok::<_, BootError>((findings, postgres))
-    });
-    let (findings, postgres) = match done {
-        Ok(done) => done,
-        Err(error) => {
-            advise_to_empty(config);
-            return Err(error);
-        }
-    };
+    let findings = restored.everything(runtime).inspect_err(|_| advise_to_empty(config))?;
     fs::remove_file(&mark).and_then(|()| sync(&config.data_dir)).map_err(system("cannot complete the restore"))?;
-    drop(runtime);
-    drop(postgres);
     if findings > 0 {
         return Err(BootError::DamagedBackup { findings, advice: ADVICE });
     }
@@ -195,13 +184,9 @@ fn require_fit(config: &Config, about: &BackupAbout) -> Result<(), BootError> {
     .into())
 }
 
-/// The empty database of the configuration.
-async fn database(config: &Config) -> Result<(Target, Option<GuardedPostgres>), BootError> {
-    let Some(url) = &config.database.url else {
-        let postgres = GuardedPostgres::start(&config.data_dir, None)?;
-        return Ok((postgres.target()?, Some(postgres)));
-    };
-    let target = Target::from_url(url.expose(), secret::database_passwords(config)?)?;
+/// Refuses a database that has tables.
+async fn require_empty_database(url: &str) -> Result<(), BootError> {
+    let target = Target::from_url(url, [const { RolePassword::None }; 3])?;
     let login = reached(&target, target.connect_as_login().await)?;
     if let Some(table) = first_table(&login).await? {
         return Err(BackupFault::Unfit(format!(
@@ -210,14 +195,40 @@ async fn database(config: &Config) -> Result<(Target, Option<GuardedPostgres>), 
         ))
         .into());
     }
-    logins::prepare(&target, &login).await?;
-    Ok((target, None))
+    Ok(())
+}
+
+/// The database of a URL, with its logins.
+async fn database_of(config: &Config, url: &str) -> Result<Target, BootError> {
+    let target = Target::from_url(url, secret::database_passwords(config)?)?;
+    logins::prepare(&target, &reached(&target, target.connect_as_login().await)?).await?;
+    Ok(target)
 }
 
 impl Restored<'_> {
+    /// Keys, database and files, and what is wrong with them. PostgreSQL stops after its clients.
+    fn everything(&self, runtime: Runtime) -> Result<u64, BootError> {
+        runtime.block_on(async {
+            require_no_content(self.store).await?;
+            Ok::<_, BootError>(restore_keys(self.backup, self.inventory, &self.config.data_dir).await?)
+        })?;
+        let (target, postgres) = match &self.config.database.url {
+            Some(url) => (runtime.block_on(database_of(self.config, url.expose()))?, None),
+            None => {
+                let postgres = GuardedPostgres::start(&self.config.data_dir, None)?;
+                (postgres.target()?, Some(postgres))
+            }
+        };
+        let findings = runtime
+            .block_on(async { Ok::<_, BootError>(self.rows_and_files(&target).await? + self.verify(&target).await?) });
+        drop(runtime);
+        drop(postgres);
+        findings
+    }
+
     /// Database, content and uploads. Prints the differences from the snapshot, and returns their number.
     async fn rows_and_files(&self, target: &Target) -> Result<u64, BootError> {
-        let mut progress = Progress::new();
+        let mut progress = ProgressLine::new();
         progress.show(|| "the database".to_owned());
         let mut findings = restore_database(self.backup, self.inventory, target).await?;
         let contents = self.inventory.contents.len();
