@@ -82,6 +82,8 @@ Examples:
                                                  database, files and keys; prints the folder of the new backup
   chat-server backup create --to /var/backups/chat --recipient age1…
                                                  encrypted; age-keygen makes the key, which stays elsewhere
+  chat-server backup create --to s3://my-backups/chat
+                                                 in a bucket, with the access key of files.s3_access_key_id
   chat-server backup verify /var/backups/chat/2026-11-29T031500Z
                                                  whether it could be restored; changes nothing
   chat-server backup restore /var/backups/chat/2026-11-29T031500Z
@@ -206,7 +208,7 @@ enum FilesAction {
 enum BackupAction {
     /// Make a backup, while the server runs or not. Exit code 1 if content was lost already, and if there is no backup.
     Create {
-        /// The folder of the backups, or s3://BUCKET/PREFIX.
+        /// The folder of the backups, or the address of a bucket as in the examples.
         #[arg(long, value_name = "PLACE")]
         to: boot::BackupPlace,
         /// Its name there. Without one, the time in UTC.
@@ -221,7 +223,7 @@ enum BackupAction {
     },
     /// Read a backup, restore its database into a temporary folder and compare. Exit code 1 if anything is wrong.
     Verify {
-        /// The folder of one backup, or s3://BUCKET/PREFIX/NAME.
+        /// The folder of one backup, or its address in a bucket.
         #[arg(value_name = "BACKUP")]
         backup: boot::BackupPlace,
         /// The secret key of an encrypted backup, as age-keygen writes it.
@@ -236,7 +238,7 @@ enum BackupAction {
     },
     /// Restore a backup into the empty place of the configuration, and verify it. Exit code 1 if anything is missing.
     Restore {
-        /// The folder of one backup, or s3://BUCKET/PREFIX/NAME.
+        /// The folder of one backup, or its address in a bucket.
         #[arg(value_name = "BACKUP")]
         backup: boot::BackupPlace,
         /// The secret key of an encrypted backup, as age-keygen writes it.

@@ -2,10 +2,10 @@
 //!
 //! - `manifest.json` is always readable. Of an encrypted backup it says when and by which version it was made, and
 //!   nothing of its content.
-//! - `list.jsonl` has a line for each part: path, size and SHA-256 of what is stored. So the place can be checked without
-//!   an identity, also by other programs.
-//! - `names.jsonl.age` is only in an encrypted backup, where the paths are numbers: first [`BackupAbout`], then the name
-//!   of each part, in the order of the list.
+//! - `list.jsonl` has a line for each part: path, size and SHA-256 of what is stored. So the place can be checked
+//!   without an identity, also by other programs.
+//! - `names.jsonl.age` is only in an encrypted backup, where the paths are numbers: first [`BackupAbout`], then the
+//!   name of each part, in the order of the list.
 
 use super::BackupFault;
 use crate::files::content::ContentHash;
@@ -161,7 +161,8 @@ impl Manifest {
             return Err(BackupFault::damaged(
                 MANIFEST,
                 format!(
-                    "format {format} is of another version of chat-server, and this one reads {FORMAT}; use that version"
+                    "format {format} is of another version of chat-server, and this one reads {FORMAT}; use \
+                     that version"
                 ),
             ));
         }

@@ -13,8 +13,8 @@
 //!
 //! Invariants:
 //! - a backup without a manifest is none. It is written last, so a backup that was cut short is never taken for one;
-//! - the database is one snapshot, and every content that its rows need is there. Content never changes, and the session
-//!   of the snapshot keeps jobs from removing it (`storage::backup`);
+//! - the database is one snapshot, and every content that its rows need is there. Content never changes, and the
+//!   session of the snapshot keeps jobs from removing it (`storage::backup`);
 //! - no name in a backup becomes a path unless it has been read as a [`name::PartName`]. So a backup of a stranger can
 //!   neither read nor write outside of its place;
 //! - the names of an encrypted backup are numbers. What it holds, and the hashes of files, are encrypted too.

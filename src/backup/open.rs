@@ -1,6 +1,6 @@
 //! Reads a backup. Everything in it may be damaged, or made by a stranger.
 //!
-//! 1. [`OpenBackup::open`] reads the manifest. The list of the parts must have the size and the checksum that it states.
+//! 1. [`OpenBackup::open`] reads the manifest. The list of the parts must have the size and checksum that it states.
 //! 2. [`OpenBackup::check`] reads every part and compares its checksum. Only then is anything of it used.
 //!
 //! Each path is compared with the one that the part's name or number must have. So no text of the backup is used as a

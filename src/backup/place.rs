@@ -6,7 +6,8 @@
 
 use super::BackupFault;
 use super::manifest::MANIFEST;
-use crate::files::store::bucket::{Bucket, ObjectUpload};
+use crate::files::store::bucket::Bucket;
+use crate::files::store::bucket::objects::ObjectUpload;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
@@ -259,8 +260,8 @@ impl OpenPlace {
         opened.map(Self::Folder).map_err(BackupFault::io(format!("cannot open the folder {}", path.display())))
     }
 
-    /// A file of the backup. Links are not followed, neither in the path nor at its end, and it is a regular file. Of an
-    /// object it is a copy in the system's folder for temporary files, which goes when it is closed.
+    /// A file of the backup. Links are not followed, neither in the path nor at its end, and it is a regular file. Of
+    /// an object it is a copy in the system's folder for temporary files, which goes when it is closed.
     ///
     /// # Errors
     /// The system's and the bucket's.

@@ -229,8 +229,8 @@ async fn a_backup_made_under_load_restores_the_server_of_one_moment() {
     succeeds(&restored.run(&["audit", "verify"]));
 }
 
-/// A small server that has stopped, with a backup called `good`, and an encrypted one called `sealed` and another one in
-/// a bucket, which were made while it ran.
+/// A small server that has stopped, with a backup called `good`. An encrypted one called `sealed` and one in a bucket
+/// were made while it ran.
 struct Backups {
     server: Server,
     scratch: Scratch,

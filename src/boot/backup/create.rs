@@ -10,7 +10,7 @@
 use super::super::error::{BootError, system};
 use super::super::files::{backup_bucket, store};
 use super::super::reach::with_whole_database;
-use super::{ProgressLine, found, in_megabytes, print};
+use super::output::{ProgressLine, found, in_megabytes, print};
 use crate::backup::BackupFault;
 use crate::backup::create::{BackupWriter, bytes_of_reader};
 use crate::backup::dump::DumpPrograms;

@@ -12,11 +12,11 @@ use super::super::files::store;
 use super::super::reach::{prepare, reached, runtime};
 use super::super::sealing;
 use super::super::secret;
+use super::guarded::GuardedPostgres;
+use super::opening::{checked, opened, require_identity};
+use super::output::{ProgressLine, found, in_megabytes, print};
+use super::unfinished::{UNFINISHED, refuse_unfinished_restore};
 use super::verify::{audit_findings, uploads_without_bytes};
-use super::{
-    GuardedPostgres, ProgressLine, UNFINISHED, checked, found, in_megabytes, opened, print, refuse_unfinished_restore,
-    require_identity,
-};
 use crate::backup::BackupFault;
 use crate::backup::manifest::BackupAbout;
 use crate::backup::open::{Inventory, OpenBackup};
@@ -126,8 +126,8 @@ fn require_empty(data_dir: &Path) -> Result<(), BootError> {
     let first = entries.flatten().map(|entry| entry.file_name()).find(|name| name != OF_THE_SYSTEM);
     let Some(first) = first else { return Ok(()) };
     Err(BackupFault::Unfit(format!(
-        "{} is not empty: it has {}. A backup is restored into an empty data_dir only; choose another one, or move this \
-         folder away",
+        "{} is not empty: it has {}. A backup is restored into an empty data_dir only; choose another one, or move \
+         this folder away",
         data_dir.display(),
         first.to_string_lossy()
     ))

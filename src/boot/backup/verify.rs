@@ -8,7 +8,9 @@
 use super::super::audit::verify_chain;
 use super::super::error::BootError;
 use super::super::reach::{prepare, runtime};
-use super::{GuardedPostgres, checked, found, in_megabytes, opened, print, require_identity};
+use super::guarded::GuardedPostgres;
+use super::opening::{checked, opened, require_identity};
+use super::output::{found, in_megabytes, print};
 use crate::audit::note::{AuditKey, AuditPublicKey};
 use crate::backup::BackupFault;
 use crate::backup::name::KeyFile;

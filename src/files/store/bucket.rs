@@ -9,9 +9,7 @@
 //!   otherwise a wrong setting would look like lost files, and checks would fail them;
 //! - every request has a deadline and few repeats. Jobs repeat the rest.
 
-mod objects;
-
-pub use objects::ObjectUpload;
+pub mod objects;
 
 use super::bucket_http::BucketTransport;
 use super::disk::{ByteStream, Disk};
