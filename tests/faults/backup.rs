@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::sync::Arc;
@@ -328,6 +329,9 @@ async fn damaged_hostile_and_encrypted_backups_are_what_verify_says() {
     let blob = format!("files/{}/{}.1", &backups.hash[..2], backups.hash);
     assert!(backups.folder("good").join(&blob).exists(), "{:?}", files_below(&backups.folder("good")));
 
+    let mode = |path: PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(backups.folder("good")), mode(backups.folder("good").join("keys/audit_key"))), (0o700, 0o600));
+
     // A damaged part is named.
     backups.changed("good", "flipped", |folder| {
         edit(&folder.join("database.dump"), |bytes| {
@@ -384,7 +388,7 @@ async fn damaged_hostile_and_encrypted_backups_are_what_verify_says() {
     assert!(!Path::new(&target).exists(), "nothing was restored");
     let restored = backups.server.run_over(&over, &[&restore[..], &["--without-damaged-files"]].concat());
     fails(&restored, &[&format!("Content {}", backups.hash), "is missing", "a server starts on it"]);
-    assert!(Path::new(&target).join("audit_key").exists());
+    assert_eq!(mode(Path::new(&target).join("audit_key")), 0o600);
     fs::write(Path::new(&target).join("restore_unfinished"), "").unwrap();
     fails(&backups.server.run_over(&over, &["serve"]), &["was cut short", "restore again"]);
 
@@ -393,7 +397,7 @@ async fn damaged_hostile_and_encrypted_backups_are_what_verify_says() {
     for path in &sealed {
         let bytes = fs::read(path).unwrap();
         let shown = format!("{} {}", path.display(), String::from_utf8_lossy(&bytes));
-        for secret in ["plan", "Annegret", "jwt", &backups.hash, "PGDMP"] {
+        for secret in ["plan.txt", "Annegret", "jwt_secret", &backups.hash, "PGDMP"] {
             assert!(!shown.contains(secret), "{} shows {secret}", path.display());
         }
     }

@@ -253,8 +253,10 @@ fn about(config: &Config, facts: SnapshotFacts) -> BackupAbout {
         ("database.writer_password", database.writer_password.is_some()),
         ("files.s3_secret_access_key", files.s3_secret_access_key.is_some()),
     ];
+    let node = server_lock::name(config.server.bind_addr);
     BackupAbout {
-        node: server_lock::name(config.server.bind_addr),
+        // The process is the one of this command.
+        node: node.split_once(", process").map_or(node.as_str(), |(node, _)| node).to_owned(),
         postgres_version: facts.postgres_version,
         migration: facts.migration,
         tables: std::collections::BTreeMap::new(),
