@@ -81,7 +81,7 @@ impl Server {
         answer.bytes().await.unwrap().to_vec()
     }
 
-    fn contents(&self) -> Vec<PathBuf> {
+    fn stored_contents(&self) -> Vec<PathBuf> {
         self.stored_files().into_iter().filter(|path| path.to_str().unwrap().contains("/blobs/")).collect()
     }
 }
@@ -157,7 +157,7 @@ async fn a_backup_made_under_load_restores_the_server_of_one_moment() {
         assert!(started.elapsed() < PATIENCE, "the cancelled upload stays");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert_eq!(server.contents().len(), 2, "the snapshot still needs the deleted file");
+    assert_eq!(server.stored_contents().len(), 2, "the snapshot still needs the deleted file");
     locker.batch_execute("ROLLBACK").await.unwrap();
     let created = creating.await.unwrap();
     let printed = succeeds(&created);
@@ -167,7 +167,7 @@ async fn a_backup_made_under_load_restores_the_server_of_one_moment() {
     assert_eq!(String::from_utf8_lossy(&created.stdout).trim(), backup, "{printed}");
     // The hold has ended.
     wait_until(&database, "SELECT NOT EXISTS (SELECT FROM jobs WHERE kind = 'remove_blob')").await;
-    assert_eq!(server.contents().len(), 1);
+    assert_eq!(server.stored_contents().len(), 1);
     let source = texts(&server.history(&ann, &room).await);
 
     let verified = succeeds(&server.run(&["backup", "verify", &backup]));
