@@ -10,7 +10,7 @@ LANGUAGE sql AS $$
         SELECT x.id FROM jobs x
          WHERE x.kind = ANY (p_kinds) AND x.next_at <= now() AND (x.leased_until IS NULL OR x.leased_until < now())
            AND (x.owner_id IS NULL OR x.owner_id <> ALL (p_passed_over))
-           AND (x.kind <> 'remove_blob' OR pg_try_advisory_xact_lock(1986361953, 2))
+           AND (x.kind <> 'remove_blob' OR (SELECT pg_try_advisory_xact_lock(1986361953, 2)))
          ORDER BY x.next_at LIMIT 1 FOR UPDATE SKIP LOCKED)
     RETURNING j.*
 $$;

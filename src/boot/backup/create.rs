@@ -2,6 +2,7 @@
 //!
 //! The server may run meanwhile. The order keeps rows and files together:
 //!
+//! 0. A row of the audit trail: a backup reads everything.
 //! 1. The session holds content: from now on no job removes any (`commit/claim_job.sql`).
 //! 2. Uploads get a second name, before the snapshot and after it, because they become content when they are checked.
 //! 3. The snapshot. `pg_dump` and all questions here read it, however long they take.
@@ -10,6 +11,7 @@
 use super::super::error::{BootError, system};
 use super::super::files::{backup_bucket, store};
 use super::super::reach::with_whole_database;
+use super::super::secret::database_passwords;
 use super::output::{ProgressLine, found, in_megabytes, print};
 use crate::backup::BackupFault;
 use crate::backup::create::{BackupWriter, bytes_of_reader};
@@ -18,14 +20,16 @@ use crate::backup::manifest::{AuditEnd, BackupAbout, LOST_NAMED_MAX, Manifest};
 use crate::backup::name::{KeyFile, PartName};
 use crate::backup::place::{BackupPlace, NewFolder, NewPlace};
 use crate::backup::seal::BackupRecipient;
-use crate::config::{Config, ContentStore};
+use crate::config::{Config, ContentStore, SecretUrl};
 use crate::files::content::ContentHash;
 use crate::files::store::Store;
 use crate::files::store::disk::DiskThreads;
 use crate::ids::FileId;
+use crate::storage::accounts::Accounts;
 use crate::storage::backup::{BackupSession, SnapshotFacts};
-use crate::storage::connect::Target;
+use crate::storage::connect::{Role, Target};
 use crate::storage::file_check::{AwaitedUpload, NamedContent};
+use crate::storage::migrate as migrations;
 use crate::storage::server_lock;
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -73,11 +77,20 @@ pub fn create_backup(config: &Config, options: CreateBackupOptions) -> Result<()
     });
     let place = options.to.join(&backup_name(named)?);
     let url = options.database_url_file.as_deref().map(read_url).transpose()?;
+    // Of the server's own login, because the one that reads every row may not write.
+    let writer_target = match config.database.url.as_ref().map(SecretUrl::expose).or(url.as_deref()) {
+        Some(url) => Some(Target::from_url(url, database_passwords(config)?)?),
+        None => None,
+    };
     let threads = DiskThreads::new().map_err(system("cannot start threads for files"))?;
     let store = store(config, threads.disk())?;
     let lost = with_whole_database(config, url.as_deref(), async |target| {
         let session = BackupSession::open(target).await?;
         let source = Source { config, store: &store, session: &session, target };
+        let writer_target = writer_target.as_ref().unwrap_or(target);
+        migrations::require_migrated(writer_target).await?;
+        let accounts = Accounts::new(writer_target.pool(Role::Writer, 1)?);
+        let is_encrypted = !options.recipients.is_empty();
         let new = match &place {
             BackupPlace::Folder(path) => NewPlace::Folder(NewFolder::begin(path.clone())?),
             BackupPlace::Bucket { bucket, prefix } => {
@@ -85,7 +98,13 @@ pub fn create_backup(config: &Config, options: CreateBackupOptions) -> Result<()
             }
         };
         let mut writer = BackupWriter::begin(new, options.recipients)?;
-        let written = match write(&source, &mut writer, begun).await {
+        // Before the snapshot, so that the backup has the row too.
+        let recorded = accounts.record_backup(&place.to_string(), is_encrypted).await.map_err(BootError::Refused);
+        let written = match recorded {
+            Ok(()) => write(&source, &mut writer, begun).await,
+            Err(error) => Err(error),
+        };
+        let written = match written {
             Ok(written) => session.end().await.map(|()| written).map_err(BootError::from),
             Err(error) => Err(error),
         };

@@ -4,7 +4,7 @@
 /// Whether the session's login reads every row of every table, whatever the policies say.
 pub const READS_ALL: &str = "SELECT r.rolsuper OR (r.rolbypassrls AND pg_has_role(r.oid, 'pg_read_all_data', 'USAGE')) \
     FROM pg_roles r WHERE r.rolname = session_user";
-/// A backup lasts as long as it lasts.
+/// A backup takes as long as its data needs.
 pub const NO_TIME_LIMITS: &str = "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; \
     SET idle_session_timeout = 0";
 /// Until the session ends, `commit/claim_job.sql` takes no removal of content. Both numbers must never change: servers
