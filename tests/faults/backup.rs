@@ -376,6 +376,23 @@ async fn damaged_hostile_and_encrypted_backups_are_what_verify_says() {
         fails(&backups.server.run_over(&over, &restore), &["list.jsonl, line", path, "is no name of a part"]);
         assert!(!Path::new(&target).exists());
     }
+    // A backup that does not fit this version or configuration is refused before anything is restored.
+    for (name, field, value, says) in [
+        ("later", "migration", json!(9_999), "is of a later version of chat-server"),
+        ("outside", "outside", json!(["security.jwt_secret"]), "security.jwt_secret of the server was in its"),
+    ] {
+        backups.changed("good", name, |folder| {
+            edit(&folder.join("manifest.json"), |bytes| {
+                let mut manifest: Value = serde_json::from_slice(bytes).unwrap();
+                manifest["about"][field] = value;
+                *bytes = manifest.to_string().into_bytes();
+            });
+        });
+        let folder = backups.folder(name);
+        fails(&backups.server.run_over(&over, &["backup", "restore", folder.to_str().unwrap()]), &[says]);
+        assert!(!Path::new(&target).exists());
+    }
+
     backups.changed("good", "linked", |folder| {
         fs::rename(folder.join(&blob), folder.join("elsewhere")).unwrap();
         std::os::unix::fs::symlink(folder.join("elsewhere"), folder.join(&blob)).unwrap();
