@@ -2,7 +2,7 @@
 //! is compared with.
 //!
 //! Invariants:
-//! - content is held before the snapshot is taken, and until the session ends. So the content that the rows of the
+//! - content is held before the snapshot is taken, and until all of it was read. So the content that the rows of the
 //!   snapshot need stays in the store, whatever users delete meanwhile;
 //! - the login reads every row. PostgreSQL would leave out the rows that a policy hides, without an error.
 
@@ -45,7 +45,7 @@ fn failed(what: &'static str) -> impl FnOnce(Error) -> StorageError {
 }
 
 impl BackupSession {
-    /// Connects, and holds the content of files until the session ends.
+    /// Connects, and holds the content of files until [`Self::release`], or the end of the session.
     ///
     /// # Errors
     /// [`StorageError::Unsafe`] if the login does not read every row, and PostgreSQL's.
@@ -107,11 +107,19 @@ impl BackupSession {
         counts(&self.client).await
     }
 
-    /// The content whose hash begins with this byte, ascending.
+    /// All content that the snapshot names, by its hash. Each takes 64 bytes of memory.
     ///
     /// # Errors
     /// PostgreSQL's.
-    pub async fn contents(&self, first: u8) -> Result<Vec<NamedContent>, StorageError> {
+    pub async fn contents(&self) -> Result<Vec<NamedContent>, StorageError> {
+        let mut contents = Vec::new();
+        for first in 0..=255 {
+            contents.extend(self.contents_from(first).await?);
+        }
+        Ok(contents)
+    }
+
+    async fn contents_from(&self, first: u8) -> Result<Vec<NamedContent>, StorageError> {
         let (from, to) = bounds(first);
         let read = async {
             let rows = self.client.query(file_check::CONTENTS, &[&from, &to]).await?;
@@ -138,12 +146,22 @@ impl BackupSession {
         read.await.map_err(failed("reading the unfinished uploads"))
     }
 
-    /// Ends the snapshot. Fails if the session was lost, and with it the hold on the content.
+    /// Ends the snapshot, so that PostgreSQL need not keep old rows for longer. The content stays held.
     ///
     /// # Errors
     /// PostgreSQL's.
-    pub async fn end(self) -> Result<(), StorageError> {
+    pub async fn end_snapshot(&self) -> Result<(), StorageError> {
         self.client.batch_execute(sql::END_SNAPSHOT).await.map_err(failed("ending the snapshot of the database"))
+    }
+
+    /// Ends the hold on the content. Fails if the session was lost meanwhile, and the hold with it.
+    ///
+    /// # Errors
+    /// PostgreSQL's.
+    pub async fn release(&self) -> Result<(), StorageError> {
+        let released = self.client.query_one(sql::RELEASE_CONTENT, &[]).await;
+        let held: bool = released.and_then(|row| row.try_get(0)).map_err(failed("releasing the content of files"))?;
+        if held { Ok(()) } else { Err(StorageError::Unsafe("the content of files was not held; try again".to_owned())) }
     }
 }
 

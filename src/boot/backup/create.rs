@@ -5,8 +5,9 @@
 //! 0. A row of the audit trail: a backup reads everything.
 //! 1. The session holds content: from now on no job removes any (`commit/claim_job.sql`).
 //! 2. Uploads get a second name, before the snapshot and after it, because they become content when they are checked.
-//! 3. The snapshot. `pg_dump` and all questions here read it, however long they take.
-//! 4. Uploads, dump, every content that a row of the snapshot names, keys, manifest.
+//! 3. The snapshot. Uploads, dump, counts, and which content its rows name. Then it ends, because PostgreSQL keeps old
+//!    rows for it.
+//! 4. Every content that it named, which is still held; keys, manifest.
 
 use super::super::error::{BootError, system};
 use super::super::files::{backup_bucket, store};
@@ -104,10 +105,6 @@ pub fn create_backup(config: &Config, options: CreateBackupOptions) -> Result<()
             Ok(()) => write(&source, &mut writer, begun).await,
             Err(error) => Err(error),
         };
-        let written = match written {
-            Ok(written) => session.end().await.map(|()| written).map_err(BootError::from),
-            Err(error) => Err(error),
-        };
         if written.is_err() {
             writer.discard().await;
         }
@@ -171,11 +168,14 @@ async fn write(
             return Err(error.into());
         }
     }
-    let (files, lost) = write_contents(source, writer, &mut progress).await?;
-    write_keys(source.config, writer).await?;
     progress.show(|| "counting rows".to_owned());
     let mut about = about(source.config, facts);
     about.tables = source.session.counts().await?;
+    let contents = source.session.contents().await?;
+    source.session.end_snapshot().await?;
+    let (files, lost) = write_contents(source.store, writer, &contents, &mut progress).await?;
+    source.session.release().await?;
+    write_keys(source.config, writer).await?;
     (about.files, about.uploads) = (files, uploads);
     about.lost = lost.iter().take(LOST_NAMED_MAX).cloned().collect();
     progress.clear();
@@ -208,22 +208,19 @@ async fn write_uploads(source: &Source<'_>, writer: &mut BackupWriter, held: &Pa
 
 /// Every content that the snapshot names. Returns their number, and sentences about those that were lost already.
 async fn write_contents(
-    source: &Source<'_>,
+    store: &Store,
     writer: &mut BackupWriter,
+    contents: &[NamedContent],
     progress: &mut ProgressLine,
 ) -> Result<(u64, Vec<String>), BootError> {
     let (mut written, mut lost) = (0, Vec::new());
-    for first in 0..=255 {
-        for content in source.session.contents(first).await? {
-            progress.show(|| {
-                format!("{} of 256 parts of the files, {}", u16::from(first) + 1, in_megabytes(writer.bytes()))
-            });
-            match write_content(source.store, writer, &content).await? {
-                None => written += 1,
-                // It is being checked, and its job stores it again.
-                Some(_) if !content.is_needed => {}
-                Some(fault) => lost.push(format!("Content {} {fault}.", content.name)),
-            }
+    for (done, content) in contents.iter().enumerate() {
+        progress.show(|| format!("{done} of {} contents, {}", contents.len(), in_megabytes(writer.bytes())));
+        match write_content(store, writer, content).await? {
+            None => written += 1,
+            // It is being checked, and its job stores it again.
+            Some(_) if !content.is_needed => {}
+            Some(fault) => lost.push(format!("Content {} {fault}.", content.name)),
         }
     }
     Ok((written, lost))

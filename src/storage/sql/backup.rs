@@ -10,6 +10,8 @@ pub const NO_TIME_LIMITS: &str = "SET statement_timeout = 0; SET idle_in_transac
 /// Until the session ends, `commit/claim_job.sql` takes no removal of content. Both numbers must never change: servers
 /// of different versions have to meet at the same lock.
 pub const HOLD_CONTENT: &str = "SELECT pg_advisory_lock_shared(1986361953, 2)";
+/// Ends the hold. Whether there was one.
+pub const RELEASE_CONTENT: &str = "SELECT pg_advisory_unlock_shared(1986361953, 2)";
 /// One snapshot for everything that follows.
 pub const BEGIN_SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 /// The name by which `pg_dump` reads the same snapshot.
