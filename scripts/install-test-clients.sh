@@ -129,6 +129,8 @@ from_package() {
 }
 from_package prometheus usr/bin/promtool "The tests of deploy/prometheus"
 "$clients/promtool/promtool" --version >/dev/null
+from_package age usr/bin/age "The tests of encrypted backups"
+"$clients/age/age" --version >/dev/null
 from_package nginx usr/sbin/nginx "The tests of the proxies and of loadtest's uploads"
 "$clients/nginx/nginx" -v 2>/dev/null
 from_package haproxy usr/sbin/haproxy "The tests of the proxies" liblua5.3-0 libopentracing-c-wrapper0 libopentracing1

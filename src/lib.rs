@@ -33,11 +33,13 @@
 //! | [`storage`] | the I/O shard: all of PostgreSQL | mesh, audit, files, vocabulary |
 //! | [`cluster`] | between nodes: Redis, heads, the audit trail | storage and mesh handles, audit, vocabulary |
 //! | [`control`] | HTTP | storage and mesh handles, audit, auth, files, wire, [`chat::filter`], vocabulary |
+//! | [`backup`] | what a backup is, and how it is written and read | storage, files, audit, vocabulary |
 //! | [`boot`] | start, stop and reload | everything |
 
 pub mod address;
 pub mod audit;
 pub mod auth;
+pub mod backup;
 pub mod boot;
 pub mod budget;
 pub mod chat;

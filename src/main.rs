@@ -24,6 +24,7 @@ Examples:
   chat-server audit verify                       whether the audit trail is as it was written
   chat-server files check                        whether all content of files is there
   chat-server keys rotate                        a new key for access tokens; reload the server after it
+  chat-server backup create --to /var/backups    database, files and keys, while the server runs
   chat-server rotate-keys --help                 how to change the key that encrypts two-factor secrets
   CHAT_SERVER__SERVER__BIND_ADDR=0.0.0.0:80 chat-server serve
 
@@ -85,6 +86,24 @@ Unfinished uploads are checked too: their files must have the bytes that the ser
 
 The server may run meanwhile. Content that is missing or damaged can only come from a backup; the files that have it
 are named.";
+
+const BACKUP_EXAMPLES: &str = "\
+Examples:
+  chat-server backup create --to /var/backups/chat
+                                                 database, files and keys; prints the folder of the new backup
+  chat-server backup create --to /var/backups/chat --recipient age1…
+                                                 encrypted; age-keygen makes the key, which stays elsewhere
+  chat-server backup create --to s3://my-backups/chat
+                                                 in a bucket, with the access key of files.s3_access_key_id
+  chat-server backup verify /var/backups/chat/2026-11-29T031500Z
+                                                 whether it could be restored; changes nothing
+  chat-server backup restore /var/backups/chat/2026-11-29T031500Z
+                                                 into an empty data_dir, and verifies the result
+
+The server may run during create and verify. Restore needs an empty data_dir, and with database.url an empty database.
+Settings and secrets of the configuration are not in a backup: keep them too. docs/operations.md has the drill.
+
+Exit codes: 0 success, 1 failure or finding, 2 invalid arguments or configuration.";
 
 const DOCTOR_EXAMPLES: &str = "\
 Examples:
@@ -150,6 +169,12 @@ enum Command {
     Keys {
         #[command(subcommand)]
         action: KeysAction,
+    },
+    /// Backups of the whole server: make one, verify it, restore it.
+    #[command(after_help = BACKUP_EXAMPLES)]
+    Backup {
+        #[command(subcommand)]
+        action: BackupAction,
     },
     /// Encrypt the stored two-factor secrets with the first of the configured keys.
     #[command(after_help = ROTATE_EXAMPLES)]
@@ -227,6 +252,52 @@ enum FilesAction {
     },
 }
 
+#[derive(Subcommand)]
+enum BackupAction {
+    /// Make a backup, while the server runs or not. Exit code 1 if content was lost already, and if there is no backup.
+    Create {
+        /// The folder of the backups, or the address of a bucket as in the examples.
+        #[arg(long, value_name = "PLACE")]
+        to: boot::BackupPlace,
+        /// Its name there. Without one, the time in UTC.
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
+        /// Encrypt it for this public key of age. Give it again for further ones.
+        #[arg(long, value_name = "KEY")]
+        recipient: Vec<boot::BackupRecipient>,
+        /// A file with the URL of a login that reads every row. Without it, the login of database.url.
+        #[arg(long, value_name = "FILE")]
+        database_url_file: Option<PathBuf>,
+    },
+    /// Read a backup, restore its database into a temporary folder and compare. Exit code 1 if anything is wrong.
+    Verify {
+        /// The folder of one backup, or its address in a bucket.
+        #[arg(value_name = "BACKUP")]
+        backup: boot::BackupPlace,
+        /// The secret key of an encrypted backup, as age-keygen writes it.
+        #[arg(long, value_name = "FILE")]
+        identity: Option<PathBuf>,
+        /// Compare the checksums only. This needs neither PostgreSQL nor an identity.
+        #[arg(long)]
+        checksums: bool,
+        /// Where the temporary folder is made. It needs room for the database.
+        #[arg(long, value_name = "DIR")]
+        scratch: Option<PathBuf>,
+    },
+    /// Restore a backup into the empty place of the configuration, and verify it. Exit code 1 if anything is missing.
+    Restore {
+        /// The folder of one backup, or its address in a bucket.
+        #[arg(value_name = "BACKUP")]
+        backup: boot::BackupPlace,
+        /// The secret key of an encrypted backup, as age-keygen writes it.
+        #[arg(long, value_name = "FILE")]
+        identity: Option<PathBuf>,
+        /// If contents of files are damaged, restore everything else.
+        #[arg(long)]
+        without_damaged_files: bool,
+    },
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if let Some(Command::ExamineMedia { media_type, out, avatar }) = &arguments.command {
@@ -271,6 +342,17 @@ fn main() -> ExitCode {
         Command::Files { action: FilesAction::Check { deep, repair } } => {
             run(&loaded.config, |config, _| boot::check_files(config, boot::FileCheckOptions { deep, repair }))
         }
+        Command::Backup { action } => run(&loaded.config, |config, _| match action {
+            BackupAction::Create { to, name, recipient: recipients, database_url_file } => {
+                boot::create_backup(config, boot::CreateBackupOptions { to, name, recipients, database_url_file })
+            }
+            BackupAction::Verify { backup, identity, checksums, scratch } => {
+                boot::verify_backup(config, &boot::VerifyBackupOptions { backup, identity, checksums, scratch })
+            }
+            BackupAction::Restore { backup, identity, without_damaged_files } => {
+                boot::restore_backup(config, &boot::RestoreBackupOptions { backup, identity, without_damaged_files })
+            }
+        }),
         Command::Audit { action } => run(&loaded.config, |config, _| match &action {
             AuditAction::Checkpoint => boot::print_checkpoint(config),
             AuditAction::Key => boot::print_key(config),

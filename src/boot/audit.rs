@@ -4,7 +4,7 @@
 use super::audit_gap;
 use super::error::{BootError, system};
 use super::reach::with_database;
-use crate::audit::chain::{ChainCheck, ChainHead, SignedHead};
+use crate::audit::chain::{ChainCheck, ChainHead, ChainReport, SignedHead};
 use crate::audit::note::{AuditKey, AuditPublicKey, Checkpoint};
 use crate::audit::origin;
 use crate::config::{AuditConfig, Config};
@@ -135,30 +135,8 @@ pub fn verify_audit(config: &Config, kept: Option<&Path>, key: Option<&str>) -> 
             Some((format!("the checkpoint in {}", path.display()), note))
         }
     };
-    let (report, remarks) = with_database(config, async |target| {
-        let tables = AuditTables::open(target).await?;
-        tables.begin_verification().await?;
-        let (log_id, head) = tables.head().await?;
-        let known = gather(&tables, &origin(&log_id), public.as_ref(), kept.as_ref()).await?;
-        let mut check = ChainCheck::new(known.start, known.signed);
-        known.findings.into_iter().for_each(|finding| check.found(finding));
-        let mut shown = Instant::now();
-        let shows_progress = io::stderr().is_terminal();
-        let total = head.size - known.start.size;
-        tables
-            .each_row(|row| {
-                check.row(row);
-                if shows_progress && check.rows().is_multiple_of(4_096) && shown.elapsed() >= PROGRESS_INTERVAL {
-                    shown = Instant::now();
-                    let _ = write!(io::stderr(), "\r{} of {total} rows verified", check.rows());
-                }
-            })
-            .await?;
-        if shows_progress {
-            let _ = write!(io::stderr(), "\r\x1b[K");
-        }
-        Ok((check.finish(head), known.remarks))
-    })?;
+    let (report, remarks) =
+        with_database(config, async |target| Ok(verify_chain(target, public.as_ref(), kept.as_ref()).await?))?;
     for remark in remarks {
         print(&format!("{remark}\n"));
     }
@@ -170,6 +148,36 @@ pub fn verify_audit(config: &Config, kept: Option<&Path>, key: Option<&str>) -> 
         return Ok(());
     }
     Err(BootError::Tampered { findings: report.findings.len() as u64 + report.more, rows: report.rows })
+}
+
+/// Verifies the whole chain. Returns what it found, and what could not be checked.
+pub(super) async fn verify_chain(
+    target: &Target,
+    public: Option<&AuditPublicKey>,
+    kept: Option<&(String, String)>,
+) -> Result<(ChainReport, Vec<String>), StorageError> {
+    let tables = AuditTables::open(target).await?;
+    tables.begin_verification().await?;
+    let (log_id, head) = tables.head().await?;
+    let known = gather(&tables, &origin(&log_id), public, kept).await?;
+    let mut check = ChainCheck::new(known.start, known.signed);
+    known.findings.into_iter().for_each(|finding| check.found(finding));
+    let mut shown = Instant::now();
+    let shows_progress = io::stderr().is_terminal();
+    let total = head.size - known.start.size;
+    tables
+        .each_row(|row| {
+            check.row(row);
+            if shows_progress && check.rows().is_multiple_of(4_096) && shown.elapsed() >= PROGRESS_INTERVAL {
+                shown = Instant::now();
+                let _ = write!(io::stderr(), "\r{} of {total} rows verified", check.rows());
+            }
+        })
+        .await?;
+    if shows_progress {
+        let _ = write!(io::stderr(), "\r\x1b[K");
+    }
+    Ok((check.finish(head), known.remarks))
 }
 
 /// The checkpoints beside the rows, and the one that was kept elsewhere.

@@ -1,5 +1,6 @@
 //! Why the server cannot start, or stops before it was asked to.
 
+use crate::backup::BackupFault;
 use crate::error::Refusal;
 use crate::storage::StorageError;
 use std::io;
@@ -77,6 +78,17 @@ pub enum BootError {
     DamagedFiles {
         /// Sentences that were printed.
         findings: u64,
+    },
+    /// A backup cannot be made, read or restored.
+    #[error("{0}")]
+    Backup(#[from] BackupFault),
+    /// A backup, or the place that was made of it, is not as it should be.
+    #[error("the backup is not as it should be: {findings} findings; {advice}")]
+    DamagedBackup {
+        /// Sentences that were printed.
+        findings: u64,
+        /// What to do.
+        advice: &'static str,
     },
     /// A thread ended before the stop.
     #[error("{0}; the process stops so that a supervisor can start it again; no acknowledged message is lost")]

@@ -34,12 +34,16 @@ pub struct FileCheckOptions {
     pub repair: bool,
 }
 
+/// The result of a check.
 #[derive(Default)]
-struct CheckReport {
-    findings: u64,
+pub(super) struct CheckReport {
+    /// Sentences that were printed.
+    pub(super) findings: u64,
     repaired: u64,
-    checked: u64,
-    bytes: u64,
+    /// Contents that were looked at.
+    pub(super) checked: u64,
+    /// Bytes of these contents.
+    pub(super) bytes: u64,
 }
 
 impl CheckReport {
@@ -70,7 +74,8 @@ pub fn check_files(config: &Config, options: FileCheckOptions) -> Result<(), Boo
     if findings > repaired { Err(BootError::DamagedFiles { findings: findings - repaired }) } else { Ok(()) }
 }
 
-async fn check_all(
+/// Compares the store with the tables, and prints a sentence for each difference.
+pub(super) async fn check_all(
     tables: &FileTables,
     store: &Store,
     options: FileCheckOptions,

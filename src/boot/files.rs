@@ -108,6 +108,27 @@ fn bucket(config: &Config) -> Result<Option<Bucket>, BootError> {
     bucket.map(Some).map_err(system("cannot use files.s3_bucket"))
 }
 
+/// A bucket for backups: another one than that of the files, or another prefix, with the same access key.
+pub(super) fn backup_bucket(config: &Config, name: &str, prefix: &str) -> Result<Bucket, BootError> {
+    let given = &config.files;
+    let (Some(id), Some(secret)) = (&given.s3_access_key_id, &given.s3_secret_access_key) else {
+        return Err(BootError::Configuration(
+            "a backup in a bucket needs files.s3_access_key_id and files.s3_secret_access_key, and the files.s3_region \
+             and files.s3_endpoint of that bucket; files.store may be \"folder\""
+                .to_owned(),
+        ));
+    };
+    let bucket = Bucket::new(BucketSettings {
+        bucket: name.to_owned(),
+        prefix: if prefix.is_empty() { String::new() } else { format!("{prefix}/") },
+        region: given.s3_region.clone(),
+        endpoint: given.s3_endpoint.clone(),
+        access_key_id: id.clone(),
+        secret_access_key: secret.expose().to_owned(),
+    });
+    bucket.map_err(system("cannot use the bucket of the backup"))
+}
+
 /// The virus scanner of the configuration, if there is one. It shows in `scans_files` whether all files are scanned.
 pub(super) fn antivirus(config: &Config, scans_files: Arc<AtomicBool>) -> Option<Antivirus> {
     let mode = match config.files.scan {

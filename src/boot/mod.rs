@@ -8,6 +8,7 @@
 
 mod audit;
 mod audit_gap;
+mod backup;
 mod banner;
 mod cluster;
 mod doctor;
@@ -31,6 +32,10 @@ mod signing_keys;
 mod topology;
 
 pub use audit::{print_checkpoint, print_key, verify_audit};
+pub use backup::{
+    BackupPlace, BackupRecipient, CreateBackupOptions, RestoreBackupOptions, VerifyBackupOptions, create_backup,
+    restore_backup, verify_backup,
+};
 pub use doctor::diagnose;
 pub use error::BootError;
 pub use examination::examine_media;
@@ -40,7 +45,7 @@ pub use signing_keys::{list_signing_keys, rotate_signing_keys};
 
 use self::error::system;
 use self::logging::LoggingGuard;
-use self::reach::{reached, runtime, with_database};
+use self::reach::{prepare, reached, runtime, with_database};
 use self::reload::{ReloadParts, Reloader};
 use crate::address::TrustedProxies;
 use crate::auth::sealed::SealingKeys;
@@ -72,7 +77,6 @@ use crate::storage::health::StorageHealth;
 use crate::storage::jobs::JobStore;
 use crate::storage::migrate as migrations;
 use crate::storage::migrate::Plan;
-use crate::storage::safety;
 use crate::storage::server_lock::{self, ServerLock};
 use crate::wire::command::Command;
 use std::io::{self, Write as _};
@@ -89,6 +93,7 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The target of connections to PostgreSQL, and the embedded one if this process runs it.
 fn storage_of(config: &Config) -> Result<(Target, Option<Embedded>), BootError> {
+    backup::refuse_unfinished_restore(config)?;
     let (target, embedded) = match &config.database.url {
         Some(url) => (Target::from_url(url.expose(), secret::database_passwords(config)?)?, None),
         None => {
@@ -98,15 +103,6 @@ fn storage_of(config: &Config) -> Result<(Target, Option<Embedded>), BootError> 
     };
     let target = target.with_stranger_additions(config.security.stranger_additions_per_hour);
     Ok((target.with_mentions(config.features.user_mentions), embedded))
-}
-
-async fn prepare(target: &Target, migrate: bool) -> Result<(), BootError> {
-    if migrate {
-        reached(target, migrations::migrate(target).await)?;
-    } else {
-        reached(target, migrations::require_migrated(target).await)?;
-    }
-    reached(target, safety::check(target).await)
 }
 
 /// Applies the migrations.

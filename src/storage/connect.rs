@@ -12,7 +12,7 @@ use tokio_postgres::config::Host;
 use tokio_postgres::{Client, Config, NoTls};
 
 /// The superuser of a private PostgreSQL. The server never connects as it: what needs it is made by initdb and in
-/// PostgreSQL's single-user mode. Operators and tests can connect, from the same user of the operating system.
+/// PostgreSQL's single-user mode. Backups, operators and tests can connect, from the same user of the operating system.
 pub const SUPERUSER: &str = "veza";
 
 /// Who a connection is for PostgreSQL. None of the three is a superuser or bypasses row level security.
@@ -222,6 +222,31 @@ impl Target {
         config.options(options.trim());
         config.application_name(format!("veza {}", role.name()));
         config
+    }
+
+    /// The environment in which PostgreSQL's own programs connect as one of the roles; `None` is the login.
+    #[must_use]
+    pub fn program_environment(&self, role: Option<Role>) -> Vec<(&'static str, String)> {
+        let config = role.map_or_else(|| self.login.clone(), |role| self.config(role));
+        let hosts = config.get_hosts().iter().map(|host| match host {
+            Host::Tcp(name) => name.clone(),
+            Host::Unix(directory) => directory.display().to_string(),
+        });
+        let hosts: Vec<String> = hosts.collect();
+        let ports: Vec<String> = config.get_ports().iter().map(u16::to_string).collect();
+        let password = config.get_password().map(|password| String::from_utf8_lossy(password).into_owned());
+        let given = self.login.get_options().map(str::to_owned);
+        [
+            ("PGHOST", Some(hosts.join(",")).filter(|hosts| !hosts.is_empty())),
+            ("PGPORT", Some(ports.join(",")).filter(|ports| !ports.is_empty())),
+            ("PGUSER", config.get_user().map(str::to_owned)),
+            ("PGDATABASE", config.get_dbname().or(config.get_user()).map(str::to_owned)),
+            ("PGPASSWORD", password),
+            ("PGOPTIONS", given),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
+        .collect()
     }
 
     /// A pool of connections as `role`.

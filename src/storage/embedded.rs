@@ -106,23 +106,33 @@ impl Embedded {
         Target::embedded(&self.cluster.reach(), DATABASE)
     }
 
-    /// The same for tools that measure it: its login is the superuser.
+    /// The same for backups and for tools that measure it: its login is the superuser.
     #[must_use]
     pub fn superuser_target(&self) -> Target {
         Target::embedded_as_superuser(&self.cluster.reach(), DATABASE)
     }
 }
 
-/// The private PostgreSQL of a server that runs, for a plan beside that server.
+/// The private PostgreSQL of a server that runs, for a command beside that server.
 pub struct Running {
     directory: File,
 }
 
 impl Running {
+    fn reach(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.directory.as_raw_fd()))
+    }
+
     /// Where to connect.
     #[must_use]
     pub fn target(&self) -> Target {
-        Target::embedded(&PathBuf::from(format!("/proc/self/fd/{}", self.directory.as_raw_fd())), DATABASE)
+        Target::embedded(&self.reach(), DATABASE)
+    }
+
+    /// The same for a backup, which reads every row: its login is the superuser.
+    #[must_use]
+    pub fn superuser_target(&self) -> Target {
+        Target::embedded_as_superuser(&self.reach(), DATABASE)
     }
 }
 
@@ -131,7 +141,10 @@ impl Running {
 pub fn running(data_dir: &Path) -> Option<Running> {
     let path = data_dir.join("postgres");
     running_pid(&path)?;
-    Some(Running { directory: File::open(path).ok()? })
+    let directory = File::open(path).ok()?;
+    // PostgreSQL's programs that the command starts reach it by the same name.
+    fcntl(&directory, FcntlArg::F_SETFD(FdFlag::empty())).ok()?;
+    Some(Running { directory })
 }
 
 /// Whether there is a private PostgreSQL under `data_dir`, running or not.
@@ -417,12 +430,18 @@ pub fn holds_programs(directory: &Path) -> bool {
 /// The newest of Debian's versioned directories that holds them.
 #[must_use]
 pub fn debians_programs() -> Option<PathBuf> {
+    newest_of_debian(holds_programs)
+}
+
+/// The newest of Debian's versioned directories that holds what is wanted.
+#[must_use]
+pub fn newest_of_debian(holds: impl Fn(&Path) -> bool) -> Option<PathBuf> {
     let mut versions: Vec<(u32, PathBuf)> = fs::read_dir("/usr/lib/postgresql")
         .into_iter()
         .flatten()
         .flatten()
         .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin"))))
-        .filter(|(_, directory)| holds_programs(directory))
+        .filter(|(_, directory)| holds(directory))
         .collect();
     versions.sort();
     versions.pop().map(|(_, directory)| directory)

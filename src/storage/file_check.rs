@@ -63,14 +63,8 @@ impl FileTables {
     /// Failures of PostgreSQL, as for all functions here.
     pub async fn contents(&self, first: u8) -> Result<Vec<NamedContent>, Refusal> {
         let (from, to) = bounds(first);
-        let read = |row: &Row| {
-            Ok(name(row)?.map(|name| {
-                let size = row.try_get::<_, i64>(2)?;
-                Ok(NamedContent { name, size: size.try_into().unwrap_or(0), is_needed: row.try_get(3)? })
-            }))
-        };
         let statement: Statement<'_> = (sql::CONTENTS, &[&from, &to]);
-        let rows = self.0.rows("check_contents", false, statement, |row| read(row)?.transpose()).await?;
+        let rows = self.0.rows("check_contents", false, statement, named_content).await?;
         Ok(rows.into_iter().flatten().collect())
     }
 
@@ -184,12 +178,15 @@ impl FileTables {
 }
 
 /// From the first hash that begins with a byte, to the first that does not; `None` after the last.
-fn bounds(first: u8) -> (Vec<u8>, Option<Vec<u8>>) {
+pub(super) fn bounds(first: u8) -> (Vec<u8>, Option<Vec<u8>>) {
     let padded = |byte: u8| [vec![byte], vec![0; 31]].concat();
     (padded(first), first.checked_add(1).map(padded))
 }
 
-fn name(row: &Row) -> Result<Option<ContentName>, Error> {
+/// A row of `sql::CONTENTS`; `None` if its hash is none.
+pub(super) fn named_content(row: &Row) -> Result<Option<NamedContent>, Error> {
     let (hash, number): (&[u8], i64) = (row.try_get(0)?, row.try_get(1)?);
-    Ok(hash.try_into().ok().map(|hash| ContentName { hash: ContentHash(hash), number }))
+    let Ok(hash) = hash.try_into() else { return Ok(None) };
+    let size = row.try_get::<_, i64>(2)?.try_into().unwrap_or(0);
+    Ok(Some(NamedContent { name: ContentName { hash: ContentHash(hash), number }, size, is_needed: row.try_get(3)? }))
 }

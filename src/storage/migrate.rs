@@ -56,6 +56,12 @@ fn known_tables() -> Vec<refinery::Migration> {
     migrations
 }
 
+/// The number of the newest table migration of this version.
+#[must_use]
+pub fn newest_table() -> i32 {
+    known_tables().last().map_or(0, refinery::Migration::version)
+}
+
 /// The table migrations that are to be applied.
 async fn missing_tables(owner: &Client) -> Result<Vec<String>, StorageError> {
     let setup = |source| StorageError::Setup { what: "reading which table migrations were applied", source };

@@ -17,6 +17,7 @@
 
 pub mod accounts;
 pub mod audit;
+pub mod backup;
 pub mod batcher;
 pub mod bell;
 pub mod committer;

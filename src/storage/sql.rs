@@ -4,6 +4,7 @@
 pub mod accounts;
 pub mod audit;
 pub mod avatars;
+pub mod backup;
 pub mod file_check;
 pub mod files;
 pub mod filter;

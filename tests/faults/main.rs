@@ -8,6 +8,7 @@
 mod antivirus;
 mod audit_lock;
 mod audit_trail;
+mod backup;
 mod crash;
 mod database_logins;
 mod differential;

@@ -87,19 +87,30 @@ impl Server {
     /// The same, with variables of the environment beside the configuration's.
     #[track_caller]
     pub fn start_with(workers: usize, settings: &[(&str, &str)], environment: &[(&str, &str)]) -> Self {
-        Self::start_in(own_program(), template::copy_into, None, workers, settings, environment)
+        Self::start_in(own_program(), kept, None, workers, settings, environment)
     }
 
     /// Starts a server for the first time: its data directory is empty.
     #[track_caller]
     pub fn start_first(workers: usize, settings: &[(&str, &str)], environment: &[(&str, &str)]) -> Self {
-        Self::start_in(own_program(), |_| (), None, workers, settings, environment)
+        Self::start_in(own_program(), |_, _| (), None, workers, settings, environment)
+    }
+
+    /// A server on what `chat-server` with these arguments has made of its empty data directory.
+    #[track_caller]
+    pub fn restored(workers: usize, settings: &[(&str, &str)], restore: &[&str]) -> Self {
+        let restored = |_: &Path, variables: &[(String, String)]| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_chat-server"));
+            let output = command.args(restore).envs(variables.iter().cloned()).current_dir("/").output().unwrap();
+            assert!(output.status.success(), "{restore:?}: {output:?}");
+        };
+        Self::start_in(own_program(), restored, None, workers, settings, &[])
     }
 
     /// Starts a server that is handed this socket, as by a service manager that keeps it.
     #[track_caller]
     pub fn start_on(socket: TcpListener, workers: usize, settings: &[(&str, &str)]) -> Self {
-        Self::start_in(own_program(), template::copy_into, Some(socket), workers, settings, &[])
+        Self::start_in(own_program(), kept, Some(socket), workers, settings, &[])
     }
 
     /// Starts a server by another program and its arguments, which run `chat-server` in its environment. One argument
@@ -111,13 +122,13 @@ impl Server {
         settings: &[(&str, &str)],
         environment: &[(&str, &str)],
     ) -> Self {
-        Self::start_in(launcher, |_| (), None, workers, settings, environment)
+        Self::start_in(launcher, |_, _| (), None, workers, settings, environment)
     }
 
     #[track_caller]
     fn start_in(
         launcher: Vec<String>,
-        fill: impl FnOnce(&Path),
+        fill: impl FnOnce(&Path, &[(String, String)]),
         handed: Option<TcpListener>,
         workers: usize,
         settings: &[(&str, &str)],
@@ -126,7 +137,6 @@ impl Server {
         let name = unique(std::env::current_exe().unwrap().file_name().unwrap().to_str().unwrap());
         let data_dir = std::env::temp_dir().join(format!("chat-server-{name}"));
         std::fs::create_dir(&data_dir).unwrap();
-        fill(&data_dir);
         let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.log"));
         let address = handed.as_ref().map_or_else(free_address, |socket| socket.local_addr().unwrap());
         let mut variables: Vec<_> = VARIABLES.iter().chain(settings).map(|(k, v)| variable(k, v)).collect();
@@ -145,6 +155,7 @@ impl Server {
             .spawn()
             .unwrap();
         let reports = watchdog.stdin.take();
+        fill(&data_dir, &variables);
         let child = spawn(&launcher, &variables, &data_dir, &log, handed.as_ref());
         let server = Self {
             address,
@@ -182,6 +193,13 @@ impl Server {
         let mut command = Command::new(program);
         command.args(arguments).envs(self.variables.iter().cloned()).current_dir(&self.data_dir);
         command.output().unwrap()
+    }
+
+    /// Runs `chat-server` with these arguments, the configuration of this server, and these settings over it.
+    pub fn run_over(&self, settings: &[(&str, &str)], arguments: &[&str]) -> std::process::Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_chat-server"));
+        command.args(arguments).envs(self.variables.iter().cloned()).current_dir("/");
+        command.envs(settings.iter().map(|(key, value)| variable(key, value))).output().unwrap()
     }
 
     fn report(&self) {
@@ -355,6 +373,11 @@ pub fn signal(pid: i32, signal: nix::sys::signal::Signal) {
 
 fn variable(key: &str, value: &str) -> (String, String) {
     (format!("CHAT_SERVER__{}", key.to_uppercase().replace('.', "__")), value.to_owned())
+}
+
+/// Fills a data directory with what a first start makes.
+fn kept(data_dir: &Path, _: &[(String, String)]) {
+    template::copy_into(data_dir);
 }
 
 /// The server under test: this build's, or the one of `CHAT_TEST_SERVER`, for measurements of an optimised one.

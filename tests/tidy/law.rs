@@ -44,16 +44,20 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("storage", &["mesh", "audit", "files"]),
     ("cluster", &["mesh", "storage", "audit"]),
     ("control", &["files", "storage", "mesh", "audit", "auth", "wire", "chat::filter"]),
+    ("backup", &["files", "storage", "audit"]),
     (
         "boot",
-        &["files", "config", "wire", "audit", "auth", "mesh", "chat", "net", "shard", "storage", "cluster", "control"],
+        &[
+            "files", "config", "wire", "audit", "auth", "mesh", "chat", "net", "shard", "storage", "cluster",
+            "control", "backup",
+        ],
     ),
     ("main", &["boot", "config"]),
 ];
 
 /// Crate → the modules that may name it.
 const CRATES: &[(&str, &[&str])] =
-    &[("glommio", &["shard", "net", "boot"]), ("tokio", &["files", "storage", "cluster", "control", "boot"])];
+    &[("glommio", &["shard", "net", "boot"]), ("tokio", &["files", "storage", "cluster", "control", "backup", "boot"])];
 
 const SQL_STARTS: &[&str] = &["SELECT", "INSERT", "UPDATE", "DELETE FROM", "CREATE", "WITH", "BEGIN", "COMMIT"];
 

@@ -1,6 +1,7 @@
 -- Takes the job that is due for the longest time, for p_lease_s seconds: one of the kinds in p_kinds, and of no user in
--- p_passed_over, who have as many running as they may. Several processes can do so at once.
--- Locks: the job's row, without waiting.
+-- p_passed_over, who have as many running as they may. Several processes can do so at once. While a backup runs, its
+-- session shares the advisory lock, and no content is removed: the rows of its snapshot may need it.
+-- Locks: the job's row and the advisory lock of backups, both without waiting.
 
 CREATE FUNCTION claim_job(p_kinds text[], p_passed_over bigint[], p_lease_s bigint) RETURNS SETOF jobs
 LANGUAGE sql AS $$
@@ -9,6 +10,7 @@ LANGUAGE sql AS $$
         SELECT x.id FROM jobs x
          WHERE x.kind = ANY (p_kinds) AND x.next_at <= now() AND (x.leased_until IS NULL OR x.leased_until < now())
            AND (x.owner_id IS NULL OR x.owner_id <> ALL (p_passed_over))
+           AND (x.kind <> 'remove_blob' OR (SELECT pg_try_advisory_xact_lock(1986361953, 2)))
          ORDER BY x.next_at LIMIT 1 FOR UPDATE SKIP LOCKED)
     RETURNING j.*
 $$;

@@ -54,6 +54,7 @@ async fn examine_all(config: &Config, report: &mut DoctorReport) {
     let disk_answers = machine::examine(config, report).await;
     // What is known of PostgreSQL is in data_dir too, and reading there would hang.
     let client = if disk_answers { postgres::examine(config, report).await } else { None };
+    report.add(&services::backup_programs());
     services::examine(config, report).await;
     clock::examine(client.as_ref(), report).await;
     settings::examine(config, report);

@@ -2,6 +2,7 @@
 
 use super::diagnosis::Diagnosis;
 use super::report::{DoctorReport, TIME_MAX, in_time, too_slow};
+use crate::backup::dump::DumpPrograms;
 use crate::boot::cluster::redis_client;
 use crate::boot::files;
 use crate::config::{Config, FileScan};
@@ -30,6 +31,16 @@ pub(super) async fn examine(config: &Config, report: &mut DoctorReport) {
     }
     report.add(&scanner(config).await);
     report.add(&bucket(config).await);
+}
+
+/// The programs of `chat-server backup`. The server runs without them.
+pub(super) fn backup_programs() -> Diagnosis {
+    match DumpPrograms::find() {
+        Ok(programs) => {
+            Diagnosis::ok("backup", format!("pg_dump and pg_restore are in {}", programs.folder().display()))
+        }
+        Err(error) => Diagnosis::warning("backup", error.to_string(), "install them to make backups"),
+    }
 }
 
 async fn redis(client: &Client) -> Vec<Diagnosis> {

@@ -9,6 +9,8 @@
 //!   otherwise a wrong setting would look like lost files, and checks would fail them;
 //! - every request has a deadline and few repeats. Jobs repeat the rest.
 
+pub mod objects;
+
 use super::bucket_http::BucketTransport;
 use super::disk::{ByteStream, Disk};
 use super::folder::{Folder, PartsRecord};

@@ -157,6 +157,23 @@ impl Folder {
         Ok(Upload { file: open, keep_free: self.0.keep_free })
     }
 
+    /// Gives every upload a second name in the folder `to` on the same disk, unless it has one there. So its bytes stay
+    /// when it becomes content, or is removed.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn link_uploads(&self, to: &Path) -> io::Result<()> {
+        for file in self.uploads()? {
+            match fs::hard_link(self.upload_path(file), to.join(file.0.to_string())) {
+                Err(error) if !matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => {
+                    return Err(error);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// The bytes of an upload.
     ///
     /// # Errors

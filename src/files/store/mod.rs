@@ -3,6 +3,7 @@
 //! ```text
 //!   folder.rs        uploads, and content: files below data_dir/files
 //!   bucket.rs        content, if it is in a bucket of S3; uploads stay in the folder until they are checked
+//!   bucket/objects.rs   objects under other names, for backups
 //!   bucket_http.rs   HTTP to the bucket
 //!   disk.rs          the threads that wait for the disk
 //! ```

@@ -1,6 +1,6 @@
-//! Reads of the audit trail by administrators.
+//! Reads of the audit trail by administrators, and the row of a backup, which reads everything.
 
-use super::audited::append_of;
+use super::audited::{append, append_of};
 use super::outcome::settle;
 use super::{Accounts, QUERY_TIMEOUT};
 use crate::audit::caller::Caller;
@@ -32,5 +32,21 @@ impl Accounts {
         })
         .await;
         settle(connection, "read_audit", false, outcome)
+    }
+
+    /// Records that a backup begins: it reads everything. `to` is where it is written.
+    ///
+    /// # Errors
+    /// Failures of PostgreSQL.
+    pub async fn record_backup(&self, to: &str, is_encrypted: bool) -> Result<(), Refusal> {
+        let mut connection = self.connection("record_backup").await?;
+        let outcome = timeout(QUERY_TIMEOUT, async {
+            let transaction = connection.transaction().await?;
+            let details = json!({ "to": to, "encrypted": is_encrypted });
+            append(&transaction, json!([{ "action": "create_backup", "details": details }])).await?;
+            transaction.commit().await
+        })
+        .await;
+        settle(connection, "record_backup", false, outcome)
     }
 }
