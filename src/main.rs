@@ -233,7 +233,7 @@ enum KeysAction {
     List,
     /// Make a new key, which signs from the next reload on. Nobody is signed out.
     Rotate {
-        /// Take every other key out of use at once: for a key that somebody else may know. Clients refresh their tokens.
+        /// Take every other key out of use at once: somebody else may know one. Clients refresh their tokens.
         #[arg(long)]
         now: bool,
     },

@@ -15,8 +15,8 @@ const RETRY: Duration = Duration::from_millis(20);
 /// `TCP_LISTEN` in `/proc/net/tcp`.
 const LISTENING: &str = "0A";
 
-/// The public port: the socket that the service manager hands over (`LISTEN_FDS`, `sd_listen_fds(3)`), or sockets of our
-/// own on `address`. Returns the address, too.
+/// The public port: the socket that the service manager hands over (`LISTEN_FDS`, `sd_listen_fds(3)`), or sockets of
+/// our own on `address`. Returns the address, too.
 pub(super) fn public(address: SocketAddr, workers: usize) -> Result<(Vec<TcpListener>, SocketAddr), BootError> {
     let mut handed = ListenFd::from_env();
     let count = handed.len();
@@ -25,8 +25,8 @@ pub(super) fn public(address: SocketAddr, workers: usize) -> Result<(Vec<TcpList
     }
     let refused = |reason: String| {
         BootError::Configuration(format!(
-            "the service manager hands over {count} sockets (LISTEN_FDS): {reason}. Let its unit have one ListenStream= with \
-             the address of the public port"
+            "the service manager hands over {count} sockets (LISTEN_FDS): {reason}. Let its unit have one \
+             ListenStream= with the address of the public port"
         ))
     };
     if count > 1 {

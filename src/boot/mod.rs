@@ -347,7 +347,14 @@ pub fn serve(config: &Config, sources: Sources, log: &LoggingGuard) -> Result<()
         // Not a log line, because commands are hard to copy from one.
         println!("{}", banner::text(address, config.server.internal_addr));
     }
-    let parts = shutdown::Parts { mesh, state, shards, storage, storage_stop, http, internal, accounts, reloader };
+    let on_hangup: Box<dyn Fn() + Send> = Box::new({
+        let handle = runtime.handle().clone();
+        move || {
+            let reloader = reloader.clone();
+            handle.spawn(async move { reloader.on_signal().await });
+        }
+    });
+    let parts = shutdown::Parts { mesh, state, shards, storage, storage_stop, http, internal, accounts, on_hangup };
     let outcome = runtime.block_on(shutdown::run(parts, config.server.shutdown_timeout, SWEEP_INTERVAL));
     if matches!(outcome, Err(BootError::CutShort(_))) {
         // Dropping them would wait for their threads. The next start adopts the private PostgreSQL.

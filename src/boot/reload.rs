@@ -1,7 +1,7 @@
 //! Loads the configuration again while the server runs: at SIGHUP, and at `POST /admin/reload`.
 //!
-//! Read all layers → check them → find out what a reload can apply (`config::ConfigChange`) → a row of the audit trail →
-//! the shards, the control plane and the log get the new settings.
+//! Read all layers → check them → find out what a reload can apply (`config::ConfigChange`) → a row of the audit
+//! trail → the shards, the control plane and the log get the new settings.
 //!
 //! Invariants:
 //! - a configuration with a problem changes nothing, and the answer names every problem;

@@ -7,7 +7,6 @@
 //! A second signal or the timeout ends the process at once. No acknowledged message is lost by that.
 
 use super::error::{BootError, system};
-use super::reload::Reloader;
 use super::topology::Ended;
 use crate::control::http::HttpServer;
 use crate::mesh::frame::ControlFrame;
@@ -49,7 +48,8 @@ pub(super) struct Parts {
     /// Serves operators, if they have a listener of their own.
     pub(super) internal: HttpServer,
     pub(super) accounts: Accounts,
-    pub(super) reloader: Reloader,
+    /// SIGHUP came; must not block.
+    pub(super) on_hangup: Box<dyn Fn() + Send>,
 }
 
 /// A thread that ended, with its result.
@@ -64,7 +64,7 @@ pub(super) async fn run(parts: Parts, timeout: Duration, sweep_every: Duration) 
     let mut terminate = signal(SignalKind::terminate()).map_err(system("cannot listen for SIGTERM"))?;
     let mut hangup = signal(SignalKind::hangup()).map_err(system("cannot listen for SIGHUP"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("cannot listen for SIGINT"))?;
-    let Parts { mesh, state, shards, storage, storage_stop, http, internal, accounts, reloader } = parts;
+    let Parts { mesh, state, shards, storage, storage_stop, http, internal, accounts, on_hangup } = parts;
     let mut bell =
         BellWaiter::new(&mesh.control_bell).map_err(system("cannot wait for connections of the control plane"))?;
     let mut running = shards.len();
@@ -82,10 +82,7 @@ pub(super) async fn run(parts: Parts, timeout: Duration, sweep_every: Duration) 
             () = bell.rung() => {}
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => {
-                let reloader = reloader.clone();
-                tokio::spawn(async move { reloader.on_signal().await });
-            }
+            _ = hangup.recv() => on_hangup(),
             _ = sweep.tick() => {
                 let accounts = accounts.clone();
                 // A sweep that has much to remove takes longer than the time between two.

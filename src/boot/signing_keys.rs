@@ -143,8 +143,8 @@ pub fn rotate_signing_keys(config: &Config, now: bool) -> Result<(), BootError> 
     }
     if kept.len() >= SIGNING_KEYS_MAX {
         return Err(BootError::Broken(format!(
-            "{} keys are in use; the oldest is free again at {}. `chat-server keys rotate --now` takes all of them out of \
-             use at once, and every client has to refresh its token",
+            "{} keys are in use; the oldest is free again at {}. `chat-server keys rotate --now` takes all of them out \
+             of use at once, and every client has to refresh its token",
             kept.len(),
             kept.get(1).map_or_else(String::new, |key| rfc3339(key.since_seconds + window)),
         )));

@@ -139,8 +139,8 @@ pub struct SecurityConfig {
     /// Key that signs access tokens, at least 32 bytes; absent only in development.
     #[serde(default, deserialize_with = "empty_is_none")]
     pub jwt_secret: Option<Secret>,
-    /// Keys that sign access tokens, `id:base64` of 32 bytes, the present one first; the item `jwt_secret` stands for the
-    /// key made of [`Self::jwt_secret`]. Without any, `data_dir/jwt_keys` has them, or there is that one.
+    /// Keys that sign access tokens, `id:base64` of 32 bytes, the present one first; the item `jwt_secret` stands for
+    /// the key made of [`Self::jwt_secret`]. Without any, `data_dir/jwt_keys` has them, or there is that one.
     pub jwt_keys: Vec<Secret>,
     /// Lifetime of an access token.
     #[serde(with = "humantime_serde")]

@@ -6,6 +6,7 @@ use crate::ids::{ConversationId, UserId};
 use crate::mesh::asked::ApprovedText;
 use crate::mesh::standing::MarkedUsers;
 use bytes::Bytes;
+use serde::Serialize;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -63,4 +64,35 @@ pub trait FilterPort: Send + Sync {
 
     /// Sends the connections of its author that a moderator has rejected a held text.
     fn announce_rejection(&self, author: UserId, conversation: ConversationId, held: i64) -> CommandFuture;
+}
+
+/// The outcome of a reload.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct ReloadReport {
+    /// Keys whose new values are in force.
+    pub applied: Vec<String>,
+    /// Keys that have changed, and need a restart.
+    pub restart_required: Vec<String>,
+    /// Why the configuration was not applied; then nothing was.
+    pub rejected: Vec<RejectedValue>,
+}
+
+/// A problem of the configuration.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct RejectedValue {
+    /// The key; empty if the problem is a whole file.
+    pub key: String,
+    /// What is wrong, and what is valid.
+    pub reason: String,
+    /// The file or the variable that has it.
+    pub origin: String,
+}
+
+/// The outcome, once it is known.
+pub type ReloadFuture = Pin<Box<dyn Future<Output = Result<ReloadReport, Refusal>> + Send>>;
+
+/// What can load the configuration.
+pub trait ReloadPort: Send + Sync {
+    /// Loads it for this administrator.
+    fn reload(&self, caller: Caller) -> ReloadFuture;
 }

@@ -10,8 +10,7 @@ use super::{
     health::Check,
     metrics::Metrics,
     observed::Observed,
-    ports::{HealthPort, LimitsPort},
-    reload::{ReloadFuture, ReloadPort},
+    ports::{HealthPort, LimitsPort, ReloadFuture, ReloadPort},
     security_watch::{SecurityWatch, WatchParts},
     *,
 };

@@ -33,8 +33,8 @@ pub fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
     Ok(listeners)
 }
 
-/// The sockets of `count` shards, all on this one, which another process has bound and keeps: connections that come while
-/// no server runs wait in its queue.
+/// The sockets of `count` shards, all on this one, which another process has bound and keeps: connections that come
+/// while no server runs wait in its queue.
 ///
 /// # Errors
 /// It is no TCP socket that listens, or the system has no descriptor left.

@@ -15,8 +15,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::{Error, Message};
 
 /// Users; each has the same part of the connections.
 const USERS: usize = 20;
@@ -101,9 +101,7 @@ impl Town {
     async fn stay(
         &self,
         resident: &mut Resident,
-        socket: &mut (
-                 impl StreamExt<Item = Result<Message, tokio_tungstenite::tungstenite::Error>> + SinkExt<Message> + Unpin
-             ),
+        socket: &mut (impl StreamExt<Item = Result<Message, Error>> + SinkExt<Message> + Unpin),
     ) -> Duration {
         let mut back_ms = 200;
         let mut sends = tokio::time::interval(SEND_EVERY);

@@ -377,7 +377,12 @@ fn variable(key: &str, value: &str) -> (String, String) {
 
 /// Fills a data directory with what a first start makes.
 fn kept(data_dir: &Path, _: &[(String, String)]) {
-    template::copy_into(data_dir);
+    template::copy_into(data_dir, |keep| {
+        let server = Server::start_first(1, &[], &[]);
+        server.sigterm();
+        assert!(server.wait().success(), "{}", server.log_tail());
+        keep(&server.data_dir);
+    });
 }
 
 /// The server under test: this build's, or the one of `CHAT_TEST_SERVER`, for measurements of an optimised one.

@@ -3,19 +3,19 @@
 //! A first start runs `initdb` and installs tables and rules, which takes longer than most tests. The template is made
 //! once for each build of the server, and kept under `target/tmp`. It has no users and no messages.
 
-use super::process::Server;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// Fills an empty data directory.
-pub(super) fn copy_into(data_dir: &Path) {
+/// Fills an empty data directory. `first_start` gives the directory of a server that has started and stopped to its
+/// argument.
+pub(super) fn copy_into(data_dir: &Path, first_start: impl FnOnce(&dyn Fn(&Path))) {
     static TEMPLATE: OnceLock<PathBuf> = OnceLock::new();
     let template = TEMPLATE.get_or_init(|| {
         let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("template-{}", build()));
         if !kept.exists() {
-            make(&kept);
+            make(&kept, first_start);
         }
         kept
     });
@@ -28,17 +28,14 @@ fn build() -> String {
     format!("{}-{}-{}", program.ino(), program.size(), program.mtime())
 }
 
-fn make(kept: &Path) {
+fn make(kept: &Path, first_start: impl FnOnce(&dyn Fn(&Path))) {
     let folder = kept.parent().unwrap();
     let others = std::fs::read_dir(folder).unwrap().flatten().map(|entry| entry.path());
     for old in others.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("template-")) {
         let _ = std::fs::remove_dir_all(old); // another test binary may remove it at the same time
     }
-    let server = Server::start_first(1, &[], &[]);
-    server.sigterm();
-    assert!(server.wait().success(), "{}", server.log_tail());
     let partial = tempfile::tempdir_in(folder).unwrap();
-    copy(&server.data_dir, &partial.path().join("data"));
+    first_start(&|data_dir| copy(data_dir, &partial.path().join("data")));
     // Another test binary may have made it meanwhile.
     let _ = std::fs::rename(partial.path().join("data"), kept);
     assert!(kept.exists(), "cannot make {}", kept.display());

@@ -23,12 +23,12 @@ const NEEDS_A_FAULT: &[(&str, &str)] = &[];
 const COMPARISONS: &[&str] = &[" > ", " < ", " == ", " != ", " >= ", " <= "];
 
 /// A Prometheus of a test. It ends with the test.
-struct Prometheus {
+struct LivePrometheus {
     process: Child,
     address: String,
 }
 
-impl Prometheus {
+impl LivePrometheus {
     fn start(target: &str, data: &Path) -> Self {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
         let rules = ["recording.rules.yml", "alerts.rules.yml"].map(|name| folder("prometheus").join(name));
@@ -62,7 +62,7 @@ impl Prometheus {
     }
 }
 
-impl Drop for Prometheus {
+impl Drop for LivePrometheus {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
@@ -128,7 +128,7 @@ async fn every_expression_yields_data_on_a_prometheus_that_scrapes_a_server_in_u
     let settings =
         [("database.url", database.as_str()), ("cluster.redis_url", &redis_url), ("server.internal_addr", &internal)];
     let server = Server::start_first(2, &settings, &[]);
-    let prometheus = Prometheus::start(&internal, data.path());
+    let prometheus = LivePrometheus::start(&internal, data.path());
     let (ann, bob) = (server.register().await, server.register().await);
     // Several rooms, so that both shards own some and events cross between shards.
     let mut rooms = Vec::new();
