@@ -1,7 +1,7 @@
 //! The keys of the server. Its secret is configured, or in development made once and kept in `data_dir`. It signs
 //! tokens until the keys are rotated (`signing_keys`), and the passwords of the database logins are derived from it.
-//! The keys that encrypt secrets are configured, or made once and kept there. The key that signs the audit trail is always
-//! kept there.
+//! The keys that encrypt secrets are configured, or made once and kept there. The key that signs the audit trail is
+//! always kept there.
 
 use super::error::{BootError, system};
 use crate::audit::note::AuditKey;
