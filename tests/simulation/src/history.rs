@@ -69,7 +69,7 @@ impl Default for Stage {
         let keys = TokenKeys::new(SECRET).unwrap_or_else(|_| unreachable!("the secret is long enough"));
         Self {
             keys: Arc::new(keys),
-            counters: (0..3).map(|_| Arc::new(ShardCounters::new(&Command::NAMES))).collect(),
+            counters: (0..5).map(|_| Arc::new(ShardCounters::new(&Command::NAMES))).collect(),
             tokens: RefCell::default(),
             rules: filtered::rules(),
             filter_played: RefCell::default(),
@@ -138,8 +138,9 @@ impl<'a> History<'a> {
         let shards = 1 + clock.below(3);
         let is_tight = seed.is_multiple_of(2);
         let is_filtered = seed % 8 >= 6;
-        // One node with all of the shards, or several with one each.
-        let is_cluster = seed.is_multiple_of(5) && shards > 1;
+        // One node with all of the shards, or two to five with one each.
+        let is_cluster = seed.is_multiple_of(5);
+        let shards = if is_cluster { 2 + (seed / 5 % 4) as usize } else { shards };
         let nodes = if is_cluster { shards } else { 1 };
         let node = |_| {
             let mut mesh = SimMesh::new(shards / nodes, is_tight);
