@@ -183,7 +183,7 @@ mod tests {
         impossible_travel = "challenge"
         mass_direct_messages = "mute"
         mass_invitations = "mute"
-        mass_mentions = "slow_down"
+        mass_mentions = "notify"
         mass_reading = "challenge"
         privilege_jump = "challenge"
         refresh_token_reuse = "challenge"
