@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const RESTARTS: usize = 3;
 
@@ -65,7 +65,11 @@ impl Handover {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_connection_is_refused_while_the_server_restarts() {
     let server = Server::start_on(TcpListener::bind("127.0.0.1:0").unwrap(), 2, &[]);
-    assert!(server.log().contains("using the socket of the service manager"), "{}", server.log_tail());
+    let began = Instant::now();
+    while !server.log().contains("using the socket of the service manager") {
+        assert!(began.elapsed() < PATIENCE, "{}", server.log_tail()); // another thread writes it
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     let ann = server.register().await;
     let room = server.room(&[&ann]).await;
     let town = Arc::new(Handover {
