@@ -169,13 +169,18 @@ impl Reads {
                     // pause may end while this worker is busy.
                     self.work.notify_one();
                     let began = Instant::now();
-                    if is_light && !matches!(waiting.read.query, Query::OpenSession { .. }) {
+                    let admits = matches!(waiting.read.query, Query::OpenSession { .. });
+                    if is_light && !admits {
                         self.observe(&waiting, began);
+                    }
+                    if admits {
+                        self.overload.admissions.begin();
                     }
                     let answer = self.run(&waiting).await;
                     let now = Instant::now();
-                    if matches!((&waiting.read.query, &answer), (Query::OpenSession { .. }, Answer::Session(_))) {
-                        self.overload.admissions.note(now - began);
+                    if admits {
+                        let answered = matches!(answer, Answer::Session(_));
+                        self.overload.admissions.end(answered.then(|| now - began));
                     }
                     self.queue().finish(waiting.class, waiting.user, now - began, now);
                     observe::of_read(&self.mesh.activity, waiting.user, &waiting.read.query, &answer);
