@@ -1,7 +1,7 @@
 //! PostgreSQL's own programs: `pg_dump` reads the database of a backup, `pg_restore` writes it.
 //!
 //! A restored database belongs to `chat_owner`, who also runs the restore. So a dump can do no more than the server's
-//! own migrations can, whoever made it.
+//! own migrations can, even a dump from a stranger.
 
 use super::BackupFault;
 use crate::storage::connect::{Role, Target};

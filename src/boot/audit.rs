@@ -3,6 +3,7 @@
 
 use super::audit_gap;
 use super::error::{BootError, system};
+use super::output::print;
 use super::reach::with_database;
 use crate::audit::chain::{ChainCheck, ChainHead, ChainReport, SignedHead};
 use crate::audit::note::{AuditKey, AuditPublicKey, Checkpoint};
@@ -230,9 +231,4 @@ async fn gather(
         }
     }
     Ok(known)
-}
-
-/// Not print!, which panics when the reader of a pipe closes it.
-fn print(text: &str) {
-    let _ = io::stdout().write_all(text.as_bytes());
 }

@@ -5,6 +5,7 @@
 
 use super::error::{BootError, system};
 use super::files::store;
+use super::output;
 use super::reach::with_database;
 use crate::config::Config;
 use crate::files::content::{ContentHash, ContentName};
@@ -49,8 +50,7 @@ pub(super) struct CheckReport {
 impl CheckReport {
     fn found(&mut self, sentence: &str) {
         self.findings += 1;
-        // Not print!, which panics when the reader of a pipe closes it.
-        let _ = writeln!(io::stdout(), "{sentence}");
+        output::found(sentence);
     }
 }
 

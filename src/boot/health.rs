@@ -5,6 +5,7 @@
 //! hangs would look healthy for as long as it hangs.
 
 use super::error::BootError;
+use super::output::found;
 use super::reach::runtime;
 use crate::config::Config;
 use bytes::Bytes;
@@ -13,7 +14,6 @@ use hyper::{StatusCode, Uri};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use std::error::Error;
-use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
@@ -36,8 +36,7 @@ pub fn check_health(url: &str) -> Result<(), BootError> {
     if status != StatusCode::OK {
         return Err(fault(format!("{}: {body}", status.as_u16())));
     }
-    // Not print!, which panics when the reader of a pipe has seen enough.
-    let _ = writeln!(io::stdout(), "{body}");
+    found(&body);
     Ok(())
 }
 

@@ -19,6 +19,7 @@ mod files;
 mod health;
 mod listen;
 pub mod logging;
+mod output;
 mod ports;
 mod reach;
 mod reload;
@@ -45,6 +46,7 @@ pub use signing_keys::{list_signing_keys, rotate_signing_keys};
 
 use self::error::system;
 use self::logging::LoggingGuard;
+use self::output::print;
 use self::reach::{prepare, reached, runtime, with_database};
 use self::reload::{ReloadParts, Reloader};
 use crate::address::TrustedProxies;
@@ -79,7 +81,6 @@ use crate::storage::migrate as migrations;
 use crate::storage::migrate::Plan;
 use crate::storage::server_lock::{self, ServerLock};
 use crate::wire::command::Command;
-use std::io::{self, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
@@ -127,9 +128,8 @@ pub fn rotate_keys(config: &Config) -> Result<(), BootError> {
         migrations::require_migrated(target).await?;
         sealing::rotate(&Accounts::new(target.pool(Role::Writer, 1)?), &keys).await
     })?;
-    // Not print!, which panics when the reader of a pipe has seen enough.
     let text = format!("{rotated} secrets are now encrypted under the key {:?}\n", keys.current_id());
-    let _ = io::stdout().write_all(text.as_bytes());
+    print(&text);
     Ok(())
 }
 
@@ -144,8 +144,7 @@ pub fn plan_migration(config: &Config) -> Result<(), BootError> {
     } else {
         with_database(config, async |target| Ok(migrations::plan(target).await?))?
     };
-    // Not print!, which panics when the reader of a pipe has seen enough.
-    let _ = io::stdout().write_all(plan.to_string().as_bytes());
+    print(&plan.to_string());
     Ok(())
 }
 

@@ -6,8 +6,10 @@
 //!
 //! Invariant: a token that was issued before a rotation is valid after it, unless `--now` was asked for.
 
+use super::cluster::is_shared;
 use super::error::{BootError, system};
 use super::listen;
+use super::output::print;
 use super::secret;
 use crate::auth::signing::SigningKey;
 use crate::auth::token::{LEEWAY_SECONDS, TokenKeys};
@@ -55,8 +57,7 @@ fn signing_keys(config: &Config, secret: &[u8]) -> Result<Vec<SigningKey>, BootE
         return Ok(configured);
     }
     let kept = kept(&file(config))?;
-    // Each key but the newest verifies until the tokens that it signed last have expired.
-    let window = config.security.jwt_access_duration.as_secs() as i64 + LEEWAY_SECONDS + MARGIN_SECONDS;
+    let window = token_window(config);
     let mut until_seconds = i64::MAX;
     let mut keys = Vec::with_capacity(kept.len() + 1);
     for KeptKey { since_seconds, id, secret } in kept.into_iter().rev() {
@@ -69,6 +70,11 @@ fn signing_keys(config: &Config, secret: &[u8]) -> Result<Vec<SigningKey>, BootE
 
 fn unlimited(id: String, secret: &[u8]) -> SigningKey {
     SigningKey { id, secret: secret.to_vec(), until_seconds: i64::MAX }
+}
+
+/// How long a key still verifies after its successor has begun to sign, in seconds: until its last tokens have expired.
+fn token_window(config: &Config) -> i64 {
+    config.security.jwt_access_duration.as_secs() as i64 + LEEWAY_SECONDS + MARGIN_SECONDS
 }
 
 fn file(config: &Config) -> PathBuf {
@@ -127,15 +133,15 @@ pub fn list_signing_keys(config: &Config) -> Result<(), BootError> {
 /// The file cannot be written, or the keys were rotated too often of late.
 pub fn rotate_signing_keys(config: &Config, now: bool) -> Result<(), BootError> {
     let (at, random) = (now_seconds(), rand::random::<[u8; 32]>());
-    let id = format!("{}-{:06x}", rfc3339(at)[..10].to_owned(), rand::random::<u32>() & 0xff_ffff);
+    let id = format!("{}-{:06x}", &rfc3339(at)[..10], rand::random::<u32>() & 0xff_ffff);
     let item = format!("{id}:{}", STANDARD.encode(random));
-    if !config.security.jwt_keys.is_empty() || config.database.shared || config.cluster.redis_url.is_some() {
+    if !config.security.jwt_keys.is_empty() || is_shared(config) {
         print(&by_configuration(config, &item));
         return Ok(());
     }
     secret::secret(config)?; // made, if this is a first start: it stays the source of the other keys
     let path = file(config);
-    let window = config.security.jwt_access_duration.as_secs() as i64 + LEEWAY_SECONDS + MARGIN_SECONDS;
+    let window = token_window(config);
     let mut kept = if now { Vec::new() } else { kept(&path)? };
     // A key is of no use once its successor has signed for as long as a token is valid.
     while kept.get(1).is_some_and(|successor| successor.since_seconds + window <= at) {
@@ -196,11 +202,6 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     file.sync_all()?;
     std::fs::rename(&partial, path)?;
     path.parent().map_or(Ok(()), |folder| std::fs::File::open(folder)?.sync_all())
-}
-
-fn print(text: &str) {
-    // Not print!, which panics when the reader of a pipe has seen enough.
-    let _ = io::stdout().write_all(text.as_bytes());
 }
 
 fn now_seconds() -> i64 {

@@ -9,7 +9,6 @@ use super::load::Loaded;
 use super::schema::Config;
 use super::secret::{Secret, SecretUrl};
 use super::{print, validate};
-use figment::value::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The keys that a reload applies; all others need a restart.
@@ -70,12 +69,9 @@ impl ConfigChange {
         if !problems.is_empty() {
             return Err(ConfigErrors(problems));
         }
-        let (restart_required, applied) = (changed_keys(&config, &read.config), changed_keys(current, &config));
-        Ok(Self {
-            config,
-            applied: applied.into_iter().collect(),
-            restart_required: restart_required.into_iter().collect(),
-        })
+        let applied = changed_keys(current, &config);
+        let restart_required = changed_keys(&config, &read.config);
+        Ok(Self { config, applied, restart_required })
     }
 }
 
@@ -106,26 +102,22 @@ fn with_reloaded(current: &Config, read: &Config) -> Config {
 }
 
 /// The keys whose values differ.
-fn changed_keys(a: &Config, b: &Config) -> BTreeSet<String> {
-    let (shown_a, shown_b) = (values(a), values(b));
+fn changed_keys(a: &Config, b: &Config) -> Vec<String> {
+    let (shown_a, shown_b) = (print::flatten(a), print::flatten(b));
     let keys = shown_a.keys().chain(shown_b.keys());
     let mut changed: BTreeSet<String> = keys.filter(|key| shown_a.get(*key) != shown_b.get(*key)).cloned().collect();
     // Those are shown masked.
     let secrets = secrets(a).into_iter().zip(secrets(b));
     changed.extend(secrets.filter(|(a, b)| a.1 != b.1).map(|(a, _)| a.0.to_owned()));
-    changed
+    changed.into_iter().collect()
 }
 
 /// The values of these keys, secrets masked, as JSON.
 #[must_use]
 pub fn shown_values(config: &Config, keys: &[String]) -> BTreeMap<String, serde_json::Value> {
-    let shown = values(config);
+    let shown = print::flatten(config);
     let json = |key: &String| shown.get(key).and_then(|value| serde_json::to_value(value).ok());
     keys.iter().map(|key| (key.clone(), json(key).unwrap_or_default())).collect()
-}
-
-fn values(config: &Config) -> BTreeMap<String, Value> {
-    print::flatten(config)
 }
 
 /// The keys of `load::SECRETS` and their values.

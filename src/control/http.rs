@@ -299,7 +299,7 @@ async fn serve(connection: Served, stream: Rewind<TcpStream>, mut phase: watch::
         .serve_connection(TokioIo::new(stream), service);
     let ended = loop {
         tokio::select! {
-            // First, so that a request whose bytes are here already is under way before the connection is told to end.
+            // The connection is polled first. A request that has arrived is then under way when the shutdown begins.
             biased;
             ended = &mut connection => break ended,
             _ = phase.changed() => match *phase.borrow_and_update() {

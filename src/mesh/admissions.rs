@@ -1,8 +1,8 @@
 //! How many clients the server can admit in a second, measured by what it costs to look a session up.
 //!
-//! Clients that all come back at once wait for each other, and for PostgreSQL. So those of a server that stops are told
-//! to come back one after another ([`AdmissionPace::per_second`]), and a server lets only as many wait as it can serve
-//! in time.
+//! If many clients come back at once, they wait for each other and for PostgreSQL. Therefore a server that stops gives
+//! each client its own time to come back, at this rate ([`AdmissionPace::per_second`]). And a server lets only as many
+//! clients wait as it can serve in time.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;

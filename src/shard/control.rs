@@ -51,7 +51,7 @@ impl<W: World> Shard<W> {
         self.rate_limits = RateLimits::new(&live.limits);
         let admins = &live.factor_policy.admins;
         self.directory.users.of_admins(|user| admins.contains(&user));
-        // A key was taken out of use before its time: whoever has it can sign tokens for anybody.
+        // A key that was removed before its time may be stolen. Its thief can sign tokens for every user.
         let void = self.connections.sessions().filter(|session| !live.keys.has(session.key));
         let void: Vec<ConnId> = void.map(|session| session.conn).collect();
         self.live = live;

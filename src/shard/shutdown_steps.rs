@@ -42,7 +42,7 @@ pub enum ShutdownStep {
 pub struct ReturnSlots {
     /// Clients that all shards together send back in a second.
     pub per_second: u64,
-    /// The number of shards, and this one's.
+    /// The number of shards.
     pub shards: u64,
     /// This shard's number, from 0.
     pub shard: u64,
@@ -60,8 +60,8 @@ impl ReturnSlots {
 /// The progress of a shutdown.
 pub struct ShutdownSteps {
     stage: ShutdownPhase,
-    to_announce: Vec<(ConnId, u64)>,
-    /// What each client was told.
+    to_announce: Vec<ConnId>,
+    /// When each client comes back, in milliseconds after its connection was closed.
     returns: HashMap<ConnId, u64>,
     flushing_ticks: u32,
     counted: bool,
@@ -70,9 +70,14 @@ pub struct ShutdownSteps {
 impl ShutdownSteps {
     /// Begins with the connections that are open.
     pub fn new(open: &[ConnId], slots: ReturnSlots) -> Self {
-        let to_announce: Vec<_> = open.iter().copied().zip(slots.of(open.len())).collect();
-        let returns = to_announce.iter().copied().collect();
-        Self { stage: ShutdownPhase::Announcing, to_announce, returns, flushing_ticks: 0, counted: false }
+        let returns = open.iter().copied().zip(slots.of(open.len())).collect();
+        Self {
+            stage: ShutdownPhase::Announcing,
+            to_announce: open.to_vec(),
+            returns,
+            flushing_ticks: 0,
+            counted: false,
+        }
     }
 
     /// When this client comes back. A connection that was on its way here when the shutdown began has no time of its
@@ -90,7 +95,8 @@ impl ShutdownSteps {
                 if self.to_announce.is_empty() {
                     self.stage = ShutdownPhase::Flushing;
                 }
-                ShutdownStep::Announce(announced)
+                let with_times = announced.into_iter().map(|conn| (conn, self.returns_after_ms(conn)));
+                ShutdownStep::Announce(with_times.collect())
             }
             ShutdownPhase::Flushing => {
                 self.flushing_ticks += 1;

@@ -3,7 +3,7 @@
 //! How: the test keeps the socket, as systemd does for a unit with a `.socket`, and hands it to each process. Clients
 //! connect all the time, each for one request, while the server stops and starts again three times.
 
-use crate::support::{Client, Format, PATIENCE, Server, User, closed, code, unique};
+use crate::support::{Client, Format, HANDS_OVER, PATIENCE, Server, User, closed, code, unique};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
@@ -115,10 +115,9 @@ async fn no_connection_is_refused_while_the_server_restarts() {
 #[test]
 fn a_socket_that_does_not_listen_is_refused_with_what_to_do() {
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    let hands_over = r#"exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" serve"#;
     let folder = tempfile::tempdir().unwrap();
     let refused = std::process::Command::new("/bin/sh")
-        .args(["-c", hands_over, env!("CARGO_BIN_EXE_chat-server")])
+        .args(["-c", HANDS_OVER, env!("CARGO_BIN_EXE_chat-server"), "serve"])
         .env("CHAT_SERVER__DATA_DIR", folder.path())
         .current_dir(folder.path())
         .stdin(std::os::fd::OwnedFd::from(socket))

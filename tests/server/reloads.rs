@@ -200,7 +200,7 @@ async fn a_new_key_signs_and_nobody_is_signed_out_unless_that_is_wanted() {
 
     keys(&server, &["rotate", "--now"]);
     assert_eq!(reload(&server, &again).await["applied"], json!(["data_dir/jwt_keys"]));
-    assert_eq!(closed(&client.end().await), 4001, "whoever knows the key has no open socket either");
+    assert_eq!(closed(&client.end().await), 4001, "a thief of the key keeps no open socket");
     for user in [&admin, &again] {
         assert_eq!(server.post("/ws-ticket", Some(&user.token), &json!({})).await.0, 401);
         assert_eq!(connect_error(open_from(&server, user, &[]).await), 401);

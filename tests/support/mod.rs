@@ -22,7 +22,7 @@ mod values;
 
 pub use client::{Client, Format, Received, closed, connect_error, upgrade};
 pub use log::Log;
-pub use process::{Server, server, shards, signal};
+pub use process::{HANDS_OVER, Server, server, shards, signal};
 pub use raw::Raw;
 pub use users::{Code, PASSWORD, User, code, id_of, text};
 pub use values::{PATIENCE, Random, from_env, keys, unique};

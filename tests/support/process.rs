@@ -17,6 +17,10 @@ const READY: &str = "/health/ready";
 const READY_TIMEOUT: Duration = Duration::from_mins(1);
 const EXIT_TIMEOUT: Duration = Duration::from_mins(1);
 
+/// Hands the socket at its standard input over to a server. The shell's process becomes the server: `LISTEN_PID` is its
+/// number, and the socket its descriptor 3.
+pub const HANDS_OVER: &str = r#"exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" "$@""#;
+
 /// Settings for tests: the default limits would stop most of them.
 const VARIABLES: &[(&str, &str)] = &[
     ("limits.max_messages_per_minute", "1000000"),
@@ -398,9 +402,7 @@ fn spawn(
     handed: Option<&TcpListener>,
 ) -> Child {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
-    // The shell's process becomes the server: LISTEN_PID is its number, and the socket its descriptor 3.
-    let hands_over = r#"exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" "$@""#;
-    let shell = ["/bin/sh", "-c", hands_over];
+    let shell = ["/bin/sh", "-c", HANDS_OVER];
     let shell = if handed.is_some() { &shell[..] } else { &[] };
     let mut words = shell.iter().copied().chain(launcher.iter().map(String::as_str));
     let mut command = Command::new(words.next().expect("a program"));

@@ -11,9 +11,9 @@
 
 use super::super::error::{BootError, system};
 use super::super::files::{backup_bucket, store};
+use super::super::output::{ProgressLine, found, in_megabytes, print};
 use super::super::reach::with_whole_database;
 use super::super::secret::database_passwords;
-use super::output::{ProgressLine, found, in_megabytes, print};
 use crate::backup::BackupFault;
 use crate::backup::create::{BackupWriter, bytes_of_reader};
 use crate::backup::dump::DumpPrograms;

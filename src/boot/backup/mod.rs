@@ -11,7 +11,6 @@
 mod create;
 mod guarded;
 mod opening;
-mod output;
 mod restore;
 mod unfinished;
 mod verify;

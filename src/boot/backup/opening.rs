@@ -2,7 +2,7 @@
 
 use super::super::error::BootError;
 use super::super::files::backup_bucket;
-use super::output::{ProgressLine, found, in_megabytes};
+use super::super::output::{ProgressLine, found, in_megabytes};
 use crate::backup::BackupFault;
 use crate::backup::open::{Inventory, OpenBackup};
 use crate::backup::place::{BackupPlace, OpenPlace};

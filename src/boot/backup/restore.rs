@@ -9,12 +9,12 @@
 use super::super::error::{BootError, system};
 use super::super::file_check::{FileCheckOptions, check_all};
 use super::super::files::store;
+use super::super::output::{ProgressLine, found, in_megabytes, print};
 use super::super::reach::{prepare, reached, runtime};
 use super::super::sealing;
 use super::super::secret;
 use super::guarded::GuardedPostgres;
 use super::opening::{checked, opened, require_identity};
-use super::output::{ProgressLine, found, in_megabytes, print};
 use super::unfinished::{UNFINISHED, refuse_unfinished_restore};
 use super::verify::{audit_findings, uploads_without_bytes};
 use crate::backup::BackupFault;

@@ -7,10 +7,10 @@
 
 use super::super::audit::verify_chain;
 use super::super::error::BootError;
+use super::super::output::{found, in_megabytes, print};
 use super::super::reach::{prepare, runtime};
 use super::guarded::GuardedPostgres;
 use super::opening::{checked, opened, require_identity};
-use super::output::{found, in_megabytes, print};
 use crate::audit::note::{AuditKey, AuditPublicKey};
 use crate::backup::BackupFault;
 use crate::backup::name::KeyFile;

@@ -1,4 +1,4 @@
-//! What the commands of backups print: findings and results to the standard output, progress to a terminal.
+//! What commands print: findings and results to the standard output, progress to a terminal.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 /// Between two lines of progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Prints a finding. Not print!, which panics when the reader of a pipe closes it.
+/// Prints a finding.
 pub(in crate::boot) fn found(sentence: &str) {
     print(&format!("{sentence}\n"));
 }
 
+/// Prints a text. Not print!, which panics when the reader of a pipe closes it.
 pub(in crate::boot) fn print(text: &str) {
     let _ = io::stdout().write_all(text.as_bytes());
 }
