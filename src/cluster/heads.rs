@@ -22,7 +22,7 @@ const RETRY: Duration = Duration::from_millis(200);
 pub(super) async fn run(shared: Arc<ClusterShared>) {
     let mut compared_at = Instant::now();
     loop {
-        let pause = if shared.publisher().is_some() { LINKED } else { ALONE };
+        let pause = if shared.status.is_up() { LINKED } else { ALONE };
         tokio::select! {
             () = shared.unchecked.notified() => {}
             () = sleep_until(compared_at + pause) => {
