@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep_until};
 /// The most bytes of one batch; beyond it, the next one begins.
 const BATCH_BYTES_MAX: usize = 256 * 1024;
 /// From the beginning of one batch to that of the next.
-const SPACING: Duration = Duration::from_millis(3);
+const SPACING: Duration = Duration::from_millis(5);
 
 /// What the lanes had.
 #[derive(Clone, Copy, PartialEq, Eq)]
