@@ -11,12 +11,13 @@
 //!   files and reports share), [`report`] (for people and for tools);
 //! - the physical limit for the same shape of work: [`floor`]; the project's own bars: [`bars`]; pages over a large
 //!   history: [`pages`]; changes of presence: [`presence`]; ordinary users beside floods: [`crowding`]; files:
-//!   [`uploads`]. The last four use a small [`client`];
+//!   [`uploads`]. These four use a small [`client`]. One server and a cluster in turn: [`nodes`];
 //! - a run: [`setup`] (server, users, rooms), [`run`] (from set-up to result), [`progress`], [`options`], [`cli`].
 //!
 //! Invariant: a pure module never names one that does I/O. Otherwise a test could not play any history.
 //!
-//! Exit status: 0 no violation, 1 violations or, of `run uploads`, a missed bar, 2 wrong usage or no connection.
+//! Exit status: 0 no violation, 1 violations or, of `run uploads` and `run nodes`, a missed bar, 2 wrong usage or no
+//! connection.
 
 mod bars;
 mod check;
@@ -27,6 +28,7 @@ mod crowding;
 mod engine;
 mod floor;
 mod measure;
+mod nodes;
 mod options;
 mod pages;
 mod payload;
@@ -101,6 +103,9 @@ fn run_scenario(options: &RunOptions) -> Result<bool, String> {
     let (_, scenario) = options.scenario()?;
     if let Some(plan) = &scenario.uploads {
         return uploads::run(options, &scenario, plan);
+    }
+    if let Some(plan) = &scenario.nodes {
+        return nodes::run(options, &scenario, plan);
     }
     let outcome = run::run(options)?;
     let run::Outcome { result, seconds, began } = outcome;

@@ -27,12 +27,15 @@ Examples:
   # files: memory of one upload, messages beside eight, downloads beside nginx (apt-get install nginx-light)
   loadtest run uploads --json uploads.json --html uploads.html
 
+  # one server and two nodes with Redis, in turn, at three rates (apt-get install redis-tools)
+  loadtest run nodes --set 'nodes.rates=[500, 1500, 2500]' --json nodes.json
+
 By default a user may send 60 messages per minute. The server that a run starts allows more. A server given with --url
 needs CHAT_SERVER__LIMITS__MAX_MESSAGES_PER_MINUTE=100000000 for higher rates, and
 CHAT_SERVER__LIMITS__MAX_CONNECTIONS_PER_USER=1000 for scenarios with several connections per user.
 
-Exit status: 0 no violation, 1 violations found, or a bar of the scenario uploads missed, 2 wrong usage or no
-connection.";
+Exit status: 0 no violation, 1 violations found, or a bar of the scenarios uploads and nodes missed, 2 wrong usage or
+no connection.";
 
 /// Options of `loadtest run`.
 #[derive(Args, Debug, Clone)]

@@ -17,7 +17,9 @@ pub fn cleaned(name: &str) -> String {
     let base = name.rsplit(['/', '\\']).next().unwrap_or_default();
     let visible: String =
         base.chars().filter(|c| !c.is_control() && (*c == ' ' || text::shows_something(*c))).collect();
-    let trimmed = visible.trim().trim_start_matches('.').trim_end_matches(['.', ' ']).trim();
+    // A mark composes with the letter before it when what was between them is gone.
+    let visible = text::nfc(&visible);
+    let trimmed = visible.trim_matches(is_edge);
     if trimmed.is_empty() {
         return NAMELESS.to_owned();
     }
@@ -28,7 +30,13 @@ pub fn cleaned(name: &str) -> String {
     let extension = extension(trimmed).filter(|extension| extension.chars().count() <= EXTENSION_CHARS_MAX);
     let tail = extension.map(|extension| format!(".{extension}")).unwrap_or_default();
     let kept = CHARS_MAX - tail.chars().count();
-    trimmed.chars().take(kept).chain(tail.chars()).collect()
+    let head: String = trimmed.chars().take(kept).collect();
+    format!("{}{tail}", if tail.is_empty() { head.trim_end_matches(is_edge) } else { &head })
+}
+
+/// A name neither begins nor ends with these.
+fn is_edge(c: char) -> bool {
+    c == '.' || c.is_whitespace()
 }
 
 /// What follows the last full stop.
@@ -94,11 +102,17 @@ mod tests {
             ("  spaces  .txt ", "spaces  .txt"),
             ("трафик 报告.txt", "трафик 报告.txt"),
             ("name. . .", "name"),
+            (". .a", "a"),
+            ("a.\u{3000}.", "a"),
+            // Found by fuzzing: U+0008 kept the letter and its mark apart.
+            ("a\u{8}\u{309}", "ả"),
         ] {
             assert_eq!(cleaned(given), expected, "{given:?}");
         }
         let long = cleaned(&format!("{}.tar.gz", "x".repeat(400)));
         assert!(extension(&long) == Some("gz") && long.chars().count() == CHARS_MAX);
+        let cut = cleaned(&format!("{} {}", "x".repeat(CHARS_MAX - 1), "x".repeat(50)));
+        assert_eq!(cut, "x".repeat(CHARS_MAX - 1), "no blank is left at the end");
     }
 
     #[test]

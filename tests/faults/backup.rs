@@ -26,18 +26,18 @@ const HALF: usize = 300_000;
 const IN_BUCKET: &str = "s3://veza-files/kept";
 
 /// A folder that goes with the test.
-struct Scratch(tempfile::TempDir);
+pub struct Scratch(tempfile::TempDir);
 
 impl Scratch {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    fn text(&self, name: &str) -> String {
+    pub fn text(&self, name: &str) -> String {
         self.path(name).to_str().unwrap().to_owned()
     }
 }
@@ -46,15 +46,16 @@ fn out(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
+/// The command succeeds. Returns what it prints.
 #[track_caller]
-fn succeeds(output: &Output) -> String {
+pub fn succeeds(output: &Output) -> String {
     assert_eq!(output.status.code(), Some(0), "{}", out(output));
     out(output)
 }
 
 /// The command fails with exit code 1, and says all of this.
 #[track_caller]
-fn fails(output: &Output, says: &[&str]) {
+pub fn fails(output: &Output, says: &[&str]) {
     let text = out(output);
     assert_eq!(output.status.code(), Some(1), "{text}");
     for part in says {
@@ -63,31 +64,31 @@ fn fails(output: &Output, says: &[&str]) {
 }
 
 impl Server {
-    async fn send_text(&self, user: &User, room: &str, content: &str) -> Value {
+    pub async fn send_text(&self, user: &User, room: &str, content: &str) -> Value {
         self.ok(user, "send_message", json!({"conversation_id": room, "content": content})).await
     }
 
-    async fn send_file(&self, user: &User, room: &str, name: &str, bytes: &[u8]) -> (i64, Value) {
+    pub async fn send_file(&self, user: &User, room: &str, name: &str, bytes: &[u8]) -> (i64, Value) {
         let (file, settled) = self.upload(user, room, name, bytes).await;
         assert_eq!(settled["state"], "ready", "{settled}");
         let message = json!({"conversation_id": room, "content": name, "attachments": [file]});
         (file, self.ok(user, "send_message", message).await)
     }
 
-    async fn download(&self, user: &User, file: i64, name: &str) -> Vec<u8> {
+    pub async fn download(&self, user: &User, file: i64, name: &str) -> Vec<u8> {
         let url = format!("{}/files/{file}/{name}", self.base_url);
         let answer = reqwest::Client::new().get(url).bearer_auth(&user.token).send().await.unwrap();
         assert_eq!(answer.status(), 200, "{name}");
         answer.bytes().await.unwrap().to_vec()
     }
 
-    fn stored_contents(&self) -> Vec<PathBuf> {
+    pub fn stored_contents(&self) -> Vec<PathBuf> {
         self.stored_files().into_iter().filter(|path| path.to_str().unwrap().contains("/blobs/")).collect()
     }
 }
 
 /// Messages without what a search or a later edit adds, by seq.
-fn texts(history: &[Value]) -> BTreeMap<i64, String> {
+pub fn texts(history: &[Value]) -> BTreeMap<i64, String> {
     let entry = |message: &Value| (message["seq"].as_i64().unwrap(), text(&message["content"]).to_owned());
     history.iter().map(entry).collect()
 }

@@ -25,7 +25,7 @@ use tokio::task::{JoinHandle, JoinSet};
 pub const BUCKET: &str = "veza-files";
 /// Bytes of a part of large content, and of a file with two and a half of them.
 const PART: usize = 8 * 1024 * 1024;
-const LARGE: usize = PART * 5 / 2;
+pub const LARGE: usize = PART * 5 / 2;
 
 /// An S3 server of this test.
 pub struct Moto {
@@ -64,7 +64,7 @@ impl Moto {
     }
 
     /// The names of all objects.
-    async fn objects(&self) -> Vec<String> {
+    pub async fn objects(&self) -> Vec<String> {
         self.listed("list-type=2", "Key").await
     }
 
@@ -73,7 +73,8 @@ impl Moto {
         self.listed("uploads", "UploadId").await
     }
 
-    async fn has(&self, count: usize) {
+    /// Waits until there are so many.
+    pub async fn has(&self, count: usize) {
         let started = Instant::now();
         while self.objects().await.len() != count {
             assert!(started.elapsed() < PATIENCE, "{:?}", self.objects().await);
@@ -171,7 +172,8 @@ async fn pass(client: TcpStream, to: SocketAddr, seen: Arc<Seen>) {
     tokio::select! { () = requests => {}, _ = answers => {} }
 }
 
-fn settings(endpoint: &str) -> Vec<(&'static str, String)> {
+/// Files in the bucket of this endpoint.
+pub fn settings(endpoint: &str) -> Vec<(&'static str, String)> {
     [
         ("features.file_uploads", "true"),
         ("files.scan", "off"),
@@ -196,7 +198,7 @@ async fn start() -> (Moto, Relay, Server) {
 }
 
 /// Bytes that differ everywhere, so that a wrong range is noticed.
-fn bytes(size: usize) -> Vec<u8> {
+pub fn bytes(size: usize) -> Vec<u8> {
     (0..=size as u32 / 4).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).take(size).collect()
 }
 

@@ -9,6 +9,7 @@ mod antivirus;
 mod audit_lock;
 mod audit_trail;
 mod backup;
+mod backup_stores;
 mod crash;
 mod database_logins;
 mod differential;

@@ -30,7 +30,7 @@ pub mod websocket;
 mod worker;
 
 pub use channel::{Clock, WorkerReport};
-pub use options::{EngineOptions, Loop, Seat};
+pub use options::{Endpoint, EngineOptions, Loop, Seat};
 
 use crate::protocol::System;
 use channel::Control;
@@ -172,9 +172,8 @@ mod tests {
         let address = listener.local_addr().expect("an address");
         let seat = Seat { user: 0, rooms: Arc::new([0]), slow: false, cut: false };
         let options = Arc::new(EngineOptions {
-            address,
+            endpoints: vec![Endpoint { address, authority: address.to_string() }],
             sources: Sources::random(),
-            authority: address.to_string(),
             threads: 2,
             survive_restarts: true,
             window: 1,

@@ -2,6 +2,7 @@
 
 use super::connection::Sources;
 use super::schedule::Stream;
+use crate::check::ClientIndex;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,15 @@ pub struct Seat {
     pub cut: bool,
 }
 
+/// Where a server listens.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Endpoint {
+    /// Its address.
+    pub address: SocketAddr,
+    /// The same, for the `Host` field.
+    pub authority: String,
+}
+
 /// How connections may be sending.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Loop {
@@ -31,12 +41,10 @@ pub enum Loop {
 /// Everything the engine needs to know.
 #[derive(Clone, Debug)]
 pub struct EngineOptions {
-    /// Where the server is.
-    pub address: SocketAddr,
+    /// The server, or the nodes of a cluster, which connections use in turn. At least one.
+    pub endpoints: Vec<Endpoint>,
     /// Where connections come from, when that is this machine.
     pub sources: Sources,
-    /// The same, for the `Host` field.
-    pub authority: String,
     /// How many threads.
     pub threads: usize,
     /// A lost connection is no violation.
@@ -59,4 +67,11 @@ pub struct EngineOptions {
     pub pause: Option<(Duration, Duration)>,
     /// Most connections that a thread opens at once, at the start.
     pub opening_max: usize,
+}
+
+impl EngineOptions {
+    /// The server that a connection uses: each one after the other, so that the members of a room are on all nodes.
+    pub fn endpoint(&self, client: ClientIndex) -> &Endpoint {
+        &self.endpoints[client.0 as usize % self.endpoints.len()]
+    }
 }

@@ -109,8 +109,11 @@ fn postmaster_of(data_dir: &Path) -> Option<i32> {
 /// The first line of a `postmaster.pid`, when its second names this directory.
 fn pid_in(text: &str, directory: &Path) -> Option<i32> {
     let mut lines = text.lines();
-    let pid = lines.next()?.trim().parse().ok().filter(|pid| *pid > 0)?;
-    let named = PathBuf::from(lines.next()?.trim());
+    let pid: i32 = lines.next()?.trim().parse().ok().filter(|pid| *pid > 0)?;
+    let named = lines.next()?.trim();
+    // A server gives its private PostgreSQL the directory as an open file.
+    let own = |rest: &str| PathBuf::from(format!("/proc/{pid}/{rest}"));
+    let named = named.strip_prefix("/proc/self/").map_or_else(|| PathBuf::from(named), own);
     let same = named == directory || named.canonicalize().ok()? == directory.canonicalize().ok()?;
     same.then_some(pid)
 }
@@ -119,6 +122,7 @@ fn pid_in(text: &str, directory: &Path) -> Option<i32> {
 mod tests {
     use super::*;
     use std::net::TcpListener;
+    use std::os::fd::AsRawFd;
 
     fn address(text: &str) -> SocketAddr {
         text.parse().unwrap()
@@ -162,6 +166,16 @@ mod tests {
         assert_eq!(pid_in("123\n/elsewhere\n", directory), None);
         assert_eq!(pid_in("-123\n/data/postgres\n", directory), None);
         assert_eq!(pid_in("", directory), None);
+    }
+
+    #[test]
+    fn finds_a_postmaster_that_has_its_directory_as_an_open_file() {
+        let (data, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let open = std::fs::File::open(data.path()).unwrap();
+        let pid = i32::try_from(std::process::id()).unwrap();
+        let text = format!("{pid}\n/proc/self/fd/{}\n", open.as_raw_fd());
+        assert_eq!(pid_in(&text, data.path()), Some(pid));
+        assert_eq!(pid_in(&text, other.path()), None);
     }
 
     #[test]

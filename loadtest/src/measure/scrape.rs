@@ -92,6 +92,14 @@ impl Scrape {
         })
     }
 
+    /// The sum of a metric's series whose labels contain this one; `None` when there is no such series.
+    pub fn sum(&self, name: &str, label: Option<(&str, &str)>) -> Option<f64> {
+        let wanted =
+            |labels: &Labels| label.is_none_or(|(name, value)| labels.get(name).is_some_and(|found| found == value));
+        let series = self.series.get(name).into_iter().flatten();
+        series.filter(|(labels, _)| wanted(labels)).map(|(_, value)| *value).reduce(|sum, value| sum + value)
+    }
+
     /// Increase of every series of a metric.
     fn increase<'a>(&'a self, earlier: &'a Self, name: &str) -> impl Iterator<Item = (&'a Labels, f64)> + 'a {
         let before = earlier.series.get(name);

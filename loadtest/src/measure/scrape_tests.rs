@@ -114,3 +114,14 @@ fn refuses_a_bad_metric_with_its_line() {
         assert!(matches!(&error, ScrapeError::Line { line: 3, .. }), "{line}: {error:?}");
     }
 }
+
+#[test]
+fn adds_the_series_of_a_metric_that_have_a_label() {
+    let page = "m{shard=\"0\",outcome=\"committed\"} 3\nm{shard=\"1\",outcome=\"committed\"} 4\n\
+                m{shard=\"1\",outcome=\"refused\"} 50\nplain 0.25\n";
+    let page = parsed(page);
+    assert_eq!(page.sum("m", Some(("outcome", "committed"))), Some(7.0));
+    assert_eq!(page.sum("m", None), Some(57.0));
+    assert_eq!(page.sum("plain", None), Some(0.25));
+    assert_eq!((page.sum("m", Some(("outcome", "lost"))), page.sum("none", None)), (None, None));
+}

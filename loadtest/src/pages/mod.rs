@@ -43,6 +43,7 @@ use report::{Measured, PagesReport};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::slice::from_ref;
 use std::time::{Duration, Instant};
 
 const EXAMPLES: &str = "\
@@ -196,7 +197,7 @@ async fn filled(options: &PagesOptions, directory: &Path, interrupts: &Interrupt
         return Ok(mark);
     }
     let (server, api) = start(options, directory).await?;
-    let accounts = sign_in().sign_in_all(&api, options.users, SETUP_CONCURRENCY, options.quiet).await?;
+    let accounts = sign_in().sign_in_all(from_ref(&api), options.users, SETUP_CONCURRENCY, options.quiet).await?;
     interrupts.check()?;
     let plans = town::rooms(options.users);
     let how = Preparation { prefix: PREFIX, concurrency: SETUP_CONCURRENCY, quiet: options.quiet };

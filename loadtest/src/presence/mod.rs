@@ -32,6 +32,7 @@ use clap::Args;
 use phase::PresencePhase;
 use report::{MeasuredPhase, PresenceReport};
 use std::path::PathBuf;
+use std::slice::from_ref;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -124,7 +125,7 @@ async fn measure(
     let most = options.watchers.iter().copied().max().unwrap_or(0);
     let all = options.users + most;
     let sign_in = SignIn { prefix: PREFIX.to_owned(), password: PASSWORD.to_owned() };
-    let accounts = sign_in.sign_in_all(&api, all, SETUP_CONCURRENCY, options.quiet).await?;
+    let accounts = sign_in.sign_in_all(from_ref(&api), all, SETUP_CONCURRENCY, options.quiet).await?;
     let name = format!("crowd-of-{all}");
     let plan = RoomPlan { class: 0, name, kind: RoomKind::PublicRoom, members: (0..all).collect() };
     let how = Preparation { prefix: PREFIX, concurrency: SETUP_CONCURRENCY, quiet: options.quiet };

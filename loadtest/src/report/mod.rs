@@ -5,6 +5,7 @@
 //!   several systems;
 //! - [`curve`] derives bounded curves from histograms, [`html`] puts everything on one page, [`hlog`] writes the format
 //!   of `HdrHistogram`'s own tools;
+//! - [`sections`] shows reports of a few tables, and [`held_bar`] figures next to their bars;
 //! - [`files`] reads results back; [`command`] is `loadtest report`.
 //!
 //! Invariants: nothing here measures or judges, so a file always shows the same. Every table takes its figures from
@@ -16,8 +17,10 @@ pub mod curve;
 pub mod figures;
 pub mod files;
 pub mod format;
+pub mod held_bar;
 pub mod hlog;
 pub mod html;
+pub mod sections;
 pub mod side_by_side;
 pub mod terminal;
 

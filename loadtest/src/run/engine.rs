@@ -2,9 +2,8 @@
 
 use super::streams;
 use crate::engine::connection::Sources;
-use crate::engine::{EngineOptions, Loop};
+use crate::engine::{Endpoint, EngineOptions, Loop};
 use crate::scenario::{Mode, Rooms, Scenario};
-use std::net::SocketAddr;
 
 /// Descriptors needed in addition to the connections.
 const SPARE_DESCRIPTORS: u64 = 128;
@@ -15,17 +14,15 @@ const OPENING_MAX: usize = 64;
 pub(super) fn engine_options(
     scenario: &Scenario,
     rooms: &Rooms,
-    address: SocketAddr,
-    authority: String,
+    endpoints: Vec<Endpoint>,
     threads: u32,
 ) -> EngineOptions {
     let seats = streams::seats(scenario, rooms);
     let streams = streams::streams(scenario, rooms, &seats);
     let slow = scenario.slow_readers.as_ref().map(|slow| (slow.at, slow.length));
     EngineOptions {
-        address,
+        endpoints,
         sources: Sources::random(),
-        authority,
         threads: threads as usize,
         survive_restarts: false,
         window: scenario.load.in_flight as usize,
@@ -41,7 +38,7 @@ pub(super) fn engine_options(
 }
 
 /// Refuses a run that would fail halfway for lack of file descriptors.
-pub(super) fn check_descriptors(sockets: u64) -> Result<(), String> {
+pub fn check_descriptors(sockets: u64) -> Result<(), String> {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let soft = limits
         .lines()

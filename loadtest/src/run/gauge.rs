@@ -7,6 +7,7 @@ use crate::result::{Second, ServerSide, Usage};
 use crate::setup::api::Api;
 use std::net::SocketAddr;
 use std::path::Path;
+use tokio::sync::oneshot;
 
 /// CPU used in one second.
 #[derive(Clone, Copy, Debug, Default)]
@@ -60,6 +61,7 @@ pub struct Gauge {
     /// The number of open connections at two times, and the server's anonymous memory then.
     some_connected: Option<(usize, u64)>,
     bytes_per_connection: Option<f64>,
+    begun: Option<oneshot::Sender<()>>,
 }
 
 /// Connections that must be between two samples of the server's memory. With fewer, whole pages and memory allocated
@@ -97,7 +99,14 @@ impl Gauge {
             metrics_before: None,
             some_connected: None,
             bytes_per_connection: None,
+            begun: None,
         }
+    }
+
+    /// Notifies another task when sending begins.
+    pub fn announcing(mut self, begun: Option<oneshot::Sender<()>>) -> Self {
+        self.begun = begun;
+        self
     }
 
     /// This many connections are open and others follow. The server has done its one-time set-up.
@@ -125,6 +134,10 @@ impl Gauge {
         for group in [&mut self.server, &mut self.store, &mut self.generator].into_iter().flatten() {
             group.sample();
             group.start = group.last.clone();
+        }
+        if let Some(begun) = self.begun.take() {
+            // Without a receiver nobody measures beside this gauge any longer.
+            let _ = begun.send(());
         }
     }
 

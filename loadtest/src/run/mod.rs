@@ -16,30 +16,27 @@ mod interrupts;
 mod logins;
 mod outcome;
 mod peer;
+mod rooms_run;
 mod streams;
 mod subprocess;
 
+pub use engine::check_descriptors;
 pub use interrupts::{Interrupts, interruptible_runtime};
 pub use outcome::Outcome;
 pub use peer::PeerRun;
+pub use rooms_run::RoomsRun;
 pub use subprocess::{PARENT, follow_parent, subprocess};
 
-use crate::engine::EngineOptions;
 use crate::options::RunOptions;
-use crate::payload::{PayloadFormat, RunId};
-use crate::protocol::veza::{Veza, VezaOptions};
 use crate::result::Machine;
 use crate::scenario::{Rooms, Scenario};
 use crate::setup::account::{Account, SignIn};
-use crate::setup::api::{Api, Target};
+use crate::setup::api::Api;
 use crate::setup::launch::{Launch, Server};
 use crate::setup::pin;
 use crate::setup::rooms::{self, Preparation};
-use drive::Drive;
-use engine::{check_descriptors, engine_options};
-use gauge::Gauge;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::slice::from_ref;
 use tokio::runtime::Runtime;
 
 /// The server of a run: the one of `--url`, or one that the run started.
@@ -116,7 +113,7 @@ async fn prepare(options: &RunOptions, scenario: &Scenario) -> Result<Prepared, 
     let server = server(options, scenario).await?;
     let sign_in = SignIn { prefix: options.prefix.clone(), password: options.password.clone() };
     let (concurrency, quiet) = (options.setup_concurrency, options.output.quiet);
-    let accounts = sign_in.sign_in_all(&server.api, scenario.population.users, concurrency, quiet).await?;
+    let accounts = sign_in.sign_in_all(from_ref(&server.api), scenario.population.users, concurrency, quiet).await?;
     if scenario.logins.is_some() {
         return Ok(Prepared::Logins(Box::new((server, sign_in))));
     }
@@ -149,33 +146,17 @@ fn measure(
     interrupts: &Interrupts,
 ) -> Result<Outcome, String> {
     let PreparedRooms { server, sign_in, accounts, rooms, room_ids } = prepared;
-    let target: &Target = server.api.target();
-    let address = target.resolve()?;
-    let gauge = Gauge::new(address, server.data_dir.as_deref());
-    let engine = EngineOptions {
+    let run = RoomsRun {
+        scenario,
+        nodes: from_ref(&server.api),
+        data_dir: server.data_dir.as_deref(),
+        sign_in: &sign_in,
+        accounts: &accounts,
+        rooms: &rooms,
+        room_ids: &room_ids,
+        threads: options.generator.threads,
         survive_restarts: options.survive_restarts,
-        ..engine_options(scenario, &rooms, address, target.authority(), options.generator.threads)
+        quiet: options.output.quiet,
     };
-    let veza = Veza::new(
-        room_ids,
-        accounts.iter().map(|account| account.token.clone()).collect(),
-        // Fresh in every run, independent of the seed: a server stores client message ids.
-        PayloadFormat { run: RunId(rand::random()), sizes: scenario.load.payload_bytes.sizes() },
-        VezaOptions { formats: scenario.format.formats(), compression: scenario.compression, checks: scenario.checks },
-    );
-    let system = Arc::new(veza);
-    let renewing = Arc::clone(&system);
-    let api = server.api.clone();
-    let renew = move |user: u32| {
-        let (system, api, sign_in) = (Arc::clone(&renewing), api.clone(), sign_in.clone());
-        async move {
-            if let Ok(account) = sign_in.login(&api, sign_in.username(user)).await {
-                system.renew(user, account.token);
-            }
-        }
-    };
-    let drive = Drive { scenario, options: Arc::new(engine), quiet: options.output.quiet, runtime, interrupts };
-    let (driven, mut gauge) = drive.run(&system, gauge, Some(&server.api), renew)?;
-    let server_side = runtime.block_on(gauge.server_side(&server.api));
-    outcome::assemble(scenario, driven, &mut gauge, server_side)
+    run.run(runtime, interrupts, None)
 }

@@ -6,6 +6,7 @@ use super::engine::{check_descriptors, engine_options};
 use super::gauge::Gauge;
 use super::interrupts::Interrupts;
 use super::outcome::{self, Outcome};
+use crate::engine::Endpoint;
 use crate::payload::{PayloadFormat, RunId};
 use crate::protocol;
 use crate::result::{Machine, SystemUnderTest};
@@ -49,7 +50,8 @@ impl PeerRun<'_> {
         let machine = Machine::current();
         let pid = |pid: u32| i32::try_from(pid).map_err(|_| format!("{pid} is no process"));
         let gauge = Gauge::of_processes(address, pid(self.server_pid)?, self.store_pid.map(pid).transpose()?);
-        let options = engine_options(scenario, &Rooms::of(scenario), address, address.to_string(), self.threads);
+        let endpoint = Endpoint { address, authority: address.to_string() };
+        let options = engine_options(scenario, &Rooms::of(scenario), vec![endpoint], self.threads);
         let payload = PayloadFormat { run: RunId(rand::random()), sizes: scenario.load.payload_bytes.sizes() };
         let system = Arc::new(adapter(options.seats.len(), payload));
         let drive = Drive { scenario, options: Arc::new(options), quiet: self.quiet, runtime, interrupts };

@@ -34,4 +34,5 @@ builtin![
     "crowd",
     "crowding",
     "uploads",
+    "nodes",
 ];

@@ -10,6 +10,8 @@ use std::time::Duration;
 /// into the space that a run may use.
 const FILE_BYTES_MIN: u64 = 64 * 1024;
 const FILES_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Rates that one run of nodes measures.
+const RATES_MAX: usize = 20;
 /// Members that a group can be created with.
 const GROUP_SIZE_MAX: u32 = 100;
 
@@ -39,6 +41,20 @@ pub(super) fn problems(scenario: &Scenario) -> Vec<String> {
         range(&mut problems, "uploads.rounds", uploads.rounds, 1, 100);
         if uploads.parts.is_empty() {
             problems.push("uploads.parts needs at least one of memory, messages, downloads".to_owned());
+        }
+    }
+    if let Some(nodes) = &scenario.nodes {
+        range(&mut problems, "nodes.count", nodes.count, 2, 8);
+        range(&mut problems, "nodes.rounds", nodes.rounds, 1, 100);
+        if nodes.rates.len() > RATES_MAX {
+            problems.push(format!("nodes.rates must have at most {RATES_MAX} rates"));
+        }
+        let rates = if nodes.rates.is_empty() { std::slice::from_ref(&scenario.load.rate) } else { &nodes.rates };
+        for rate in rates {
+            range(&mut problems, "the rate of nodes", *rate, 1.0, 10_000_000.0);
+        }
+        if scenario.load.mode != Mode::Open {
+            problems.push("nodes are compared at the same rate: load.mode must be open".to_owned());
         }
     }
     problems

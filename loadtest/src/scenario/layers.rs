@@ -195,5 +195,10 @@ mod tests {
             set(&mut layers, text).expect(text);
             assert!(layers.scenario().is_err(), "{text}");
         }
+        for text in ["nodes.count=1", "nodes.rounds=0", "nodes.rates=[500, 0]", "load.rate=0", "load.mode=closed"] {
+            let mut layers = Layers::open("nodes").expect("built in");
+            set(&mut layers, text).expect(text);
+            assert!(layers.scenario().is_err(), "{text}");
+        }
     }
 }

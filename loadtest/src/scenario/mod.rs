@@ -17,5 +17,5 @@ mod population;
 
 pub use builtin::BUILTIN;
 pub use layers::{Layers, Override};
-pub use model::{Actions, FormatChoice, Mode, PayloadBytes, RoomKind, Saturate, Scenario, UploadPart, Uploads};
+pub use model::{Actions, FormatChoice, Mode, Nodes, PayloadBytes, RoomKind, Saturate, Scenario, UploadPart, Uploads};
 pub use population::{RoomPlan, Rooms};

@@ -35,6 +35,8 @@ pub struct Scenario {
     pub logins: Option<Logins>,
     /// Files instead of a load: their memory, messages beside them, their downloads.
     pub uploads: Option<Uploads>,
+    /// The load in turn on one server and on the nodes of a cluster.
+    pub nodes: Option<Nodes>,
     /// Configuration of the server that is started for the run, by key (`limits.max_message_length`). A server given
     /// with `--url` must have it already.
     pub server: BTreeMap<String, toml::Value>,
@@ -54,6 +56,7 @@ impl Default for Scenario {
             slow_readers: None,
             logins: None,
             uploads: None,
+            nodes: None,
             server: BTreeMap::new(),
         }
     }
@@ -361,6 +364,24 @@ pub enum UploadPart {
 impl UploadPart {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Memory, Self::Messages, Self::Downloads];
+}
+
+/// One server and a cluster in turn.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Nodes {
+    /// Nodes of the cluster.
+    pub count: u32,
+    /// How often each rate is measured on both.
+    pub rounds: u32,
+    /// Messages per second, one after the other; none: `load.rate` only.
+    pub rates: Vec<f64>,
+}
+
+impl Default for Nodes {
+    fn default() -> Self {
+        Self { count: 2, rounds: 3, rates: Vec::new() }
+    }
 }
 
 impl Scenario {

@@ -88,17 +88,17 @@ impl SignIn {
         }
     }
 
-    /// Signs in `users` users, a few at a time, in order of index.
+    /// Signs in `users` users, a few at a time, in order of index. With several nodes, at each in turn.
     pub async fn sign_in_all(
         &self,
-        api: &Api,
+        nodes: &[Api],
         users: u32,
         concurrency: u32,
         quiet: bool,
     ) -> Result<Vec<Account>, String> {
         let bar = progress::bar(quiet, u64::from(users), "signing users in");
         let accounts = stream::iter(0..users)
-            .map(|index| self.enter(api, index))
+            .map(|index| self.enter(&nodes[index as usize % nodes.len()], index))
             .buffered(concurrency as usize)
             .inspect_ok(|_| bar.inc(1))
             .try_collect()

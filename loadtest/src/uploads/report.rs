@@ -7,11 +7,11 @@ use super::transfer::UploadWay;
 use crate::crowding::{Seen, Times};
 use crate::floor::summary::median;
 use crate::report::format::{bytes, micros};
-use crate::report::terminal::{machine_line, table};
+use crate::report::held_bar::{HEADER, HeldBar};
+use crate::report::sections::{self, Section};
 use crate::result::Machine;
 use crate::scenario::{UploadPart, Uploads};
 use serde::Serialize;
-use std::fmt::Write as _;
 
 /// Version of [`UploadsReport`].
 const VERSION: u32 = 1;
@@ -21,7 +21,6 @@ const MEMORY_MAX_BYTES: f64 = 32.0 * 1024.0 * 1024.0;
 const P99_RATIO_MAX: f64 = 2.0;
 /// The throughput of a download, as a part of nginx's.
 const DOWNLOAD_RATIO_MIN: f64 = 0.8;
-const STYLE: &str = include_str!("../report/report.css");
 
 /// Everything measured.
 #[derive(Serialize)]
@@ -85,54 +84,6 @@ impl DownloadRound {
     pub(super) fn of(round: u32, connections: u32, [server, nginx, bare]: [f64; 3]) -> Self {
         Self { round, connections, server, nginx, bare }
     }
-}
-
-/// A figure and its bar.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-struct HeldBar {
-    what: String,
-    /// None if it was not measured.
-    measured: Option<f64>,
-    limit: f64,
-    is_at_most: bool,
-    /// In bytes; otherwise a ratio or a count.
-    is_bytes: bool,
-    met: bool,
-}
-
-impl HeldBar {
-    fn at_most(what: String, measured: Option<f64>, limit: f64) -> Self {
-        let met = measured.is_some_and(|measured| measured <= limit);
-        Self { what, measured, limit, is_at_most: true, is_bytes: false, met }
-    }
-
-    fn at_least(what: String, measured: Option<f64>, limit: f64) -> Self {
-        let met = measured.is_some_and(|measured| measured >= limit);
-        Self { what, measured, limit, is_at_most: false, is_bytes: false, met }
-    }
-
-    fn of_bytes(self) -> Self {
-        Self { is_bytes: true, ..self }
-    }
-
-    fn row(&self) -> Vec<String> {
-        let show = |value: f64| if self.is_bytes { bytes(value) } else { format!("{value:.2}") };
-        let sign = if self.is_at_most { "≤" } else { "≥" };
-        let verdict = match (self.measured, self.met) {
-            (None, _) => "not measured",
-            (_, true) => "met",
-            (_, false) => "NOT MET",
-        };
-        let measured = self.measured.map_or_else(|| "–".to_owned(), show);
-        vec![self.what.clone(), measured, format!("{sign} {}", show(self.limit)), verdict.to_owned()]
-    }
-}
-
-/// A table of the report.
-struct Section {
-    title: String,
-    header: Vec<&'static str>,
-    rows: Vec<Vec<String>>,
 }
 
 fn rate(bytes_per_s: f64) -> String {
@@ -267,7 +218,7 @@ impl UploadsReport {
             },
             Section {
                 title: "Bars".to_owned(),
-                header: vec!["figure", "measured", "bar", ""],
+                header: HEADER.to_vec(),
                 rows: self.bars.iter().map(HeldBar::row).collect(),
             },
         ];
@@ -275,62 +226,22 @@ impl UploadsReport {
     }
 
     /// The different refusals of ordinary users.
-    fn refusals(&self) -> Vec<&str> {
-        let mut all: Vec<&str> = self.messages.iter().flat_map(|phase| &phase.refused).map(String::as_str).collect();
+    fn refusals(&self) -> Vec<String> {
+        let mut all: Vec<&String> = self.messages.iter().flat_map(|phase| &phase.refused).collect();
         all.sort_unstable();
         all.dedup();
-        all
+        all.into_iter().map(|refusal| format!("refused: {refusal}")).collect()
     }
 
     /// For people.
     pub(super) fn render(&self) -> String {
-        let mut text = format!("{}\n", machine_line(&self.machine));
-        for Section { title, header, rows } in self.sections() {
-            let mut shown = table(&header);
-            shown.add_rows(rows);
-            let _ = writeln!(text, "\n{title}\n\n{}", shown.trim_fmt());
-        }
-        for refusal in self.refusals() {
-            let _ = writeln!(text, "refused: {refusal}");
-        }
-        text
+        sections::text(&self.machine, &self.sections(), &self.refusals())
     }
 
     /// The same as a page that needs nothing else.
     pub(super) fn page(&self, label: &str) -> String {
-        let label = escaped(label);
-        let mut main = format!("<h1>{label}</h1><p class=\"soft\">{}</p>", escaped(&machine_line(&self.machine)));
-        for Section { title, header, rows } in self.sections() {
-            let _ = write!(main, "<h2>{}</h2><table><thead><tr>", escaped(&title));
-            for cell in header {
-                let _ = write!(main, "<th>{}</th>", escaped(cell));
-            }
-            main.push_str("</tr></thead><tbody>");
-            for row in rows {
-                main.push_str("<tr>");
-                for cell in row {
-                    let _ = write!(main, "<td>{}</td>", escaped(&cell));
-                }
-                main.push_str("</tr>");
-            }
-            main.push_str("</tbody></table>");
-        }
-        for refusal in self.refusals() {
-            let _ = write!(main, "<p class=\"alert bad\">refused: {}</p>", escaped(refusal));
-        }
-        format!(
-            "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
-             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
-             <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\
-             <title>{label} – load test</title><style>\n{STYLE}\n\
-             main td, main th {{ padding: 4px 16px 4px 0; text-align: left; }}\n</style></head>\
-             <body><main>{main}</main></body></html>\n"
-        )
+        sections::page(label, &self.machine, &self.sections(), &self.refusals())
     }
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 #[cfg(test)]

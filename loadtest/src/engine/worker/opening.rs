@@ -4,7 +4,7 @@ use super::state::{OPEN_NS, RETRY_NS, RETRY_NS_MAX, Slot, TOO_SLOW, Worker};
 use crate::engine::connection::{ConnectionPhase, Lost};
 use crate::engine::flow::Flight;
 use crate::engine::timer::Wake;
-use crate::engine::{EngineOptions, WorkerReport};
+use crate::engine::{Endpoint, WorkerReport};
 use crate::payload::Token;
 use crate::protocol::{Protocol, Publish};
 use crate::violations::ViolationKind;
@@ -24,8 +24,8 @@ impl<P: Protocol> Worker<P> {
         *attempt += 1;
         self.agenda.add(now_ns + OPEN_NS, slot as u32, Wake::GiveUp(*attempt));
         let upgrade = self.protocol.upgrade(&connection.peer);
-        let EngineOptions { address, sources, authority, .. } = &*self.options;
-        let opened = connection.open(*address, *sources, authority, &upgrade).and_then(|()| {
+        let Endpoint { address, authority } = self.options.endpoint(connection.peer.client);
+        let opened = connection.open(*address, self.options.sources, authority, &upgrade).and_then(|()| {
             let interest = Interest::READABLE | Interest::WRITABLE;
             match &mut connection.socket {
                 Some(socket) => self.poll.registry().register(socket, mio::Token(slot), interest),
@@ -53,21 +53,23 @@ impl<P: Protocol> Worker<P> {
         let ready = self.slots[slot].connection.phase == ConnectionPhase::Ready;
         self.drop_connection(slot);
         let Slot { connection, was_ready, pause_ns, retry_after_ms, refused, cut, .. } = &mut self.slots[slot];
-        let client = connection.peer.client.0;
+        let client = connection.peer.client;
         if lost.unauthorized {
             let _ = self.place.events.send(WorkerReport::Unauthorized(connection.peer.user));
         }
         if !*was_ready && !lost.unauthorized {
             let _ = self.place.events.send(WorkerReport::Failed(format!(
-                "connection {client} to ws://{}: {}",
-                self.options.authority, lost.reason
+                "connection {} to ws://{}: {}",
+                client.0,
+                self.options.endpoint(client).authority,
+                lost.reason
             )));
             return;
         }
         let allowed =
             self.options.survive_restarts || (connection.slow && lost.code == Some(TOO_SLOW)) || (*cut && !ready);
         if ready && !allowed {
-            let note = || format!("client {client}: {}", lost.reason);
+            let note = || format!("client {}: {}", client.0, lost.reason);
             self.recorder.findings.violations.note(ViolationKind::ConnectionLost, note);
         }
         // Refused credentials are renewed immediately. Only if that does not help, the backoff grows.
