@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Redis cuts a subscriber off whose queue became too long, and the socket can look healthy then. So this node sends
-//! itself a number through a channel every second, and gives the connection up when none has come back for a while.
+//! all nodes a number through a channel every second, and gives the connection up when none has come back for a while.
 //! After each new connection all heads are compared: what was published meanwhile is not repeated.
 
 use super::envelope::{self, Received};
@@ -59,7 +59,7 @@ async fn receive(shared: &ClusterShared, client: &Client) -> Result<Infallible, 
     let mut publisher = in_time(client.get_multiplexed_async_connection_with_config(&settings)).await?;
     let (mut sink, mut messages) = in_time(client.get_async_pubsub()).await?.split();
     shared.followed().begin_anew();
-    in_time(sink.subscribe(&[shared.channel_of_all(), shared.channel_of_this()])).await?;
+    in_time(sink.subscribe(shared.channel_of_all())).await?;
     while subscribe_some(shared, &mut sink).await? {}
     let _ = shared.broken.notified().now_or_never(); // that was the connection before
     *shared.publisher() = Some(publisher.clone());
@@ -106,7 +106,7 @@ async fn in_time<T>(asked: impl Future<Output = Result<T, RedisError>>) -> Resul
 
 async fn beat(shared: &ClusterShared, publisher: &mut MultiplexedConnection, number: u64) -> Result<(), String> {
     let Some(message) = envelope::heartbeat(shared.node, number) else { return Ok(()) };
-    in_time(publisher.publish::<_, _, ()>(shared.channel_of_this(), message)).await
+    in_time(publisher.publish::<_, _, ()>(shared.channel_of_all(), message)).await
 }
 
 /// Subscribes to the channels of some newly followed conversations, whose heads are compared then, and leaves others.
@@ -130,8 +130,13 @@ async fn subscribe_some(shared: &ClusterShared, sink: &mut PubSubSink) -> Result
 /// Takes one message; the number, if it was a heartbeat of this node.
 fn take(shared: &ClusterShared, message: &Msg) -> Option<u64> {
     let status = &shared.status;
-    match envelope::read(shared.node, message.get_payload_bytes(), Instant::now()) {
-        Ok(Received::Heartbeat(number)) => return Some(number),
+    let now = Instant::now();
+    match envelope::read(shared.node, message.get_payload_bytes(), now) {
+        Ok(Received::Heartbeat(number)) => {
+            shared.heard().record(shared.node, now);
+            return Some(number);
+        }
+        Ok(Received::HeartbeatOf(node)) => shared.heard().record(node, now),
         Ok(Received::Own) => {}
         Ok(Received::Frame(frame)) => {
             status.received.fetch_add(1, Relaxed);

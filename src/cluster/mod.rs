@@ -10,6 +10,7 @@
 //! - [`publish`] drains what the shards have for other nodes, and sends it in batches;
 //! - [`link`] is the connection that receives: subscribed to the channel of each conversation with subscribers here;
 //! - [`followed`] are these conversations; [`heads`] compares their newest events with PostgreSQL;
+//! - [`heard`] are the nodes whose heartbeats come through Redis; if one is missing, heads are compared more often;
 //! - [`trail`] reads changes of membership, blocks and revoked sessions from the audit trail.
 //!
 //! Invariants:
@@ -22,6 +23,7 @@
 mod envelope;
 mod followed;
 mod heads;
+mod heard;
 mod link;
 mod publish;
 mod shared;
@@ -72,6 +74,7 @@ pub async fn serve(parts: ClusterParts, stop: Arc<Notify>) -> std::io::Result<()
         unchecked: Notify::new(),
         publisher: Mutex::default(),
         broken: Notify::new(),
+        heard: Mutex::default(),
     });
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(heads::run(Arc::clone(&shared)));

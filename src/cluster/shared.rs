@@ -1,6 +1,7 @@
 //! What the tasks of the cluster thread share.
 
 use super::followed::Followed;
+use super::heard::Heard;
 use super::to_shards::ToShards;
 use crate::ids::{ConversationId, SessionId};
 use crate::mesh::node_status::NodeStatus;
@@ -30,6 +31,7 @@ pub(super) struct ClusterShared {
     pub(super) publisher: Mutex<Option<MultiplexedConnection>>,
     /// The connection that publishes has failed.
     pub(super) broken: Notify,
+    pub(super) heard: Mutex<Heard>,
 }
 
 impl ClusterShared {
@@ -39,6 +41,10 @@ impl ClusterShared {
 
     pub(super) fn publisher(&self) -> MutexGuard<'_, Option<MultiplexedConnection>> {
         locked(&self.publisher)
+    }
+
+    pub(super) fn heard(&self) -> MutexGuard<'_, Heard> {
+        locked(&self.heard)
     }
 
     /// Has the heads of all followed conversations read soon.
@@ -65,10 +71,6 @@ impl ClusterShared {
 
     pub(super) fn channel_of_all(&self) -> String {
         format!("{}:nodes", self.name)
-    }
-
-    pub(super) fn channel_of_this(&self) -> String {
-        format!("{}:node:{:016x}", self.name, self.node)
     }
 }
 

@@ -24,6 +24,11 @@ impl Cluster {
         Server::start(1, &[("database.shared", "true")])
     }
 
+    /// Leaves its PostgreSQL alone with the nodes: a server with the private one cannot use Redis.
+    pub(super) fn end_host(host: &Server) {
+        host.kill9();
+    }
+
     pub(super) fn node(host: &Server, redis_url: Option<&str>) -> Server {
         let database = database_url(host);
         let mut settings = vec![("database.url", database.as_str()), ("database.shared", "true")];

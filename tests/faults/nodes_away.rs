@@ -64,9 +64,10 @@ async fn revoke(here: &Server, there: &Server, when: &str) {
 async fn delivers_everything_while_redis_is_away_and_recovers_by_itself() {
     let mut redis = Redis::start();
     let cluster = Cluster::start(2, Some(&redis.url()));
+    Cluster::end_host(&cluster.host);
     let nodes = &cluster.nodes;
     both_exchange(nodes).await;
-    let traffic = Traffic::new(&cluster.host, nodes, PACE).await;
+    let traffic = Traffic::new(&nodes[0], nodes, PACE).await;
     let faults = async {
         traffic.acknowledges(200).await;
         both_deliver(&traffic, BEFORE).await;
@@ -93,9 +94,10 @@ async fn delivers_everything_while_redis_is_away_and_recovers_by_itself() {
 async fn survives_a_failover_to_a_replica_behind_the_same_address() {
     let mut redis = RedisPair::start();
     let cluster = Cluster::start(2, Some(&redis.url()));
+    Cluster::end_host(&cluster.host);
     let nodes = &cluster.nodes;
     both_exchange(nodes).await;
-    let traffic = Traffic::new(&cluster.host, nodes, PACE).await;
+    let traffic = Traffic::new(&nodes[0], nodes, PACE).await;
     let faults = async {
         traffic.acknowledges(200).await;
         both_deliver(&traffic, BEFORE).await;
@@ -126,8 +128,10 @@ struct Apart {
     network: Network,
     _redis: Redis,
     _to_database: Forwarder,
-    host: Server,
+    _host: Server,
 }
+
+const UNHEARD: &str = "chat_server_nodes_unheard";
 
 /// The second node.
 const FAR: usize = 1;
@@ -137,8 +141,9 @@ const TO_DATABASE: usize = 1;
 
 impl Apart {
     async fn start() -> Self {
-        let (host, network) = (Cluster::host(), Network::start(2));
+        let network = Network::start(2);
         let redis = Redis::start_on(network.address(TO_REDIS), &[]);
+        let host = Cluster::host();
         let socket = Backend::Unix(host.data_dir.join("postgres/.s.PGSQL.5432"));
         let to_database = Forwarder::start(network.address(TO_DATABASE), socket);
         let near = Cluster::node(&host, Some(&redis.url()));
@@ -150,9 +155,11 @@ impl Apart {
         ];
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let far = Server::start_by_on(&network.enter(), listener, 2, &settings);
+        Cluster::end_host(&host);
         let nodes = vec![near, far];
         both_exchange(&nodes).await;
-        Self { nodes, network, _redis: redis, _to_database: to_database, host }
+        wait_for_metric(&nodes[0], UNHEARD, |servers| servers < 0.5).await;
+        Self { nodes, network, _redis: redis, _to_database: to_database, _host: host }
     }
 }
 
@@ -160,7 +167,7 @@ impl Apart {
 async fn a_node_that_cannot_reach_redis_delivers_and_is_heard() {
     let apart = Apart::start().await;
     let nodes = &apart.nodes;
-    let traffic = Traffic::new(&apart.host, nodes, PACE).await;
+    let traffic = Traffic::new(&nodes[0], nodes, PACE).await;
     let faults = async {
         traffic.acknowledges(200).await;
         both_deliver(&traffic, BEFORE).await;
@@ -168,12 +175,14 @@ async fn a_node_that_cannot_reach_redis_delivers_and_is_heard() {
         traffic.enter(DURING);
         let reason = wait_for_readiness(&nodes[FAR], 200, "failing").await;
         println!("the node that cannot reach Redis says: {reason}");
+        wait_for_metric(&nodes[0], UNHEARD, |servers| servers > 0.5).await;
         revoke(&nodes[0], &nodes[FAR], "no way to Redis").await;
         for_seconds(3).await;
         both_deliver(&traffic, DURING).await;
         wait_for_readiness(&nodes[0], 200, "ok").await;
         apart.network.mend(TO_REDIS);
         both_exchange(nodes).await;
+        wait_for_metric(&nodes[0], UNHEARD, |servers| servers < 0.5).await;
         traffic.enter(AFTER);
         both_deliver(&traffic, AFTER).await;
         both_receive_frames(nodes).await;
@@ -186,7 +195,7 @@ async fn a_node_that_cannot_reach_redis_delivers_and_is_heard() {
 async fn a_node_that_cannot_reach_postgresql_says_so_and_delivers_what_others_commit() {
     let apart = Apart::start().await;
     let nodes = &apart.nodes;
-    let traffic = Traffic::new(&apart.host, nodes, PACE).await;
+    let traffic = Traffic::new(&nodes[0], nodes, PACE).await;
     let user = nodes[0].register().await;
     let mut client = Client::none(&nodes[FAR], &user, Format::Json).await;
     let faults = async {

@@ -57,7 +57,7 @@ struct Delivery {
 }
 
 impl<'a> Traffic<'a> {
-    /// `host` is a server whose database is reachable whatever happens.
+    /// `host` is a server that runs and reaches PostgreSQL before and after.
     pub(super) async fn new(host: &'a Server, nodes: &'a [Server], pace: Duration) -> Self {
         let users = host.register_many(USERS).await;
         let members: Vec<&User> = users.iter().collect();
