@@ -184,6 +184,17 @@ impl TrustedProxies {
     }
 }
 
+/// Host and port of `host:port`; an IPv6 address is in brackets, which the host is without.
+#[must_use]
+pub fn parse_host_port(text: &str) -> Option<(&str, u16)> {
+    let (host, port) = text.rsplit_once(':')?;
+    let host = match host.strip_prefix('[') {
+        Some(inner) => inner.strip_suffix(']').filter(|inner| inner.parse::<std::net::Ipv6Addr>().is_ok())?,
+        None => Some(host).filter(|host| !host.contains([':', '/', '@', ' ']))?,
+    };
+    Some((Some(host).filter(|host| !host.is_empty())?, port.parse().ok()?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

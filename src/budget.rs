@@ -34,6 +34,12 @@ impl Rate {
         Self { interval_ns: self.interval_ns * 100 / u64::from(percent.max(1)), ..self }
     }
 
+    /// What may be spent at once, in nanoseconds until it is refilled.
+    #[must_use]
+    pub fn burst_ns(self) -> u64 {
+        self.burst_ns
+    }
+
     /// Requests that conform now, if no other one comes.
     #[must_use]
     pub fn remaining(self, tat: &AtomicU64, now_ns: u64) -> u64 {
@@ -81,6 +87,13 @@ impl Rate {
             }
         }
     }
+}
+
+/// Charges so many nanoseconds to the budget `tat`, whatever is left of it. It is full again after `most_ns` at the
+/// latest.
+pub fn charge(tat: &AtomicU64, now_ns: u64, charged_ns: u64, most_ns: u64) {
+    let charged = |tat: u64| Some(tat.max(now_ns).saturating_add(charged_ns).min(tat.max(now_ns + most_ns)));
+    let _ = tat.fetch_update(Ordering::Relaxed, Ordering::Relaxed, charged); // it cannot fail
 }
 
 /// Whether the budget is full again. A full budget can be dropped: a new one has the same value.

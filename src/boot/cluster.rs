@@ -1,6 +1,7 @@
 //! The thread that exchanges events with other nodes.
 
 use super::error::{BootError, system};
+use crate::address::parse_host_port;
 use crate::cluster::{self, ClusterParts};
 use crate::config::Config;
 use crate::control::Notices;
@@ -10,6 +11,7 @@ use crate::mesh::node_status::NodeStatus;
 use crate::storage::accounts::Accounts;
 use crate::storage::connect::{Role, Target};
 use crate::storage::nodes::NodeStore;
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,10 +28,26 @@ pub(super) fn is_shared(config: &Config) -> bool {
     config.database.shared || config.cluster.redis_url.is_some()
 }
 
-/// The Redis server of the configuration, if there is one. Connects to nothing yet.
-pub(super) fn redis_client(config: &Config) -> Result<Option<redis::Client>, BootError> {
-    let client = config.cluster.redis_url.as_ref().map(|url| redis::Client::open(url.expose())).transpose();
-    client.map_err(|error| BootError::Configuration(format!("cluster.redis_url: {error}")))
+/// The addresses of Redis in the configuration; none without Redis. Connects to nothing yet.
+pub(super) fn redis_addresses(config: &Config) -> Result<Vec<ConnectionInfo>, BootError> {
+    let Some(url) = &config.cluster.redis_url else { return Ok(Vec::new()) };
+    let first = url.expose().into_connection_info();
+    let first = first.map_err(|error| BootError::Configuration(format!("cluster.redis_url: {error}")))?;
+    let seeds = config.cluster.redis_seeds.iter().filter_map(|seed| parse_host_port(seed));
+    let seeds = seeds.map(|(host, port)| {
+        let address = match first.addr() {
+            ConnectionAddr::TcpTls { insecure, tls_params, .. } => ConnectionAddr::TcpTls {
+                host: host.to_owned(),
+                port,
+                insecure: *insecure,
+                tls_params: tls_params.clone(),
+            },
+            _ => ConnectionAddr::Tcp(host.to_owned(), port),
+        };
+        first.clone().set_addr(address)
+    });
+    let seeds: Vec<ConnectionInfo> = seeds.collect();
+    Ok(std::iter::once(first).chain(seeds).collect())
 }
 
 /// The running thread.
@@ -71,12 +89,13 @@ pub(super) fn spawn(
     trail_start: i64,
     revoked: Notices,
 ) -> Result<ClusterThread, BootError> {
-    let redis = redis_client(config)?;
-    let (status, stop) = (Arc::<NodeStatus>::default(), Arc::new(Notify::new()));
-    if redis.is_some() {
-        status.went_down("the first connection is being made");
-    } else {
+    let redis = redis_addresses(config)?;
+    let status = mesh.nodes().map(|nodes| Arc::clone(&nodes.status)).unwrap_or_default();
+    let stop = Arc::new(Notify::new());
+    if redis.is_empty() {
         tracing::info!("events of other nodes are read from PostgreSQL; cluster.redis_url makes them faster");
+    } else {
+        status.went_down("the first connection is being made");
     }
     let parts = ClusterParts {
         mesh: Arc::clone(mesh),

@@ -13,15 +13,16 @@
 //! The frames are those that the committing node has made. So an event is serialised once in the whole cluster.
 
 use crate::ids::{ConversationId, MAX_SAFE_INTEGER, Seq, UserId};
+use crate::limits::BUDGETS;
 use crate::mesh::event::{EncodedEvent, EncodedNotice, Hiding, MembershipChange};
-use crate::mesh::nodes::{FromNodes, NodePresence, ToNodes};
+use crate::mesh::nodes::{FromNodes, NodePresence, SpentBudgets, ToNodes};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
 /// Nodes that read another version ignore the message and find its event by the head.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// What a user can choose to show, beside being online.
 const CHOICES: [&str; 3] = ["away", "busy", "invisible"];
 const PREFIX_BYTES: usize = 1 + 8 + 4 + 4;
@@ -44,7 +45,8 @@ enum EnvelopeHead<'a> {
     Membership(MembershipEntry),
     Blocked(i64, i64),
     Presence(#[serde(borrow)] Vec<PresenceEntry<'a>>),
-    Heartbeat(u64),
+    Spent(Vec<(i64, [u64; BUDGETS])>),
+    Heartbeat(usize, u64),
 }
 
 /// Who joined or left which conversation: user, conversation, seq, whether they joined.
@@ -102,8 +104,8 @@ impl<'a> PresenceEntry<'a> {
 pub(super) enum Received {
     /// For shards.
     Frame(FromNodes),
-    /// A heartbeat of this node.
-    Heartbeat(u64),
+    /// A heartbeat of this node: its partition, and its number.
+    Heartbeat(usize, u64),
     /// A heartbeat of that other node.
     HeartbeatOf(u64),
     /// This node sent it itself.
@@ -146,14 +148,18 @@ pub(super) fn write(node: u64, frame: &ToNodes) -> Option<Vec<u8>> {
         ToNodes::Membership(change) => (EnvelopeHead::Membership(membership_entry(change)), [&[], &[]]),
         ToNodes::Blocked(one, other) => (EnvelopeHead::Blocked(one.0, other.0), [&[], &[]]),
         ToNodes::Presence(users) => (EnvelopeHead::Presence(users.iter().map(PresenceEntry::of).collect()), [&[], &[]]),
+        ToNodes::Spent(spent) => {
+            let spent = spent.iter().map(|spent| (spent.user.0, spent.spent_ns)).collect();
+            (EnvelopeHead::Spent(spent), [&[], &[]])
+        }
         ToNodes::Follow { .. } => return None,
     };
     join(node, &head, frames)
 }
 
-/// Writes a heartbeat.
-pub(super) fn heartbeat(node: u64, number: u64) -> Option<Vec<u8>> {
-    join(node, &EnvelopeHead::Heartbeat(number), [&[], &[]])
+/// Writes a heartbeat through a partition.
+pub(super) fn heartbeat(node: u64, partition: usize, number: u64) -> Option<Vec<u8>> {
+    join(node, &EnvelopeHead::Heartbeat(partition, number), [&[], &[]])
 }
 
 fn join(node: u64, head: &EnvelopeHead<'_>, [json, msgpack]: [&[u8]; 2]) -> Option<Vec<u8>> {
@@ -191,15 +197,15 @@ pub(super) fn read(this_node: u64, bytes: &[u8], now: Instant) -> Result<Receive
     }
     let head: EnvelopeHead<'_> = rmp_serde::from_slice(head).map_err(|_| EnvelopeError::Malformed)?;
     if is_own {
-        return Ok(if let EnvelopeHead::Heartbeat(number) = head {
-            Received::Heartbeat(number)
+        return Ok(if let EnvelopeHead::Heartbeat(partition, number) = head {
+            Received::Heartbeat(partition, number)
         } else {
             Received::Own
         });
     }
     let users = |users: Vec<i64>| users.into_iter().map(UserId).collect();
     Ok(Received::Frame(match head {
-        EnvelopeHead::Heartbeat(_) => return Ok(Received::HeartbeatOf(node)),
+        EnvelopeHead::Heartbeat(..) => return Ok(Received::HeartbeatOf(node)),
         _ if (json.is_empty() || msgpack.is_empty())
             && matches!(head, EnvelopeHead::Event { .. } | EnvelopeHead::Notice { .. }) =>
         {
@@ -235,6 +241,10 @@ pub(super) fn read(this_node: u64, bytes: &[u8], now: Instant) -> Result<Receive
         EnvelopeHead::Blocked(one, other) => FromNodes::Blocked(UserId(one), UserId(other)),
         EnvelopeHead::Presence(users) => {
             FromNodes::Presence(node, users.into_iter().map(PresenceEntry::read).collect())
+        }
+        EnvelopeHead::Spent(spent) => {
+            let spent = spent.into_iter().map(|(user, spent_ns)| SpentBudgets { user: UserId(user), spent_ns });
+            FromNodes::Spent(spent.collect())
         }
     }))
 }
@@ -307,8 +317,11 @@ mod tests {
         };
         let written = write(1, &ToNodes::Presence(vec![shown.clone()])).unwrap();
         assert!(matches!(frame(&written), FromNodes::Presence(1, read) if read == [shown]));
-        let beat = heartbeat(1, 5).unwrap();
-        assert!(matches!(read(1, &beat, Instant::now()), Ok(Received::Heartbeat(5))));
+        let spent = SpentBudgets { user: UserId(3), spent_ns: [7; BUDGETS] };
+        let written = write(1, &ToNodes::Spent(vec![spent.clone()])).unwrap();
+        assert!(matches!(frame(&written), FromNodes::Spent(read) if read == [spent]));
+        let beat = heartbeat(1, 3, 5).unwrap();
+        assert!(matches!(read(1, &beat, Instant::now()), Ok(Received::Heartbeat(3, 5))));
         assert!(matches!(read(2, &beat, Instant::now()), Ok(Received::HeartbeatOf(1))));
     }
 

@@ -31,7 +31,7 @@ pub(super) async fn run(shared: Arc<ClusterShared>) {
         tokio::select! {
             () = shared.unchecked.notified() => {}
             _ = looks.tick() => {
-                let is_linked = shared.publisher().is_some();
+                let is_linked = shared.status.is_up();
                 if is_linked && counted_at.elapsed() >= COUNT {
                     counted_at = Instant::now();
                     // Without an answer the last number counts; the log has the reason.

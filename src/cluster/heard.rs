@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// A node that was not heard for so long is silent. Heartbeats come every second.
+/// A node that was not heard for so long is silent. Heartbeats come every second. This node counts when its own have
+/// come back from every server of Redis.
 const SILENT_AFTER: Duration = Duration::from_millis(1_600);
 /// More nodes than these are not told apart.
 const NODES_MAX: usize = 1_000;
@@ -19,7 +20,7 @@ pub(super) struct Heard {
 }
 
 impl Heard {
-    /// A heartbeat of this node has come.
+    /// A heartbeat of that node has come.
     pub(super) fn record(&mut self, node: u64, now: Instant) {
         if self.last.len() < NODES_MAX || self.last.contains_key(&node) {
             self.last.insert(node, now);

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! - [`publish`] drains what the shards have for other nodes, and sends it in batches;
-//! - [`link`] is the connection that receives: subscribed to the channel of each conversation with subscribers here;
+//! - [`link`] is the life of the [`connection`] to Redis: subscribed to the [`channels`] of conversations with subscribers here;
 //! - [`followed`] are these conversations; [`heads`] compares their newest events with PostgreSQL;
 //! - [`heard`] are the nodes whose heartbeats come through Redis; if one is missing, heads are compared more often;
 //! - [`trail`] reads changes of membership, blocks and revoked sessions from the audit trail.
@@ -17,9 +17,11 @@
 //! - Redis is a doorbell. Whatever it loses, repeats or reorders, subscribers receive each event of the log once and in
 //!   order: by `seq` alone. Without Redis, an event arrives when its head was read, a second later at most;
 //! - membership, blocks and revocations do not depend on Redis at all;
-//! - this thread never waits for a shard: what does not fit into a lane is found by its head, or in the trail. So the
-//!   queue of received messages inside the client library stays short.
+//! - this thread never waits for a shard: what does not fit into a lane is found by its head, or in the trail. So
+//!   messages are taken from Redis as fast as they come.
 
+mod channels;
+mod connection;
 mod envelope;
 mod followed;
 mod heads;
@@ -30,6 +32,7 @@ mod shared;
 mod to_shards;
 mod trail;
 
+use self::channels::Channels;
 use self::shared::ClusterShared;
 pub use self::shared::RevokedSessions;
 use self::to_shards::ToShards;
@@ -45,8 +48,8 @@ pub struct ClusterParts {
     pub mesh: Arc<Mesh>,
     /// Reads PostgreSQL.
     pub store: NodeStore,
-    /// The Redis server; none: everything is read from PostgreSQL.
-    pub redis: Option<redis::Client>,
+    /// Addresses of Redis: one server, or some of a Redis Cluster. None: everything is read from PostgreSQL.
+    pub redis: Vec<redis::ConnectionInfo>,
     /// Begins the names of all channels. Nodes with the same name belong together.
     pub name: String,
     /// What `/health` and the metrics show.
@@ -63,24 +66,25 @@ pub struct ClusterParts {
 /// The system's error when no descriptor is left.
 pub async fn serve(parts: ClusterParts, stop: Arc<Notify>) -> std::io::Result<()> {
     let ClusterParts { mesh, store, redis, name, status, trail_start, revoked } = parts;
+    let node = rand::random();
     let shared = Arc::new(ClusterShared {
         to_shards: ToShards::new(Arc::clone(&mesh)),
         store,
-        name,
-        node: rand::random(),
+        channels: Channels::new(name, node),
+        node,
         status,
         followed: Mutex::default(),
         follows: Notify::new(),
         unchecked: Notify::new(),
-        publisher: Mutex::default(),
+        connection: Mutex::default(),
         broken: Notify::new(),
         heard: Mutex::default(),
     });
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(heads::run(Arc::clone(&shared)));
     tasks.spawn(trail::run(Arc::clone(&shared), revoked, trail_start));
-    if let Some(client) = redis {
-        tasks.spawn(link::run(Arc::clone(&shared), client));
+    if !redis.is_empty() {
+        tasks.spawn(link::run(Arc::clone(&shared), redis));
     }
     let mut publisher = publish::Publisher::new(mesh, shared)?;
     tokio::select! {

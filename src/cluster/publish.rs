@@ -1,5 +1,8 @@
-//! Takes what the shards have for other nodes, and gives it to Redis in batches: while one is on its way, the next one
-//! fills.
+//! Takes what the shards have for other nodes, and gives it to Redis in batches.
+//!
+//! While a batch is on its way, the next one fills. Besides, batches begin [`SPACING`] apart: an event after a quiet
+//! time goes at once, and in a busy time each batch wakes this thread, Redis, and the threads of other nodes for
+//! several events. Without that, these wake-ups cost more than the events (docs/performance.md, "Several nodes").
 
 use super::envelope;
 use super::shared::ClusterShared;
@@ -8,17 +11,27 @@ use crate::ids::ShardId;
 use crate::mesh::lane::Mesh;
 use crate::mesh::nodes::ToNodes;
 use crate::storage::bell::BellWaiter;
-use redis::Pipeline;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until};
 
 /// The most bytes of one batch; beyond it, the next one begins.
 const BATCH_BYTES_MAX: usize = 256 * 1024;
-/// Redis must have taken a batch within this time. Otherwise the connection is given up.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// From the beginning of one batch to that of the next.
+const SPACING: Duration = Duration::from_millis(3);
+
+/// What the lanes had.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Batch {
+    /// Nothing.
+    Empty,
+    /// All that there was.
+    Partial,
+    /// As much as fits; there may be more.
+    Full,
+}
 
 /// Serves the shards' lanes to other nodes.
 pub(super) struct Publisher {
@@ -41,15 +54,18 @@ impl Publisher {
     /// Publishes for as long as the server runs.
     pub(super) async fn run(&mut self) {
         loop {
-            if !self.publish_batch().await {
-                self.sleep().await;
+            let began = Instant::now();
+            match self.publish_batch().await {
+                Batch::Empty => self.sleep().await,
+                Batch::Full => {}
+                Batch::Partial => sleep_until(began + SPACING).await, // nobody rings the bell meanwhile
             }
         }
     }
 
     /// Publishes what is left.
     pub(super) async fn finish(&mut self) {
-        while self.publish_batch().await {}
+        while self.publish_batch().await != Batch::Empty {}
     }
 
     async fn sleep(&mut self) {
@@ -61,31 +77,30 @@ impl Publisher {
         nodes.bell.awake();
     }
 
-    /// Publishes one batch. False: there was nothing.
-    async fn publish_batch(&mut self) -> bool {
-        let Some(nodes) = self.mesh.nodes() else { return false };
+    /// Publishes one batch.
+    async fn publish_batch(&mut self) -> Batch {
+        let Some(nodes) = self.mesh.nodes() else { return Batch::Empty };
         let shards: Vec<ShardId> = self.mesh.placement.all().collect();
         self.first = (self.first + 1) % shards.len().max(1);
-        let (mut batch, mut bytes, mut frames, mut found) = (Pipeline::new(), 0, 0, false);
-        let publisher = self.shared.publisher().clone();
+        let (mut batch, mut bytes, mut found) = (Vec::new(), 0, Batch::Empty);
+        let connection = self.shared.connection();
         let mut follows = false;
         for shard in shards.iter().cycle().skip(self.first).take(shards.len()) {
             while bytes < BATCH_BYTES_MAX
                 && let Some(frame) = nodes.of(*shard).out.pop()
             {
-                found = true;
+                found = Batch::Partial;
                 if let ToNodes::Follow { conversation, has_subscribers } = frame {
                     follows = true;
                     self.shared.followed().set(conversation, has_subscribers);
-                    if has_subscribers && publisher.is_none() {
+                    if has_subscribers && connection.is_none() {
                         self.shared.followed().check(conversation);
                     }
-                } else if publisher.is_none() {
+                } else if connection.is_none() {
                     self.shared.status.unpublished.fetch_add(1, Relaxed);
                 } else if let Some(message) = envelope::write(self.shared.node, &frame) {
                     bytes += message.len();
-                    frames += 1;
-                    batch.publish(self.shared.channel_for(&frame), message).ignore();
+                    batch.push((self.shared.channel_for(&frame), message));
                 }
             }
         }
@@ -93,22 +108,22 @@ impl Publisher {
             self.shared.follows.notify_one();
             self.shared.unchecked.notify_one();
         }
-        if let Some(mut publisher) = publisher.filter(|_| frames > 0) {
-            match timeout(PATIENCE, batch.query_async::<()>(&mut publisher)).await {
-                Ok(Ok(())) => {
+        if let Some(connection) = connection.filter(|_| !batch.is_empty()) {
+            let frames = batch.len() as u64;
+            match connection.publish(batch).await {
+                Ok(()) => {
                     self.shared.status.published.fetch_add(frames, Relaxed);
                 }
-                Ok(Err(error)) => self.failed(frames, &error.to_string()),
-                Err(_) => self.failed(frames, "it did not answer in time"),
+                Err(reason) => self.failed(frames, &reason),
             }
         }
-        found
+        if bytes < BATCH_BYTES_MAX { found } else { Batch::Full }
     }
 
     fn failed(&self, frames: u64, reason: &str) {
         warn_limited!(frames, "Redis did not take events for other nodes, which read them from PostgreSQL: {reason}");
         self.shared.status.unpublished.fetch_add(frames, Relaxed);
-        *self.shared.publisher() = None;
+        self.shared.set_connection(None);
         self.shared.broken.notify_one();
     }
 }

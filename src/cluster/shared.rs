@@ -1,13 +1,14 @@
 //! What the tasks of the cluster thread share.
 
+use super::channels::{Channel, Channels};
+use super::connection::RedisConnection;
 use super::followed::Followed;
 use super::heard::Heard;
 use super::to_shards::ToShards;
-use crate::ids::{ConversationId, SessionId};
+use crate::ids::SessionId;
 use crate::mesh::node_status::NodeStatus;
 use crate::mesh::nodes::ToNodes;
 use crate::storage::nodes::NodeStore;
-use redis::aio::MultiplexedConnection;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
@@ -18,7 +19,7 @@ pub type RevokedSessions = Arc<dyn Fn(Arc<[SessionId]>) + Send + Sync>;
 pub(super) struct ClusterShared {
     pub(super) to_shards: ToShards,
     pub(super) store: NodeStore,
-    pub(super) name: String,
+    pub(super) channels: Channels,
     /// This process, so that it knows its own messages.
     pub(super) node: u64,
     pub(super) status: Arc<NodeStatus>,
@@ -27,9 +28,9 @@ pub(super) struct ClusterShared {
     pub(super) follows: Notify,
     /// Heads are to be read.
     pub(super) unchecked: Notify,
-    /// The connection that publishes, while it stands.
-    pub(super) publisher: Mutex<Option<MultiplexedConnection>>,
-    /// The connection that publishes has failed.
+    /// The connection to Redis, while it stands.
+    pub(super) connection: Mutex<Option<RedisConnection>>,
+    /// It did not take what was published.
     pub(super) broken: Notify,
     pub(super) heard: Mutex<Heard>,
 }
@@ -39,12 +40,18 @@ impl ClusterShared {
         locked(&self.followed)
     }
 
-    pub(super) fn publisher(&self) -> MutexGuard<'_, Option<MultiplexedConnection>> {
-        locked(&self.publisher)
-    }
-
     pub(super) fn heard(&self) -> MutexGuard<'_, Heard> {
         locked(&self.heard)
+    }
+
+    /// The connection to Redis, while it stands.
+    pub(super) fn connection(&self) -> Option<RedisConnection> {
+        locked(&self.connection).clone()
+    }
+
+    /// The connection stands, or no longer.
+    pub(super) fn set_connection(&self, connection: Option<RedisConnection>) {
+        *locked(&self.connection) = connection;
     }
 
     /// Has the heads of all followed conversations read soon.
@@ -54,23 +61,16 @@ impl ClusterShared {
     }
 
     /// The channel for what the shards tell other nodes.
-    pub(super) fn channel_for(&self, frame: &ToNodes) -> String {
+    pub(super) fn channel_for(&self, frame: &ToNodes) -> Channel {
         match frame {
-            ToNodes::Event(event) => self.channel_of(event.conversation),
+            ToNodes::Event(event) => self.channels.conversation(event.conversation),
             ToNodes::Membership(_)
             | ToNodes::Notice(_)
             | ToNodes::Blocked(..)
             | ToNodes::Presence(_)
-            | ToNodes::Follow { .. } => self.channel_of_all(),
+            | ToNodes::Spent(_)
+            | ToNodes::Follow { .. } => self.channels.all(),
         }
-    }
-
-    pub(super) fn channel_of(&self, conversation: ConversationId) -> String {
-        format!("{}:conversation:{}", self.name, conversation.number())
-    }
-
-    pub(super) fn channel_of_all(&self) -> String {
-        format!("{}:nodes", self.name)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::ids::ShardId;
 use crate::mesh::lane::Mesh;
-use crate::mesh::nodes::{FromNodes, NodePresence};
+use crate::mesh::nodes::FromNodes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -29,13 +29,16 @@ impl ToShards {
             }
             FromNodes::Notice(notice) => self.push_to_all(|| FromNodes::Notice(Arc::clone(&notice))),
             FromNodes::Blocked(one, other) => self.push_to_all(|| FromNodes::Blocked(one, other)),
+            FromNodes::Presence(node, users) if users.is_empty() => {
+                self.push_to_all(|| FromNodes::Presence(node, Vec::new()))
+            }
             FromNodes::Presence(node, users) => {
-                let mut by_shard: BTreeMap<ShardId, Vec<NodePresence>> = BTreeMap::new();
-                for shown in users {
-                    by_shard.entry(placement.of_user(shown.user)).or_default().push(shown);
-                }
-                let frames = by_shard.into_iter().map(|(shard, users)| (shard, FromNodes::Presence(node, users)));
-                self.push_each(frames)
+                let by_shard = by_shard(users, |shown| placement.of_user(shown.user));
+                self.push_each(by_shard.map(|(shard, users)| (shard, FromNodes::Presence(node, users))))
+            }
+            FromNodes::Spent(spent) => {
+                let by_shard = by_shard(spent, |spent| placement.of_user(spent.user));
+                self.push_each(by_shard.map(|(shard, spent)| (shard, FromNodes::Spent(spent))))
             }
         }
     }
@@ -55,4 +58,12 @@ impl ToShards {
         self.mesh.bell(shard).ring();
         fits
     }
+}
+
+fn by_shard<T>(items: Vec<T>, shard_of: impl Fn(&T) -> ShardId) -> impl Iterator<Item = (ShardId, Vec<T>)> {
+    let mut sorted: BTreeMap<ShardId, Vec<T>> = BTreeMap::new();
+    for item in items {
+        sorted.entry(shard_of(&item)).or_default().push(item);
+    }
+    sorted.into_iter()
 }

@@ -25,6 +25,7 @@ const BUILT_IN_ORIGIN: &str = "built-in default";
 
 /// Keys whose variable is a list, separated by commas.
 const LISTS: &[&str] = &[
+    "cluster.redis_seeds",
     "files.allowed_types",
     "security.admin_user_ids",
     "security.allowed_origins",

@@ -430,9 +430,11 @@ pub enum LogRotation {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClusterConfig {
-    /// The Redis server through which nodes notify each other.
+    /// The Redis server through which nodes notify each other, or one server of a Redis Cluster.
     #[serde(default, deserialize_with = "empty_is_none")]
     pub redis_url: Option<SecretUrl>,
+    /// Other servers of that Redis Cluster, as `host:port`. User, password and TLS are those of `redis_url`.
+    pub redis_seeds: Vec<String>,
     /// Begins the names of the channels in Redis.
     pub name: String,
 }

@@ -2,7 +2,7 @@
 
 use super::schema::{AbuseResponse, Config, ContentStore, Environment, FilesConfig, SecurityConfig};
 use super::secret::{KEY_OF_SECRET, SecretUrl, encryption_key, signing_key};
-use crate::address::parse_network;
+use crate::address::{parse_host_port, parse_network};
 use crate::ids::MAX_SAFE_INTEGER;
 use crate::limits::{SHARDS_MAX, SIGNING_KEYS_MAX};
 use std::collections::BTreeSet;
@@ -112,6 +112,12 @@ pub(super) fn check(config: &Config) -> Vec<(&'static str, String)> {
     p.url("cluster.redis_url", config.cluster.redis_url.as_ref(), &["redis", "rediss"]);
     if config.cluster.redis_url.is_some() && config.database.url.is_none() {
         p.add("cluster.redis_url", "needs database.url: the embedded PostgreSQL belongs to one server");
+    }
+    if !config.cluster.redis_seeds.is_empty() && config.cluster.redis_url.is_none() {
+        p.add("cluster.redis_seeds", "needs cluster.redis_url: the seeds are other servers of that Redis Cluster");
+    }
+    for seed in config.cluster.redis_seeds.iter().filter(|seed| parse_host_port(seed).is_none()) {
+        p.add("cluster.redis_seeds", format!("{seed:?} is not a host and a port: redis-2.example.com:6379"));
     }
     let name = &config.cluster.name;
     if name.is_empty()

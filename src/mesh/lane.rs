@@ -3,6 +3,7 @@
 use super::activity::Activity;
 use super::doorbell::Doorbell;
 use super::frame::{CommitOutcome, ControlFrame, Delivery, HttpHandover, Mutation, ReadRequest, ReadResult, Request};
+use super::node_status::NodeStatus;
 use super::nodes::{FromNodes, ToNodes};
 use super::placement::Placement;
 use super::storage_room::StorageRoom;
@@ -78,6 +79,8 @@ pub struct NodeLanes {
 /// The queues to and from the other nodes of a cluster.
 pub struct NodeMesh {
     lanes: Vec<NodeLanes>,
+    /// Whether what the shards tell reaches anybody.
+    pub status: Arc<NodeStatus>,
     /// Wakes the cluster thread.
     pub bell: Doorbell,
 }
@@ -119,7 +122,11 @@ impl Mesh {
         let shards = placement.shards();
         let node_lanes = |_| NodeLanes { out: Lane::new(LANE_FRAMES), inward: Lane::new(LANE_FRAMES) };
         let nodes = if has_nodes {
-            Some(NodeMesh { lanes: (0..shards).map(node_lanes).collect(), bell: Doorbell::for_epoll()? })
+            Some(NodeMesh {
+                lanes: (0..shards).map(node_lanes).collect(),
+                status: Arc::default(),
+                bell: Doorbell::for_epoll()?,
+            })
         } else {
             None
         };

@@ -1,6 +1,6 @@
 //! What the cluster thread shows to `/health` and the metrics.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 pub struct NodeStatus {
     /// Why Redis cannot be used, and since when; none while it can, or if there is none.
     down: Mutex<Option<(Instant, String)>>,
+    /// Whether Redis can be used.
+    up: AtomicBool,
     /// Frames that were given to Redis.
     pub published: AtomicU64,
     /// Frames that were not, because Redis could not be used.
@@ -28,6 +30,7 @@ pub struct NodeStatus {
 impl NodeStatus {
     /// Redis cannot be used. The first reason since it could is kept with its time.
     pub fn went_down(&self, reason: &str) {
+        self.up.store(false, Relaxed);
         let mut down = self.down.lock().unwrap_or_else(PoisonError::into_inner);
         let since = down.as_ref().map_or_else(Instant::now, |(since, _)| *since);
         *down = Some((since, reason.to_owned()));
@@ -36,7 +39,14 @@ impl NodeStatus {
     /// Redis can be used.
     pub fn came_up(&self) {
         self.links.fetch_add(1, Relaxed);
+        self.up.store(true, Relaxed);
         *self.down.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Whether Redis can be used.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.up.load(Relaxed)
     }
 
     /// Why Redis cannot be used, and for how long that has been so.

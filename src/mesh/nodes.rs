@@ -12,10 +12,11 @@
 
 use super::event::{EncodedEvent, EncodedNotice, MembershipChange};
 use crate::ids::{ConversationId, Seq, UserId};
+use crate::limits::BUDGETS;
 use std::sync::Arc;
 
 /// From a shard to the cluster thread. Full: [`ToNodes::Follow`] is kept and sent at the next turn, and
-/// [`ToNodes::Presence`] at the next round; everything else is dropped and counted.
+/// [`ToNodes::Presence`] and [`ToNodes::Spent`] at the next round; everything else is dropped and counted.
 pub enum ToNodes {
     /// An event that this shard published as the owner of its conversation, in every format.
     Event(Arc<EncodedEvent>),
@@ -28,6 +29,8 @@ pub enum ToNodes {
     /// What users of this shard show on this node: those for whom it has changed, and regularly all who are connected
     /// here. Full: kept and sent at the next round.
     Presence(Vec<NodePresence>),
+    /// What users of this shard have spent of their budgets here.
+    Spent(Vec<SpentBudgets>),
     /// Whether this node has subscribers of a conversation.
     Follow {
         /// The conversation.
@@ -35,6 +38,14 @@ pub enum ToNodes {
         /// Whether it has some now.
         has_subscribers: bool,
     },
+}
+
+impl ToNodes {
+    /// Whether it is for other nodes; otherwise it is for the cluster thread itself.
+    #[must_use]
+    pub fn is_for_others(&self) -> bool {
+        !matches!(self, Self::Follow { .. })
+    }
 }
 
 /// From the cluster thread to a shard. Full: what came through Redis is dropped, and the head of its conversation is
@@ -50,8 +61,19 @@ pub enum FromNodes {
     Notice(Arc<EncodedNotice>),
     /// To every shard: one of two users has blocked the other.
     Blocked(UserId, UserId),
-    /// To the users' shard: what they show on that node.
+    /// To the users' shard: what they show on that node. To every shard, if it has no users: that node lives.
     Presence(u64, Vec<NodePresence>),
+    /// To the users' shard: what they have spent on another node.
+    Spent(Vec<SpentBudgets>),
+}
+
+/// What a user has spent of each budget on one node since the node told it last, as far as it is not refilled.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SpentBudgets {
+    /// The user.
+    pub user: UserId,
+    /// By the index of the budget, in nanoseconds that it takes to be refilled.
+    pub spent_ns: [u64; BUDGETS],
 }
 
 /// What a user shows on one node.

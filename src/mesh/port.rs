@@ -9,6 +9,7 @@ use super::storage_room::StorageRoom;
 use crate::ids::ShardId;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Items that wait on a shard's lanes, other than those from shards.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -197,6 +198,11 @@ impl Lanes<OwnedFd> for MeshPort {
 
     fn push_to_nodes(&mut self, frame: ToNodes) -> Result<(), ToNodes> {
         let Some(nodes) = self.mesh.nodes() else { return Ok(()) };
+        if frame.is_for_others() && !nodes.status.is_up() {
+            // The cluster thread need not wake up for it: other nodes read the log and the audit trail.
+            nodes.status.unpublished.fetch_add(1, Ordering::Relaxed);
+            return Ok(());
+        }
         nodes.of(self.shard).out.try_push(frame)?;
         self.ring_nodes = true;
         Ok(())

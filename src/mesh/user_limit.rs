@@ -45,6 +45,12 @@ impl UserLimit {
         Self { rate: Rate::per_minute(per_minute).with_burst_part(burst_part), per_minute, limiter, counted }
     }
 
+    /// What may be spent at once, in nanoseconds until it is refilled.
+    #[must_use]
+    pub fn burst_ns(&self) -> u64 {
+        self.rate.burst_ns()
+    }
+
     /// Spends `cost` of the budget `tat`.
     ///
     /// # Errors

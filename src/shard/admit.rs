@@ -62,11 +62,7 @@ impl<W: World> Shard<W> {
         let budgets = self.budgets_of(user);
         self.trust_if_old(&budgets, opened.user_created_at);
         let users = &mut self.directory.users;
-        // Of a node that has died, this one knows the connections for a while. They are counted, but must not keep
-        // their user out: so all nodes together may have twice as many.
-        let (here, everywhere) = users.connections(user);
-        let most = self.live.limits.max_connections_per_user;
-        let too_many = here >= most || everywhere >= most.saturating_mul(2);
+        let too_many = users.connections(user, self.now_ms) >= self.live.limits.max_connections_per_user;
         users.connect(user);
         let repeats = users.repeats(user);
         let home = admission.handshake.hint.map_or(self.id, |hint| self.placement.owner(hint));

@@ -17,18 +17,39 @@ impl<W: World> Shard<W> {
         }
     }
 
-    /// Tells the other nodes what the users of this shard show, as far as the lane has room.
-    pub(super) fn tell_presence(&mut self) {
+    /// Tells the other nodes what the users of this shard show and have spent, as far as the lane has room.
+    pub(super) fn tell_of_users(&mut self) {
+        if !self.lanes.has_nodes() {
+            return;
+        }
+        self.tell_presence();
+        self.tell_spent();
+    }
+
+    fn tell_spent(&mut self) {
+        let worth_ns = self.rate_limits.worth_telling_ns();
+        let spent = self.directory.users.untold_spent(&worth_ns, self.now_ns());
+        for spent in spent.chunks(USERS_PER_FRAME) {
+            if self.lanes.push_to_nodes(ToNodes::Spent(spent.to_vec())).is_err() {
+                self.directory.users.not_told_spent(spent); // at the next round
+            }
+        }
+    }
+
+    fn tell_presence(&mut self) {
         if self.presence_repeats.is_due(self.now_ms) {
             // Counted, because a late tick must leave no part out.
             self.presence_part = (self.presence_part + 1) % PRESENCE_REPEAT_PARTS;
             self.directory.users.repeat_to_nodes(self.presence_part, PRESENCE_REPEAT_PARTS);
         }
+        let mut is_first = true;
         loop {
             let users = self.directory.users.next_untold(USERS_PER_FRAME);
-            if users.is_empty() {
+            // The first frame says that this node lives, also without users.
+            if users.is_empty() && !std::mem::take(&mut is_first) {
                 return;
             }
+            is_first = false;
             if let Err(ToNodes::Presence(users)) = self.lanes.push_to_nodes(ToNodes::Presence(users)) {
                 return self.directory.users.not_told(&users); // at the next round
             }

@@ -229,8 +229,15 @@ impl<W: World> Shard<W> {
             FromNodes::Membership(change) => self.deliver_membership(change),
             FromNodes::Notice(notice) => self.deliver_to(self.id, Delivery::Notice(notice)),
             FromNodes::Presence(node, users) => {
+                self.directory.users.heard_node(node, self.now_ms);
                 for shown in users {
                     self.directory.users.shown_elsewhere(node, shown, self.now_ms + PRESENCE_LEASE_MS);
+                }
+            }
+            FromNodes::Spent(spent) => {
+                let now_ns = self.now_ns();
+                for spent in spent {
+                    self.directory.users.spent_elsewhere(&spent, now_ns);
                 }
             }
             FromNodes::Blocked(one, other) => self.deliver_to(self.id, Delivery::Blocked(one, other)),

@@ -3,13 +3,13 @@
 use super::diagnosis::Diagnosis;
 use super::report::{DoctorReport, TIME_MAX, in_time, too_slow};
 use crate::backup::dump::DumpPrograms;
-use crate::boot::cluster::redis_client;
+use crate::boot::cluster::redis_addresses;
 use crate::boot::files;
 use crate::config::{Config, FileScan};
 use crate::control::files::antivirus::Antivirus;
 use crate::files::store::disk::DiskThreads;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, RedisResult};
+use redis::{AsyncConnectionConfig, Client, ConnectionInfo, RedisResult};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::time::timeout;
@@ -20,11 +20,13 @@ const PUBSUB_DEFAULTS: (u64, u64) = (32 << 20, 8 << 20);
 const START_REDIS: &str = "start Redis, or correct cluster.redis_url. Events come from PostgreSQL meanwhile, later";
 
 pub(super) async fn examine(config: &Config, report: &mut DoctorReport) {
-    match redis_client(config) {
-        Ok(None) => report.add(&Diagnosis::ok("redis", "not used: cluster.redis_url is not set")),
-        Ok(Some(client)) => {
-            for finding in redis(&client).await {
-                report.add(&finding);
+    match redis_addresses(config) {
+        Ok(none) if none.is_empty() => report.add(&Diagnosis::ok("redis", "not used: cluster.redis_url is not set")),
+        Ok(addresses) => {
+            for address in addresses {
+                for finding in redis(&address, !config.cluster.redis_seeds.is_empty()).await {
+                    report.add(&finding);
+                }
             }
         }
         Err(error) => report.add(&Diagnosis::error("redis", &error)),
@@ -43,9 +45,14 @@ pub(super) fn backup_programs() -> Diagnosis {
     }
 }
 
-async fn redis(client: &Client) -> Vec<Diagnosis> {
+/// Of one server. `has_seeds`: it should be of a Redis Cluster.
+async fn redis(address: &ConnectionInfo, has_seeds: bool) -> Vec<Diagnosis> {
     let check = "redis";
     let mut findings = Vec::new();
+    let client = match Client::open(address.clone()) {
+        Ok(client) => client,
+        Err(error) => return vec![Diagnosis::error(check, &error)],
+    };
     let reached = timeout(TIME_MAX, async {
         // The time below is for all of it.
         let settings = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
@@ -65,10 +72,37 @@ async fn redis(client: &Client) -> Vec<Diagnosis> {
         Err(_) => return vec![too_slow(check, START_REDIS)],
     };
     let ms = |n: usize| times.get(n).map_or(0.0, |time| time.as_secs_f64() * 1_000.0);
-    let found = format!("{PINGS} PINGs, median {:.2} ms, worst {:.2} ms", ms(PINGS / 2), ms(PINGS - 1));
+    let found =
+        format!("{}: {PINGS} PINGs, median {:.2} ms, worst {:.2} ms", address.addr(), ms(PINGS / 2), ms(PINGS - 1));
     findings.push(Diagnosis::ok(check, found));
+    findings
+        .push(in_time("redis_cluster", "see whether Redis is overloaded", cluster(&mut connection, has_seeds)).await);
     findings.push(in_time("redis_buffers", "see whether Redis is overloaded", buffers(&mut connection)).await);
     findings
+}
+
+/// Whether the server is of a Redis Cluster, and whether that is complete.
+async fn cluster(connection: &mut MultiplexedConnection, has_seeds: bool) -> Diagnosis {
+    let check = "redis_cluster";
+    match redis::cmd("CLUSTER").arg("INFO").query_async::<String>(connection).await {
+        Ok(about) if about.lines().any(|line| line.trim() == "cluster_state:ok") => {
+            Diagnosis::ok(check, "it is of a Redis Cluster, whose slots are all served")
+        }
+        Ok(about) => {
+            let state = about.lines().next().unwrap_or_default().trim();
+            let found = format!("the Redis Cluster does not serve every slot ({state})");
+            Diagnosis::fault(
+                check,
+                found,
+                "see redis-cli --cluster check. Events come from PostgreSQL meanwhile, later",
+            )
+        }
+        Err(_) if has_seeds => {
+            let to_do = "take it out of cluster.redis_seeds and cluster.redis_url, or empty cluster.redis_seeds";
+            Diagnosis::fault(check, "this server is not of a Redis Cluster", to_do)
+        }
+        Err(_) => Diagnosis::ok(check, "not of a Redis Cluster"),
+    }
 }
 
 async fn buffers(connection: &mut MultiplexedConnection) -> Diagnosis {

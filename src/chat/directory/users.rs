@@ -10,9 +10,11 @@
 //! - the number of remembered offline users without watchers is bounded by [`REMEMBERED_MAX`]; those offline for
 //!   longest are forgotten first. Connected users do not count, so a full server forgets no user early.
 
+mod nodes;
+
+use self::nodes::{Elsewhere, HeardNodes, ToldBudgets};
 use crate::chat::filter::SharedRepeats;
 use crate::ids::{ShardId, UserId};
-use crate::mesh::nodes::NodePresence;
 use crate::mesh::record::{PresenceRecord, rfc3339};
 use crate::mesh::standing::{Reasons, UserBudgets};
 use crate::planted::{Fault, is_planted};
@@ -22,9 +24,6 @@ use time::OffsetDateTime;
 
 /// Offline users without watchers that are remembered per shard.
 pub const REMEMBERED_MAX: usize = 100_000;
-
-/// Nodes on which one user's connections are counted; more nodes are possible, a user on more of them is not.
-const NODES_MAX: usize = 64;
 
 /// What a user shows, and who receives it.
 #[derive(Default)]
@@ -41,42 +40,19 @@ struct Presence {
     published: Option<Arc<PresenceRecord>>,
 }
 
-/// A user's connections to another node of a cluster.
-struct Elsewhere {
-    node: u64,
-    connections: usize,
-    /// A node that says nothing until then has forgotten the user, or has died.
-    until_ms: u64,
-}
-
 #[derive(Default)]
 struct User {
     connections: usize,
     /// Connections to other nodes.
     elsewhere: Vec<Elsewhere>,
     budgets: Arc<UserBudgets>,
+    /// What other nodes know of the budgets.
+    told: ToldBudgets,
     repeats: SharedRepeats,
     presence: Presence,
 }
 
 impl User {
-    fn connections_everywhere(&self) -> usize {
-        self.connections + self.elsewhere.iter().map(|node| node.connections).sum::<usize>()
-    }
-
-    /// For the other nodes.
-    fn for_nodes(&self, user: UserId) -> NodePresence {
-        let Presence { chosen, text, chosen_at_ms, last_seen, .. } = &self.presence;
-        NodePresence {
-            user,
-            connections: u32::try_from(self.connections).unwrap_or(u32::MAX),
-            chosen: *chosen,
-            text: text.clone(),
-            chosen_at_ms: *chosen_at_ms,
-            last_seen_ms: last_seen.map(unix_ms),
-        }
-    }
-
     fn shown(&self, id: UserId) -> PresenceRecord {
         let presence = &self.presence;
         let is_hidden = self.connections_everywhere() == 0 || presence.chosen == Some("invisible");
@@ -107,6 +83,7 @@ pub struct Users {
     changed: BTreeSet<UserId>,
     /// Users whose presence the other nodes may not know; none without other nodes.
     untold: Option<BTreeSet<UserId>>,
+    nodes: HeardNodes,
 }
 
 fn unix_ms(at: OffsetDateTime) -> i64 {
@@ -114,11 +91,6 @@ fn unix_ms(at: OffsetDateTime) -> i64 {
 }
 
 impl Users {
-    /// For a node of a cluster: from now on, [`Self::next_untold`] returns changes.
-    pub fn tell_nodes(&mut self) {
-        self.untold.get_or_insert_default();
-    }
-
     /// The user's budgets.
     pub fn budgets(&mut self, id: UserId) -> Arc<UserBudgets> {
         Arc::clone(&self.known.entry(id).or_default().budgets)
@@ -149,10 +121,10 @@ impl Users {
         Arc::clone(&self.known.entry(id).or_default().repeats)
     }
 
-    /// The number of the user's connections on all shards of this node, and on those of all nodes.
+    /// The number of the user's connections to all nodes that can be heard: how many may be open is a limit over all.
     #[must_use]
-    pub fn connections(&self, id: UserId) -> (usize, usize) {
-        self.known.get(&id).map_or((0, 0), |user| (user.connections, user.connections_everywhere()))
+    pub fn connections(&self, id: UserId, now_ms: u64) -> usize {
+        self.known.get(&id).map_or(0, |user| user.connections + self.nodes.connections(&user.elsewhere, now_ms))
     }
 
     /// The user opens a connection.
@@ -192,73 +164,6 @@ impl Users {
         self.mark_untold(id);
     }
 
-    /// What another node knows of a user. It is forgotten at `until_ms`, unless the node repeats it.
-    pub fn shown_elsewhere(&mut self, node: u64, shown: NodePresence, until_ms: u64) {
-        let NodePresence { user: id, connections, chosen, text, chosen_at_ms, last_seen_ms } = shown;
-        let user = self.known.entry(id).or_default();
-        user.elsewhere.retain(|known| known.node != node);
-        if connections > 0 && user.elsewhere.len() < NODES_MAX {
-            user.elsewhere.push(Elsewhere { node, connections: connections as usize, until_ms });
-        }
-        let presence = &mut user.presence;
-        if chosen_at_ms > presence.chosen_at_ms {
-            (presence.chosen, presence.text, presence.chosen_at_ms) = (chosen, text, chosen_at_ms);
-        }
-        let is_older = chosen_at_ms < presence.chosen_at_ms;
-        let seen =
-            last_seen_ms.and_then(|ms| OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000).ok());
-        presence.last_seen = presence.last_seen.max(seen);
-        self.mark_changed(id);
-        if is_older {
-            self.mark_untold(id); // that node has missed the choice: who hides there must stay hidden
-        }
-    }
-
-    /// The next users whom the other nodes are to be told of, at most so many.
-    pub fn next_untold(&mut self, most: usize) -> Vec<NodePresence> {
-        let Some(untold) = &mut self.untold else { return Vec::new() };
-        let mut next = Vec::new();
-        while next.len() < most
-            && let Some(id) = untold.pop_first()
-        {
-            next.extend(self.known.get(&id).map(|user| user.for_nodes(id)));
-        }
-        next
-    }
-
-    /// These could not be told: [`Self::next_untold`] returns them again.
-    pub fn not_told(&mut self, users: &[NodePresence]) {
-        for shown in users {
-            self.mark_untold(shown.user);
-        }
-    }
-
-    /// Has the other nodes told again of a part of the connected users: of all, in `parts` calls.
-    pub fn repeat_to_nodes(&mut self, part: u64, parts: u64) {
-        let Some(untold) = &mut self.untold else { return };
-        let is_due = |id: UserId| id.0.unsigned_abs() % parts == part % parts;
-        let connected = self.known.iter().filter(|(id, user)| user.connections > 0 && is_due(**id));
-        untold.extend(connected.map(|(id, _)| *id));
-    }
-
-    /// Forgets what other nodes have not repeated.
-    pub fn expire_elsewhere(&mut self, now_ms: u64) {
-        if self.untold.is_none() {
-            return;
-        }
-        let mut gone = Vec::new();
-        for (id, user) in &mut self.known {
-            let before = user.elsewhere.len();
-            user.elsewhere.retain(|known| known.until_ms > now_ms);
-            if user.elsewhere.len() < before {
-                gone.push(*id);
-            }
-        }
-        for id in gone {
-            self.mark_changed(id);
-        }
-    }
-
     /// What the user shows now. With `watcher`, that shard receives changes from now on.
     pub fn presence(&mut self, id: UserId, watcher: Option<ShardId>) -> Arc<PresenceRecord> {
         let user = self.known.entry(id).or_default();
@@ -292,12 +197,6 @@ impl Users {
             }
         }
         None
-    }
-
-    fn mark_untold(&mut self, id: UserId) {
-        if let Some(untold) = &mut self.untold {
-            untold.insert(id);
-        }
     }
 
     fn mark_changed(&mut self, id: UserId) {
@@ -348,56 +247,6 @@ mod tests {
         let (shown, watchers) = users.next_presence_change().unwrap();
         assert_eq!((shown.status, watchers), ("offline", 1 << 3));
         assert_eq!(shown.last_seen_at.as_deref(), Some("1970-01-01T00:00:00.000Z"));
-    }
-
-    fn on_node(connections: u32, chosen: Option<&'static str>, chosen_at_ms: i64) -> NodePresence {
-        NodePresence { user: ANN, connections, chosen, text: None, chosen_at_ms, last_seen_ms: Some(1_000) }
-    }
-
-    #[test]
-    fn is_online_while_connected_to_any_node_and_shows_the_latest_choice() {
-        let mut users = Users::default();
-        users.tell_nodes();
-        assert_eq!(users.presence(ANN, Some(ShardId(0))).status, "offline");
-        users.shown_elsewhere(7, on_node(2, None, 0), 30_000);
-        assert_eq!(users.next_presence_change().unwrap().0.status, "online");
-        users.connect(ANN);
-        assert_eq!(users.connections(ANN), (1, 3), "here, and on all nodes");
-        users.choose_presence(ANN, "busy", None, EPOCH + Duration::seconds(9));
-        users.shown_elsewhere(8, on_node(1, Some("away"), 8_000), 30_000);
-        assert_eq!(users.presence(ANN, None).status, "busy", "an older choice");
-        users.next_untold(9);
-        users.shown_elsewhere(8, on_node(1, Some("away"), 8_000), 30_000);
-        assert_eq!(users.next_untold(9)[0].chosen, Some("busy"), "the other node has missed it");
-        users.shown_elsewhere(8, on_node(1, Some("away"), 10_000), 30_000);
-        assert_eq!(users.presence(ANN, None).status, "away");
-        users.disconnect(ANN, EPOCH);
-        users.shown_elsewhere(8, on_node(0, Some("away"), 10_000), 30_000);
-        assert_eq!(users.presence(ANN, None).status, "away", "still connected to node 7");
-        users.expire_elsewhere(29_999);
-        assert_eq!(users.presence(ANN, None).status, "away");
-        users.expire_elsewhere(30_000);
-        let (shown, _) = users.next_presence_change().unwrap();
-        assert_eq!((shown.status, shown.last_seen_at.as_deref()), ("offline", Some("1970-01-01T00:00:01.000Z")));
-    }
-
-    #[test]
-    fn tells_the_other_nodes_of_changes_and_repeats_the_connected() {
-        let mut users = Users::default();
-        users.connect(ANN);
-        assert_eq!(users.next_untold(10), [], "there are no other nodes");
-        users.tell_nodes();
-        for id in 2..=5 {
-            users.connect(UserId(id));
-        }
-        users.disconnect(UserId(5), EPOCH);
-        let told = |told: Vec<NodePresence>| told.iter().map(|one| (one.user.0, one.connections)).collect::<Vec<_>>();
-        assert_eq!(told(users.next_untold(3)), [(2, 1), (3, 1), (4, 1)]);
-        assert_eq!(told(users.next_untold(3)), [(5, 0)]);
-        for part in 0..2 {
-            users.repeat_to_nodes(part, 2);
-        }
-        assert_eq!(told(users.next_untold(9)), [(1, 1), (2, 1), (3, 1), (4, 1)]);
     }
 
     #[test]

@@ -94,6 +94,7 @@ impl Cluster {
                     ToNodes::Presence(users) => {
                         self.arrive(mesh, FromNodes::Presence(from as u64, users.clone()));
                     }
+                    ToNodes::Spent(spent) => self.arrive(mesh, FromNodes::Spent(spent.clone())),
                     ToNodes::Event(_) | ToNodes::Follow { .. } => {}
                 }
             }

@@ -1,0 +1,313 @@
+//! What a user's shard exchanges with other nodes of a cluster: presence, connections, and spent budgets. Pure.
+//!
+//! ```text
+//!   next_untold, next_spent ──ToNodes──► … ──FromNodes──► shown_elsewhere, spent_elsewhere
+//! ```
+//!
+//! - Presence holds for a lease: a node that dies is forgotten after it.
+//! - For the limit on connections, a node counts only while it was heard a moment ago. Whoever was connected to a node
+//!   that has died must be able to come back at once.
+//! - Of a budget, nodes tell each other what they have charged and not told yet, as far as it is not refilled by now.
+//!   Each adds it to its own, so a user has one budget over all nodes, but for what was charged since the last round.
+
+use super::{Presence, User, Users, unix_ms};
+use crate::budget;
+use crate::ids::UserId;
+use crate::limits::BUDGETS;
+use crate::mesh::nodes::{NodePresence, SpentBudgets};
+use std::collections::HashMap;
+use std::sync::atomic::Ordering::Relaxed;
+use time::OffsetDateTime;
+
+/// Nodes that are counted; more are possible, and what happens on them is not.
+const NODES_MAX: usize = 64;
+/// A node that has said nothing for so long does not count for the limit on connections: it may have died. Nodes say
+/// something twice a second.
+const HEARD_MS: u64 = 2_000;
+/// The most of a budget that another node may charge at once: no burst is longer.
+const SPENT_NS_MAX: u64 = 60_000_000_000;
+
+/// A user's connections to another node.
+pub(super) struct Elsewhere {
+    node: u64,
+    pub(super) connections: usize,
+    /// A node that says nothing until then has forgotten the user, or has died.
+    until_ms: u64,
+}
+
+/// When other nodes said something last.
+#[derive(Default)]
+pub(super) struct HeardNodes(HashMap<u64, u64>);
+
+impl HeardNodes {
+    fn hear(&mut self, node: u64, now_ms: u64) {
+        if self.0.len() < NODES_MAX || self.0.contains_key(&node) {
+            self.0.insert(node, now_ms);
+        }
+    }
+
+    fn forget_silent(&mut self, now_ms: u64) {
+        self.0.retain(|_, heard_ms| now_ms < *heard_ms + HEARD_MS);
+    }
+
+    /// The connections to nodes that were heard a moment ago.
+    pub(super) fn connections(&self, elsewhere: &[Elsewhere], now_ms: u64) -> usize {
+        let is_heard = |node| self.0.get(node).is_some_and(|heard_ms| now_ms < heard_ms + HEARD_MS);
+        elsewhere.iter().filter(|known| is_heard(&known.node)).map(|known| known.connections).sum()
+    }
+}
+
+/// The theoretical arrival times (see [`budget`]) that other nodes know.
+#[derive(Default)]
+pub(super) struct ToldBudgets([u64; BUDGETS]);
+
+impl ToldBudgets {
+    fn add(&mut self, spent_ns: &[u64; BUDGETS], now_ns: u64) {
+        for (told, spent_ns) in self.0.iter_mut().zip(spent_ns).filter(|(_, ns)| **ns > 0) {
+            *told = (*told).max(now_ns) + spent_ns;
+        }
+    }
+}
+
+impl User {
+    pub(super) fn connections_everywhere(&self) -> usize {
+        self.connections + self.elsewhere.iter().map(|node| node.connections).sum::<usize>()
+    }
+
+    /// For the other nodes.
+    fn for_nodes(&self, user: UserId) -> NodePresence {
+        let Presence { chosen, text, chosen_at_ms, last_seen, .. } = &self.presence;
+        NodePresence {
+            user,
+            connections: u32::try_from(self.connections).unwrap_or(u32::MAX),
+            chosen: *chosen,
+            text: text.clone(),
+            chosen_at_ms: *chosen_at_ms,
+            last_seen_ms: last_seen.map(unix_ms),
+        }
+    }
+}
+
+impl Users {
+    /// For a node of a cluster: from now on, [`Self::next_untold`] returns changes.
+    pub fn tell_nodes(&mut self) {
+        self.untold.get_or_insert_default();
+    }
+
+    /// Another node has said something.
+    pub fn heard_node(&mut self, node: u64, now_ms: u64) {
+        self.nodes.hear(node, now_ms);
+    }
+
+    /// What another node knows of a user. It is forgotten at `until_ms`, unless the node repeats it.
+    pub fn shown_elsewhere(&mut self, node: u64, shown: NodePresence, until_ms: u64) {
+        let NodePresence { user: id, connections, chosen, text, chosen_at_ms, last_seen_ms } = shown;
+        let user = self.known.entry(id).or_default();
+        user.elsewhere.retain(|known| known.node != node);
+        if connections > 0 && user.elsewhere.len() < NODES_MAX {
+            user.elsewhere.push(Elsewhere { node, connections: connections as usize, until_ms });
+        }
+        let presence = &mut user.presence;
+        if chosen_at_ms > presence.chosen_at_ms {
+            (presence.chosen, presence.text, presence.chosen_at_ms) = (chosen, text, chosen_at_ms);
+        }
+        let is_older = chosen_at_ms < presence.chosen_at_ms;
+        let seen =
+            last_seen_ms.and_then(|ms| OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000).ok());
+        presence.last_seen = presence.last_seen.max(seen);
+        self.mark_changed(id);
+        if is_older {
+            self.mark_untold(id); // that node has missed the choice: who hides there must stay hidden
+        }
+    }
+
+    /// The next users whom the other nodes are to be told of, at most so many.
+    pub fn next_untold(&mut self, most: usize) -> Vec<NodePresence> {
+        let Some(untold) = &mut self.untold else { return Vec::new() };
+        let mut next = Vec::new();
+        while next.len() < most
+            && let Some(id) = untold.pop_first()
+        {
+            next.extend(self.known.get(&id).map(|user| user.for_nodes(id)));
+        }
+        next
+    }
+
+    /// These could not be told: [`Self::next_untold`] returns them again.
+    pub fn not_told(&mut self, users: &[NodePresence]) {
+        for shown in users {
+            self.mark_untold(shown.user);
+        }
+    }
+
+    /// Has the other nodes told again of a part of the connected users: of all, in `parts` calls.
+    pub fn repeat_to_nodes(&mut self, part: u64, parts: u64) {
+        let Some(untold) = &mut self.untold else { return };
+        let is_due = |id: UserId| id.0.unsigned_abs() % parts == part % parts;
+        let connected = self.known.iter().filter(|(id, user)| user.connections > 0 && is_due(**id));
+        untold.extend(connected.map(|(id, _)| *id));
+    }
+
+    /// Forgets what other nodes have not repeated.
+    pub fn expire_elsewhere(&mut self, now_ms: u64) {
+        if self.untold.is_none() {
+            return;
+        }
+        self.nodes.forget_silent(now_ms);
+        let mut gone = Vec::new();
+        for (id, user) in &mut self.known {
+            let before = user.elsewhere.len();
+            user.elsewhere.retain(|known| known.until_ms > now_ms);
+            if user.elsewhere.len() < before {
+                gone.push(*id);
+            }
+        }
+        for id in gone {
+            self.mark_changed(id);
+        }
+    }
+
+    /// What was spent of budgets and other nodes do not know, of each user of whom one budget has at least its
+    /// `worth_ns` of that. The caller tells the other nodes, see [`Self::not_told_spent`].
+    pub fn untold_spent(&mut self, worth_ns: &[u64; BUDGETS], now_ns: u64) -> Vec<SpentBudgets> {
+        let mut spent = Vec::new();
+        for (id, user) in &mut self.known {
+            let untold_ns = |which: usize| {
+                let tat = user.budgets.tat(which).load(Relaxed);
+                tat.saturating_sub(user.told.0[which].max(now_ns))
+            };
+            let untold_ns: [u64; BUDGETS] = std::array::from_fn(untold_ns);
+            if untold_ns.iter().zip(worth_ns).any(|(untold, worth)| *untold > 0 && untold >= worth) {
+                user.told.add(&untold_ns, now_ns);
+                spent.push(SpentBudgets { user: *id, spent_ns: untold_ns });
+            }
+        }
+        spent
+    }
+
+    /// These could not be told: [`Self::untold_spent`] returns them again.
+    pub fn not_told_spent(&mut self, spent: &[SpentBudgets]) {
+        for SpentBudgets { user, spent_ns } in spent {
+            if let Some(user) = self.known.get_mut(user) {
+                for (told, spent_ns) in user.told.0.iter_mut().zip(spent_ns) {
+                    *told = told.saturating_sub(*spent_ns);
+                }
+            }
+        }
+    }
+
+    /// What was spent of a user's budgets on another node.
+    pub fn spent_elsewhere(&mut self, spent: &SpentBudgets, now_ns: u64) {
+        let user = self.known.entry(spent.user).or_default();
+        let spent_ns = spent.spent_ns.map(|ns| ns.min(SPENT_NS_MAX));
+        for (which, spent_ns) in spent_ns.iter().enumerate().filter(|(_, ns)| **ns > 0) {
+            budget::charge(user.budgets.tat(which), now_ns, *spent_ns, SPENT_NS_MAX);
+        }
+        user.told.add(&spent_ns, now_ns);
+    }
+
+    pub(super) fn mark_untold(&mut self, id: UserId) {
+        if let Some(untold) = &mut self.untold {
+            untold.insert(id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::Rate;
+    use crate::ids::ShardId;
+    use time::Duration;
+
+    const ANN: UserId = UserId(1);
+    const EPOCH: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
+
+    fn on_node(connections: u32, chosen: Option<&'static str>, chosen_at_ms: i64) -> NodePresence {
+        NodePresence { user: ANN, connections, chosen, text: None, chosen_at_ms, last_seen_ms: Some(1_000) }
+    }
+
+    #[test]
+    fn is_online_while_connected_to_any_node_and_shows_the_latest_choice() {
+        let mut users = Users::default();
+        users.tell_nodes();
+        assert_eq!(users.presence(ANN, Some(ShardId(0))).status, "offline");
+        users.shown_elsewhere(7, on_node(2, None, 0), 30_000);
+        assert_eq!(users.next_presence_change().unwrap().0.status, "online");
+        users.connect(ANN);
+        users.heard_node(7, 1_000);
+        assert_eq!((users.connections(ANN, 2_999), users.connections(ANN, 3_000)), (3, 1), "a silent node may be dead");
+        users.choose_presence(ANN, "busy", None, EPOCH + Duration::seconds(9));
+        users.shown_elsewhere(8, on_node(1, Some("away"), 8_000), 30_000);
+        assert_eq!(users.presence(ANN, None).status, "busy", "an older choice");
+        users.next_untold(9);
+        users.shown_elsewhere(8, on_node(1, Some("away"), 8_000), 30_000);
+        assert_eq!(users.next_untold(9)[0].chosen, Some("busy"), "the other node has missed it");
+        users.shown_elsewhere(8, on_node(1, Some("away"), 10_000), 30_000);
+        assert_eq!(users.presence(ANN, None).status, "away");
+        users.disconnect(ANN, EPOCH);
+        users.shown_elsewhere(8, on_node(0, Some("away"), 10_000), 30_000);
+        assert_eq!(users.presence(ANN, None).status, "away", "still connected to node 7");
+        users.expire_elsewhere(29_999);
+        assert_eq!(users.presence(ANN, None).status, "away");
+        users.expire_elsewhere(30_000);
+        let (shown, _) = users.next_presence_change().unwrap();
+        assert_eq!((shown.status, shown.last_seen_at.as_deref()), ("offline", Some("1970-01-01T00:00:01.000Z")));
+    }
+
+    #[test]
+    fn tells_the_other_nodes_of_changes_and_repeats_the_connected() {
+        let mut users = Users::default();
+        users.connect(ANN);
+        assert_eq!(users.next_untold(10), [], "there are no other nodes");
+        users.tell_nodes();
+        for id in 2..=5 {
+            users.connect(UserId(id));
+        }
+        users.disconnect(UserId(5), EPOCH);
+        let told = |told: Vec<NodePresence>| told.iter().map(|one| (one.user.0, one.connections)).collect::<Vec<_>>();
+        assert_eq!(told(users.next_untold(3)), [(2, 1), (3, 1), (4, 1)]);
+        assert_eq!(told(users.next_untold(3)), [(5, 0)]);
+        for part in 0..2 {
+            users.repeat_to_nodes(part, 2);
+        }
+        assert_eq!(told(users.next_untold(9)), [(1, 1), (2, 1), (3, 1), (4, 1)]);
+    }
+    #[test]
+    fn what_is_spent_on_one_node_is_spent_on_all() {
+        let (mut here, mut there) = (Users::default(), Users::default());
+        let (rate, worth_ns, mut now_ns) = (Rate::per_minute(60), [3_000_000_000; BUDGETS], 7_000_000_000_000);
+        let remaining = |users: &mut Users, now_ns| rate.remaining(users.budgets(ANN).tat(0), now_ns);
+        let take = |users: &mut Users, count, now_ns| {
+            for _ in 0..count {
+                rate.take(users.budgets(ANN).tat(0), now_ns).unwrap();
+            }
+        };
+        take(&mut here, 2, now_ns);
+        assert_eq!(here.untold_spent(&worth_ns, now_ns), [], "not worth a word");
+        take(&mut here, 18, now_ns);
+        let spent = here.untold_spent(&worth_ns, now_ns);
+        assert_eq!((spent.len(), spent[0].spent_ns[0]), (1, 20_000_000_000));
+        there.spent_elsewhere(&spent[0], now_ns);
+        assert_eq!((remaining(&mut here, now_ns), remaining(&mut there, now_ns)), (40, 40));
+        assert_eq!((here.untold_spent(&worth_ns, now_ns), there.untold_spent(&worth_ns, now_ns)), (vec![], vec![]));
+
+        // Both spend; what is refilled meanwhile is no news.
+        take(&mut here, 10, now_ns);
+        take(&mut there, 10, now_ns);
+        now_ns += 5_000_000_000;
+        let (by_one, by_other) = (here.untold_spent(&worth_ns, now_ns), there.untold_spent(&worth_ns, now_ns));
+        here.spent_elsewhere(&by_other[0], now_ns);
+        there.spent_elsewhere(&by_one[0], now_ns);
+        assert_eq!((remaining(&mut here, now_ns), remaining(&mut there, now_ns)), (25, 25));
+
+        // The lane was full.
+        take(&mut here, 5, now_ns);
+        let lost = here.untold_spent(&worth_ns, now_ns);
+        here.not_told_spent(&lost);
+        assert_eq!(here.untold_spent(&worth_ns, now_ns), lost);
+        // Whatever another node says, a user can speak again after a minute.
+        there.spent_elsewhere(&SpentBudgets { user: ANN, spent_ns: [u64::MAX; BUDGETS] }, now_ns);
+        assert_eq!((remaining(&mut there, now_ns), remaining(&mut there, now_ns + 60_000_000_000)), (0, 60));
+    }
+}

@@ -1,0 +1,103 @@
+//! Names of channels. Pure.
+//!
+//! ```text
+//!   veza:{17}:conversation:4711     events of a conversation
+//!   veza:{0}:nodes                  what every node should know
+//!   veza:{17}:node:00f3…            heartbeats of one node
+//! ```
+//!
+//! The number in braces is the partition. On a Redis Cluster, it alone decides the slot (a hash tag of the Redis Cluster
+//! specification): so one SSUBSCRIBE or pipeline takes all channels of a partition, and the partitions are spread over
+//! the servers.
+
+use crate::ids::ConversationId;
+
+/// Partitions of the channels: enough that every server of a Redis Cluster has its share, few enough for a heartbeat
+/// through each of them every second.
+pub(super) const PARTITIONS: usize = 128;
+
+/// A channel and its partition.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Channel {
+    /// Less than [`PARTITIONS`].
+    pub(super) partition: usize,
+    pub(super) name: String,
+}
+
+/// The channels of one cluster of nodes.
+#[derive(Clone, Debug)]
+pub(super) struct Channels {
+    cluster: String,
+    node: u64,
+}
+
+impl Channels {
+    /// Of the cluster with this name, for one of its nodes.
+    pub(super) fn new(cluster: String, node: u64) -> Self {
+        Self { cluster, node }
+    }
+
+    fn named(&self, partition: usize, rest: std::fmt::Arguments<'_>) -> Channel {
+        Channel { partition, name: format!("{}:{{{partition}}}:{rest}", self.cluster) }
+    }
+
+    /// The events of a conversation.
+    pub(super) fn conversation(&self, conversation: ConversationId) -> Channel {
+        let number = conversation.number();
+        // Numbers of conversations have their kind in the last bits: multiplied, all bits decide (Knuth's hash).
+        let hash = number.unsigned_abs().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+        self.named(hash as usize % PARTITIONS, format_args!("conversation:{number}"))
+    }
+
+    /// What every node should know.
+    pub(super) fn all(&self) -> Channel {
+        self.named(0, format_args!("nodes"))
+    }
+
+    /// The heartbeats of this node through a partition.
+    pub(super) fn heartbeats(&self, partition: usize) -> Channel {
+        self.named(partition, format_args!("node:{:016x}", self.node))
+    }
+}
+
+/// The channels by partition, in the order of the partitions.
+pub(super) fn by_partition(channels: impl Iterator<Item = Channel>) -> Vec<Vec<String>> {
+    let mut partitions: Vec<Vec<String>> = vec![Vec::new(); PARTITIONS];
+    for channel in channels {
+        partitions[channel.partition].push(channel.name);
+    }
+    partitions.retain(|names| !names.is_empty());
+    partitions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn conversations_are_spread_over_the_partitions() {
+        let channels = Channels::new("veza".to_owned(), 7);
+        let mut counts = BTreeMap::<usize, usize>::new();
+        for number in 1..=12_800 {
+            let conversation = ConversationId::from_number(number * 4 + 2).unwrap();
+            *counts.entry(channels.conversation(conversation).partition).or_default() += 1;
+        }
+        assert_eq!(counts.len(), PARTITIONS);
+        assert!(counts.values().all(|count| (50..200).contains(count)), "{counts:?}");
+    }
+
+    #[test]
+    fn the_hash_tag_is_the_partition() {
+        let channels = Channels::new("my.chat".to_owned(), 7);
+        assert_eq!(channels.all().name, "my.chat:{0}:nodes");
+        assert_eq!(
+            channels.heartbeats(5),
+            Channel { partition: 5, name: "my.chat:{5}:node:0000000000000007".to_owned() }
+        );
+        let channel = channels.conversation(ConversationId::from_number(6).unwrap());
+        assert_eq!(channel.name, format!("my.chat:{{{}}}:conversation:6", channel.partition));
+        let sorted = by_partition([channels.all(), channels.heartbeats(5), channels.heartbeats(0)].into_iter());
+        assert_eq!(sorted.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1]);
+    }
+}
