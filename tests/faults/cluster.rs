@@ -15,8 +15,14 @@ pub(super) struct Cluster {
 
 impl Cluster {
     pub(super) fn start(nodes: usize, redis_url: Option<&str>) -> Self {
+        let redis: Vec<_> = redis_url.into_iter().map(|url| ("cluster.redis_url", url)).collect();
+        Self::start_with(nodes, &redis)
+    }
+
+    /// The same, with these settings of each node.
+    pub(super) fn start_with(nodes: usize, settings: &[(&str, &str)]) -> Self {
         let host = Self::host();
-        Self { nodes: (0..nodes).map(|_| Self::node(&host, redis_url)).collect(), host }
+        Self { nodes: (0..nodes).map(|_| Self::node(&host, settings)).collect(), host }
     }
 
     /// The server with the private PostgreSQL.
@@ -29,11 +35,10 @@ impl Cluster {
         host.kill9();
     }
 
-    pub(super) fn node(host: &Server, redis_url: Option<&str>) -> Server {
+    pub(super) fn node(host: &Server, settings: &[(&str, &str)]) -> Server {
         let database = database_url(host);
-        let mut settings = vec![("database.url", database.as_str()), ("database.shared", "true")];
-        settings.extend(redis_url.map(|url| ("cluster.redis_url", url)));
-        Server::start(2, &settings)
+        let database = [("database.url", database.as_str()), ("database.shared", "true")];
+        Server::start(2, &[&database, settings].concat())
     }
 
     pub(super) fn pair(&self) -> (&Server, &Server) {

@@ -6,10 +6,11 @@
 //! `CHAT_TEST_AWAY_SECONDS` sets how long the faults last at least.
 
 use super::cluster::{Cluster, metric, wait_for_metric, wait_for_readiness};
+use super::nodes::check_two_nodes;
 use super::traffic::Traffic;
 use crate::support::forwarder::{Backend, Forwarder};
 use crate::support::network::Network;
-use crate::support::redis::{Redis, RedisPair};
+use crate::support::redis::{Redis, RedisCluster, RedisPair};
 use crate::support::{Client, Format, Server, closed, from_env};
 use serde_json::json;
 use std::net::TcpListener;
@@ -92,7 +93,7 @@ async fn delivers_everything_while_redis_is_away_and_recovers_by_itself() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn survives_a_failover_to_a_replica_behind_the_same_address() {
-    let mut redis = RedisPair::start();
+    let mut redis = RedisPair::start().await;
     let cluster = Cluster::start(2, Some(&redis.url()));
     Cluster::end_host(&cluster.host);
     let nodes = &cluster.nodes;
@@ -118,6 +119,43 @@ async fn survives_a_failover_to_a_replica_behind_the_same_address() {
     };
     Box::pin(traffic.during(faults)).await;
     traffic.report(&["before", "failover", "after"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn survives_the_loss_and_the_return_of_a_master_of_a_redis_cluster() {
+    let mut redis = RedisCluster::start().await;
+    let settings = [("cluster.redis_url", &*redis.url()), ("cluster.redis_seeds", &*redis.seeds())];
+    let cluster = Cluster::start_with(2, &settings);
+    Cluster::end_host(&cluster.host);
+    let nodes = &cluster.nodes;
+    both_exchange(nodes).await;
+    check_two_nodes(&nodes[0], &nodes[1]).await;
+    let traffic = Traffic::new(&nodes[0], nodes, PACE).await;
+    let faults = async {
+        traffic.acknowledges(200).await;
+        both_deliver(&traffic, BEFORE).await;
+        both_receive_frames(nodes).await;
+        // The first one is that of the URL.
+        let killed = redis.masters()[0];
+        redis.kill(killed);
+        traffic.enter(DURING);
+        for node in nodes {
+            println!("without a master: {}", wait_for_readiness(node, 200, "failing").await);
+        }
+        revoke(&nodes[0], &nodes[1], "without a master").await;
+        redis.wait_for_failover().await;
+        both_exchange(nodes).await;
+        both_deliver(&traffic, DURING).await;
+        redis.start_again(killed);
+        redis.wait_until_ok().await;
+        traffic.enter(AFTER);
+        traffic.acknowledges(200).await;
+        both_deliver(&traffic, AFTER).await;
+        both_receive_frames(nodes).await;
+        both_exchange(nodes).await;
+    };
+    Box::pin(traffic.during(faults)).await;
+    traffic.report(&["before", "without a master", "after"]);
 }
 
 /// Two nodes. The ways of the second one to Redis and to PostgreSQL are wires of their own. Clients reach it on the
@@ -146,7 +184,7 @@ impl Apart {
         let host = Cluster::host();
         let socket = Backend::Unix(host.data_dir.join("postgres/.s.PGSQL.5432"));
         let to_database = Forwarder::start(network.address(TO_DATABASE), socket);
-        let near = Cluster::node(&host, Some(&redis.url()));
+        let near = Cluster::node(&host, &[("cluster.redis_url", &redis.url())]);
         let (database, redis_url) = (format!("postgresql://veza@{}/veza_chat", to_database.address()), redis.url());
         let settings = [
             ("database.url", database.as_str()),

@@ -73,11 +73,12 @@ impl Redis {
         String::from_utf8_lossy(&self.ask(command).stdout).into_owned()
     }
 
-    fn wait_for(&self, command: &[&str], wanted: impl Fn(&str) -> bool) {
+    /// Waits without keeping other clients of the test waiting.
+    async fn wait_for(&self, command: &[&str], wanted: impl Fn(&str) -> bool) {
         let started = Instant::now();
         while !wanted(&self.answer(command)) {
             assert!(started.elapsed() < PATIENCE, "{}: {command:?} is {}", self.address, self.answer(command));
-            std::thread::sleep(Duration::from_millis(20));
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
@@ -117,12 +118,12 @@ pub struct RedisPair {
 
 impl RedisPair {
     /// Starts both.
-    pub fn start() -> Self {
+    pub async fn start() -> Self {
         let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let first = Redis::start_on(loopback, &["--repl-diskless-sync-delay", "0"]);
         let port = first.address().port().to_string();
         let second = Redis::start_on(loopback, &["--replicaof", &format!("127.0.0.1 {port}")]);
-        second.wait_for(&["INFO", "replication"], |answer| answer.contains("master_link_status:up"));
+        second.wait_for(&["INFO", "replication"], |answer| answer.contains("master_link_status:up")).await;
         let front = Forwarder::start(loopback, Backend::Tcp(first.address()));
         Self { first, second, front }
     }
@@ -151,7 +152,7 @@ impl RedisCluster {
     const NODE_TIMEOUT_MS: &str = "1000";
 
     /// Starts it, and waits until it can be used.
-    pub fn start() -> Self {
+    pub async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let members: Vec<Redis> = (0..6)
             .map(|number| {
@@ -172,27 +173,26 @@ impl RedisCluster {
         let created = create.args(["--cluster-replicas", "1", "--cluster-yes"]).output().unwrap();
         assert!(created.status.success(), "{created:?}");
         let cluster = Self { members, _folder: folder };
-        cluster.wait_until_ok();
+        cluster.wait_until_ok().await;
         cluster
     }
 
-    /// The addresses of all members.
-    pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.members.iter().map(Redis::address).collect()
+    /// For `cluster.redis_url`: the first member.
+    pub fn url(&self) -> String {
+        self.members[0].url()
     }
 
-    /// A member by its number.
-    pub fn member(&self, number: usize) -> &Redis {
-        &self.members[number]
+    /// For `cluster.redis_seeds`: the others.
+    pub fn seeds(&self) -> String {
+        self.members[1..].iter().map(|member| member.address().to_string()).collect::<Vec<_>>().join(",")
     }
 
     /// Waits until each member that runs knows an owner of every slot, and each such replica has its master's data.
-    pub fn wait_until_ok(&self) {
+    pub async fn wait_until_ok(&self) {
         for member in self.running() {
-            member.wait_for(&["CLUSTER", "INFO"], |answer| answer.contains("cluster_state:ok"));
-            member.wait_for(&["INFO", "replication"], |answer| {
-                answer.contains("role:master") || answer.contains("master_link_status:up")
-            });
+            member.wait_for(&["CLUSTER", "INFO"], |answer| answer.contains("cluster_state:ok")).await;
+            let is_complete = |answer: &str| answer.contains("role:master") || answer.contains("master_link_status:up");
+            member.wait_for(&["INFO", "replication"], is_complete).await;
         }
     }
 
@@ -221,12 +221,12 @@ impl RedisCluster {
     }
 
     /// Waits until there are three masters again after one was killed.
-    pub fn wait_for_failover(&self) {
+    pub async fn wait_for_failover(&self) {
         let started = Instant::now();
         while self.masters().len() < 3 {
             assert!(started.elapsed() < PATIENCE, "no replica was promoted");
-            std::thread::sleep(Duration::from_millis(50));
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        self.wait_until_ok();
+        self.wait_until_ok().await;
     }
 }
