@@ -26,6 +26,8 @@ pub(super) enum Receiving {
     Off,
     Once,
     Stream,
+    /// Never again: what the peer sends stays in the kernel until the socket is closed.
+    Refused,
 }
 
 pub(super) struct Slot {

@@ -192,11 +192,23 @@ impl Sockets {
     }
 
     fn receive(&mut self, conn: ConnId, how: Receiving) {
-        if let Some(slot) = self.slot_mut(conn) {
+        if let Some(slot) = self.slot_mut(conn).filter(|slot| slot.receiving != Receiving::Refused) {
             slot.receiving = how;
             if !slot.receive_in_kernel {
                 self.arm_receive(conn.slot());
             }
+        }
+    }
+
+    /// Receives nothing any more, also not while the connection ends: the peer's sending is blocked by its own TCP window.
+    /// Its end is not noticed either, so the caller must set a deadline for [`Self::abort`].
+    pub fn refuse_input(&mut self, conn: ConnId) {
+        let Some(slot) = self.slot_mut(conn) else { return };
+        slot.receiving = Receiving::Refused;
+        if slot.receive_in_kernel {
+            let (index, generation) = (conn.slot(), conn.generation());
+            let entry = opcode::AsyncCancel::new(Operation::Receive.user_data(generation, index)).build();
+            self.push(&entry.user_data(Operation::Cancel.user_data(generation, index)));
         }
     }
 
@@ -374,6 +386,7 @@ impl Sockets {
         let conn = ConnId::new(self.shard, generation, index);
         match (result, slot.life) {
             (_, Life::Dead | Life::Free) => self.settle(index, events),
+            _ if slot.receiving == Receiving::Refused => {} // what had arrived before the cancellation
             (1.., life) => {
                 if slot.receiving == Receiving::Once {
                     slot.receiving = Receiving::Off;
@@ -501,9 +514,11 @@ impl Sockets {
             if slot.life == Life::Flushing {
                 slot.life = Life::HalfClosed;
                 shut(slot.fd, Shutdown::Write);
-                slot.receiving = Receiving::Stream;
-                if !slot.receive_in_kernel {
-                    self.arm_receive(index);
+                if slot.receiving != Receiving::Refused {
+                    slot.receiving = Receiving::Stream;
+                    if !slot.receive_in_kernel {
+                        self.arm_receive(index);
+                    }
                 }
             }
             return;
@@ -530,7 +545,7 @@ impl Sockets {
         }
         let fd = types::Fd(slot.fd);
         let entry = match slot.receiving {
-            Receiving::Off => return,
+            Receiving::Off | Receiving::Refused => return,
             Receiving::Once => opcode::Recv::new(fd, std::ptr::null_mut(), 0)
                 .buf_group(buffers::GROUP)
                 .build()

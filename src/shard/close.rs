@@ -48,6 +48,9 @@ impl<W: World> Shard<W> {
         }
         self.send_frame(conn, frame);
         self.leave(conn);
+        if code == CloseCode::RateLimited {
+            self.sockets.refuse_input(conn); // to read and discard what a flood has sent would serve it
+        }
         self.sockets.finish(conn);
         // The close frame waits behind what the kernel holds, so a client that reads late needs time to get there.
         let reads_late = matches!(code, CloseCode::TooSlow | CloseCode::HeartbeatTimeout);

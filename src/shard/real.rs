@@ -68,6 +68,10 @@ impl Transport for Sockets {
         Sockets::receive_stream(self, conn);
     }
 
+    fn refuse_input(&mut self, conn: ConnId) {
+        Sockets::refuse_input(self, conn);
+    }
+
     #[inline]
     fn queued_bytes(&self, conn: ConnId) -> usize {
         Sockets::queued_bytes(self, conn)

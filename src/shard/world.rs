@@ -48,6 +48,8 @@ pub trait Transport {
     fn receive_once(&mut self, conn: ConnId);
     /// Receives everything from now on.
     fn receive_stream(&mut self, conn: ConnId);
+    /// Receives nothing any more, and does not notice the peer's end.
+    fn refuse_input(&mut self, conn: ConnId);
     /// Bytes that wait to be sent.
     fn queued_bytes(&self, conn: ConnId) -> usize;
     /// Queues bytes.

@@ -169,6 +169,29 @@ async fn charges_long_frames_by_their_size() {
 }
 
 #[tokio::test]
+async fn reads_nothing_more_of_a_flood_that_it_has_closed() {
+    const FLOOD_BYTES: usize = 200 << 20;
+    let server = start_with_default_limits();
+    let eve = server.register().await;
+    let mut raw = Raw::upgraded(server, &eve, "veza.v1.json").await;
+    let ping = json!({"type": "ping", "id": 1, "data": {"x": "x".repeat(60 * 1_024)}});
+    let frames = Raw::client_frame(true, 1, ping.to_string().as_bytes()).repeat(16);
+    let mut written = 0;
+    while written < FLOOD_BYTES && raw.write(&frames).await.is_ok() {
+        written += frames.len();
+    }
+    // What the kernel buffers, and what the budgets allow.
+    assert!(written < FLOOD_BYTES / 4, "the server has taken {written} bytes");
+    let mut closed = None;
+    while let Some((opcode, payload)) = raw.frame().await {
+        closed = closed.or((opcode == 8).then(|| u16::from_be_bytes([payload[0], payload[1]])));
+    }
+    assert_eq!(closed, Some(4005), "the reason is there although the server did not read on");
+    let bob = server.register().await;
+    Client::none(server, &bob, Format::Json).await.ok("ping", json!({})).await;
+}
+
+#[tokio::test]
 async fn allows_bursts_of_cheap_frames_and_shares_their_budget_between_connections() {
     let server = start_with_default_limits();
     let ann = server.register().await;

@@ -250,6 +250,12 @@ impl Transport for SimSockets {
         }
     }
 
+    fn refuse_input(&mut self, conn: ConnId) {
+        if let Some(slot) = self.slot(conn) {
+            slot.receiving = Receiving::Off;
+        }
+    }
+
     fn queued_bytes(&self, conn: ConnId) -> usize {
         self.slot_ref(conn).map_or(0, |slot| slot.queued_bytes)
     }
