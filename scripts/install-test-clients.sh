@@ -41,6 +41,8 @@ if [ "$(id -u)" -eq 0 ]; then
     for program in podman buildah runc debootstrap; do
         command -v $program >/dev/null || missing+=("$program")
     done
+    # Networks that lose packets, for the tests of several nodes, which need root too.
+    command -v ip >/dev/null || missing+=(iproute2)
 fi
 # kubectl renders the manifests of deploy/kubernetes.
 command -v kubectl >/dev/null || missing+=(kubernetes-client)

@@ -106,6 +106,8 @@ pub(super) enum Received {
     Frame(FromNodes),
     /// A heartbeat of this node: its partition, and its number.
     Heartbeat(usize, u64),
+    /// A heartbeat of that other node.
+    HeartbeatOf(u64),
     /// This node sent it itself.
     Own,
 }
@@ -183,7 +185,8 @@ pub(super) fn read(this_node: u64, bytes: &[u8], now: Instant) -> Result<Receive
         return Err(EnvelopeError::Version(prefix[0]));
     }
     let (node, lengths) = prefix[1..].split_at(8);
-    let is_own = node == this_node.to_le_bytes();
+    let node = <[u8; 8]>::try_from(node).map_or(0, u64::from_le_bytes);
+    let is_own = node == this_node;
     let length = |at: usize| {
         <[u8; 4]>::try_from(&lengths[at..at + 4]).map_or(usize::MAX, |bytes| u32::from_le_bytes(bytes) as usize)
     };
@@ -202,7 +205,7 @@ pub(super) fn read(this_node: u64, bytes: &[u8], now: Instant) -> Result<Receive
     }
     let users = |users: Vec<i64>| users.into_iter().map(UserId).collect();
     Ok(Received::Frame(match head {
-        EnvelopeHead::Heartbeat(..) => return Ok(Received::Own),
+        EnvelopeHead::Heartbeat(..) => return Ok(Received::HeartbeatOf(node)),
         _ if (json.is_empty() || msgpack.is_empty())
             && matches!(head, EnvelopeHead::Event { .. } | EnvelopeHead::Notice { .. }) =>
         {
@@ -237,7 +240,6 @@ pub(super) fn read(this_node: u64, bytes: &[u8], now: Instant) -> Result<Receive
         EnvelopeHead::Membership(entry) => FromNodes::Membership(membership(entry)?),
         EnvelopeHead::Blocked(one, other) => FromNodes::Blocked(UserId(one), UserId(other)),
         EnvelopeHead::Presence(users) => {
-            let node = <[u8; 8]>::try_from(node).map_or(0, u64::from_le_bytes);
             FromNodes::Presence(node, users.into_iter().map(PresenceEntry::read).collect())
         }
         EnvelopeHead::Spent(spent) => {
@@ -320,7 +322,7 @@ mod tests {
         assert!(matches!(frame(&written), FromNodes::Spent(read) if read == [spent]));
         let beat = heartbeat(1, 3, 5).unwrap();
         assert!(matches!(read(1, &beat, Instant::now()), Ok(Received::Heartbeat(3, 5))));
-        assert!(matches!(read(2, &beat, Instant::now()), Ok(Received::Own)));
+        assert!(matches!(read(2, &beat, Instant::now()), Ok(Received::HeartbeatOf(1))));
     }
 
     #[test]

@@ -8,9 +8,9 @@
 //!
 //! Redis cuts a subscriber off whose queue became too long, and the socket can look healthy then. So this node sends
 //! itself a number through a channel every second (on a Redis Cluster: through one of each partition), and gives the
-//! connection up when none has come back for a while. After each new connection all heads are compared: what was
-//! published meanwhile is not repeated. That one server of a Redis Cluster is gone counts as the end of the connection
-//! too, since what it passed on is lost.
+//! connection up when none has come back for a while. Another copy goes to all nodes ([`super::heard`]). After each new
+//! connection all heads are compared: what was published meanwhile is not repeated. That one server of a Redis Cluster
+//! is gone counts as the end of the connection too, since what it passed on is lost.
 
 use super::channels::PARTITIONS;
 use super::connection::RedisConnection;
@@ -101,12 +101,16 @@ async fn live(shared: &Arc<ClusterShared>, addresses: &[ConnectionInfo], beat: &
                 if heard.is_some_and(|heard| *beat - heard > MISSING_MAX) {
                     return Err("no heartbeat came back: Redis no longer passes messages on to this node".to_owned());
                 }
+                if heard == Some(*beat) {
+                    shared.heard().record(shared.node, Instant::now());
+                }
                 *beat += 1;
                 let through = |partition| {
                     let message = envelope::heartbeat(shared.node, partition, *beat)?;
                     Some((shared.channels.heartbeats(partition), message))
                 };
-                connection.publish((0..connection.partitions()).filter_map(through).collect()).await?;
+                let to_all = envelope::heartbeat(shared.node, 0, *beat).map(|message| (shared.channels.all(), message));
+                connection.publish((0..connection.partitions()).filter_map(through).chain(to_all).collect()).await?;
             }
         }
     }
@@ -145,12 +149,14 @@ impl Ear {
 
     fn take_message(&self, message: &Msg) {
         let (shared, status) = (&self.shared, &self.shared.status);
-        match envelope::read(shared.node, message.get_payload_bytes(), Instant::now()) {
+        let now = Instant::now();
+        match envelope::read(shared.node, message.get_payload_bytes(), now) {
             Ok(Received::Heartbeat(partition, number)) => {
                 if let Some(heard) = self.heard.get(partition) {
                     heard.fetch_max(number, Relaxed);
                 }
             }
+            Ok(Received::HeartbeatOf(node)) => shared.heard().record(node, now),
             Ok(Received::Own) => {}
             Ok(Received::Frame(frame)) => {
                 status.received.fetch_add(1, Relaxed);

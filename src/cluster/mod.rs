@@ -10,6 +10,7 @@
 //! - [`publish`] drains what the shards have for other nodes, and sends it in batches;
 //! - [`link`] is the life of the [`connection`] to Redis: subscribed to the [`channels`] of conversations with subscribers here;
 //! - [`followed`] are these conversations; [`heads`] compares their newest events with PostgreSQL;
+//! - [`heard`] are the nodes whose heartbeats come through Redis; if one is missing, heads are compared more often;
 //! - [`trail`] reads changes of membership, blocks and revoked sessions from the audit trail.
 //!
 //! Invariants:
@@ -24,6 +25,7 @@ mod connection;
 mod envelope;
 mod followed;
 mod heads;
+mod heard;
 mod link;
 mod publish;
 mod shared;
@@ -76,6 +78,7 @@ pub async fn serve(parts: ClusterParts, stop: Arc<Notify>) -> std::io::Result<()
         unchecked: Notify::new(),
         connection: Mutex::default(),
         broken: Notify::new(),
+        heard: Mutex::default(),
     });
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(heads::run(Arc::clone(&shared)));

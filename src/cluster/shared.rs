@@ -3,6 +3,7 @@
 use super::channels::{Channel, Channels};
 use super::connection::RedisConnection;
 use super::followed::Followed;
+use super::heard::Heard;
 use super::to_shards::ToShards;
 use crate::ids::SessionId;
 use crate::mesh::node_status::NodeStatus;
@@ -31,11 +32,16 @@ pub(super) struct ClusterShared {
     pub(super) connection: Mutex<Option<RedisConnection>>,
     /// It did not take what was published.
     pub(super) broken: Notify,
+    pub(super) heard: Mutex<Heard>,
 }
 
 impl ClusterShared {
     pub(super) fn followed(&self) -> MutexGuard<'_, Followed> {
         locked(&self.followed)
+    }
+
+    pub(super) fn heard(&self) -> MutexGuard<'_, Heard> {
+        locked(&self.heard)
     }
 
     /// The connection to Redis, while it stands.

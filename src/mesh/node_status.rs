@@ -23,6 +23,8 @@ pub struct NodeStatus {
     pub links: AtomicU64,
     /// Conversations with subscribers here.
     pub followed: AtomicU64,
+    /// Servers of the database that are not heard through Redis, while it can be used here.
+    pub unheard: AtomicU64,
 }
 
 impl NodeStatus {

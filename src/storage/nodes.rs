@@ -31,6 +31,16 @@ impl NodeStore {
         Ok(rows.into_iter().filter_map(|(conversation, seq)| Some((conversation?, seq))).collect())
     }
 
+    /// The number of servers that use this database.
+    ///
+    /// # Errors
+    /// Failures of PostgreSQL.
+    pub async fn servers(&self) -> Result<usize, Refusal> {
+        let read = |row: &Row| row.try_get(0).map(|count: i64| count as usize);
+        let rows = self.0.rows("node_servers", false, (sql::SERVERS, &[]), read).await?;
+        Ok(rows.first().copied().unwrap_or_default())
+    }
+
     /// Up to where the audit trail was read by any server.
     ///
     /// # Errors

@@ -4,54 +4,16 @@
 //! How: one server has the private PostgreSQL; the nodes use that. `CHAT_TEST_NODE_ROUNDS` sets the number of faults,
 //! `CHAT_TEST_SEED` repeats a run.
 
-use super::starting::database_url;
+use super::cluster::{Cluster, metric, wait_for_metric, wait_for_readiness};
+use super::traffic::Traffic;
 use crate::support::redis::Redis;
-use crate::support::{Client, Format, Log, PATIENCE, Random, Received, Server, User, closed, code, from_env, text};
-use futures_util::future::join_all;
+use crate::support::{Client, Format, PATIENCE, Random, Server, closed, from_env};
 use nix::sys::signal::Signal;
-use reqwest::Method;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// A server with the private PostgreSQL, and nodes that use it.
-struct Cluster {
-    // Dropped first: without PostgreSQL they do not stop in order.
-    nodes: Vec<Server>,
-    host: Server,
-}
-
-impl Cluster {
-    fn start(nodes: usize, redis: Option<&Redis>) -> Self {
-        let host = Server::start(1, &[("database.shared", "true")]);
-        let (database, redis) = (database_url(&host), redis.map(Redis::url));
-        let mut settings = vec![("database.url", database.as_str()), ("database.shared", "true")];
-        settings.extend(redis.as_deref().map(|url| ("cluster.redis_url", url)));
-        Self { nodes: (0..nodes).map(|_| Server::start(2, &settings)).collect(), host }
-    }
-
-    fn pair(&self) -> (&Server, &Server) {
-        (&self.nodes[0], &self.nodes[1])
-    }
-}
-
-async fn metric(server: &Server, name: &str) -> f64 {
-    let page = reqwest::get(format!("{}/metrics", server.base_url)).await.unwrap().text().await.unwrap();
-    let values = page.lines().filter(|line| line.starts_with(name)).filter_map(|line| line.split(' ').next_back());
-    values.map(|value| value.parse::<f64>().unwrap()).sum()
-}
-
-async fn wait_for_metric(server: &Server, name: &str, wanted: impl Fn(f64) -> bool) {
-    let started = Instant::now();
-    while !wanted(metric(server, name).await) {
-        assert!(started.elapsed() < PATIENCE, "{name} is {}", metric(server, name).await);
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
 /// What holds on any two nodes, with Redis and without it.
-async fn check_two_nodes(one: &Server, other: &Server) {
+pub(super) async fn check_two_nodes(one: &Server, other: &Server) {
     let [ann, bob, eve] = one.register_many(3).await.try_into().ok().unwrap();
     let room = one.room(&[&ann, &bob]).await;
     let mut at_other = Client::all(other, &bob, Format::Json).await;
@@ -117,7 +79,7 @@ async fn reads_what_other_nodes_do_from_postgresql() {
 #[tokio::test]
 async fn exchanges_events_through_redis() {
     let redis = Redis::start();
-    let cluster = Cluster::start(2, Some(&redis));
+    let cluster = Cluster::start(2, Some(&redis.url()));
     let (one, other) = cluster.pair();
     for node in [one, other] {
         wait_for_metric(node, "chat_server_redis_up", |up| up > 0.5).await;
@@ -170,14 +132,12 @@ async fn exchanges_events_through_redis() {
 #[tokio::test]
 async fn says_in_health_that_redis_is_away_and_stays_ready() {
     let mut redis = Redis::start();
-    let cluster = Cluster::start(1, Some(&redis));
+    let cluster = Cluster::start(1, Some(&redis.url()));
     let node = &cluster.nodes[0];
     wait_for_metric(node, "chat_server_redis_up", |up| up > 0.5).await;
     redis.kill();
     wait_for_metric(node, "chat_server_redis_up", |up| up < 0.5).await;
-    let (status, health) = node.request(Method::GET, "/health/ready", None, None).await;
-    assert_eq!((status, &health["checks"]["nodes"]["status"]), (200, &json!("failing")), "{health}");
-    let reason = text(&health["checks"]["nodes"]["reason"]);
+    let reason = wait_for_readiness(node, 200, "failing").await;
     assert!(reason.contains("Redis cannot be used") && reason.contains("come late"), "{reason}");
     redis.start_again();
     wait_for_metric(node, "chat_server_redis_up", |up| up > 0.5).await;
@@ -188,107 +148,17 @@ async fn says_in_health_that_redis_is_away_and_stays_ready() {
     wait_for_metric(node, "chat_server_redis_up", |up| up > 0.5).await;
 }
 
-/// Sends under its own keys, and goes to the next node whenever a connection ends.
-async fn send_anywhere(
-    nodes: &[Server],
-    user: &User,
-    (number, rooms): (usize, &[String]),
-    count: &AtomicU64,
-    finished: &AtomicBool,
-) -> BTreeMap<String, (String, i64)> {
-    let (mut acked, mut next, mut at) = (BTreeMap::new(), 0, number);
-    while !finished.load(Relaxed) {
-        at += 1;
-        let node = &nodes[at % nodes.len()];
-        let Ok(mut client) = Client::try_open(node, user, Format::ALL[at % 2], "/ws?subscribe=none").await else {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            continue;
-        };
-        while !finished.load(Relaxed) {
-            let (key, room) = (format!("{number}-{next}"), &rooms[next % rooms.len()]);
-            let message = json!({"conversation_id": room, "content": key, "client_message_id": key});
-            let id = client.send("send_message", message).await;
-            match client.try_reply(id).await {
-                Ok(Ok(ack)) => {
-                    acked.insert(key, (room.clone(), ack["seq"].as_i64().unwrap()));
-                    next += 1;
-                    count.fetch_add(1, Relaxed);
-                }
-                Ok(Err(refusal)) => {
-                    let code = code(&refusal);
-                    assert!(
-                        ["storage_unavailable", "deadline_exceeded", "overloaded"].contains(&code.as_str()),
-                        "{key}: {refusal}"
-                    );
-                }
-                Err(_) => break,
-            }
-        }
-    }
-    acked
-}
-
-/// Follows the rooms on one node after the other, until each has its last event.
-async fn follow_anywhere(
-    nodes: &[Server],
-    user: &User,
-    (number, rooms): (usize, &[String]),
-    ends: &tokio::sync::watch::Receiver<BTreeMap<String, i64>>,
-) {
-    let mut log = Log::after(rooms.iter().map(|room| (room.as_str(), 1)));
-    let (mut at, mut ends) = (number, ends.clone());
-    loop {
-        at += 1;
-        let (node, format) = (&nodes[at % nodes.len()], Format::ALL[number % 2]);
-        let Ok(mut client) = Client::try_open(node, user, format, "/ws?subscribe=none").await else {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            continue;
-        };
-        client.send("resume", json!({"cursors": log.cursors()})).await;
-        loop {
-            let is_complete = |ends: &BTreeMap<String, i64>| {
-                !ends.is_empty() && ends.iter().all(|(room, seq)| log.last(room) >= *seq)
-            };
-            if is_complete(&ends.borrow()) {
-                return;
-            }
-            tokio::select! {
-                received = client.receive() => match received {
-                    Received::Frame(event) => {
-                        assert_ne!(event["type"], "reset");
-                        log.record(&event);
-                    }
-                    _ => break,
-                },
-                _ = ends.changed() => {}
-            }
-        }
-    }
-}
-
 #[tokio::test]
 async fn loses_repeats_and_reorders_nothing_while_nodes_and_redis_are_killed() {
     let mut redis = Redis::start();
-    let cluster = Cluster::start(2, Some(&redis));
-    let users = cluster.host.register_many(4).await;
-    let members: Vec<&User> = users.iter().collect();
-    let mut rooms = Vec::new();
-    for _ in 0..3 {
-        rooms.push(cluster.host.room(&members).await);
-    }
-    let (count, finished) = (AtomicU64::new(0), AtomicBool::new(false));
-    let (tell_ends, ends) = tokio::sync::watch::channel(BTreeMap::new());
+    let cluster = Cluster::start(2, Some(&redis.url()));
+    let nodes = &cluster.nodes;
+    let traffic = Traffic::new(&cluster.host, nodes, Duration::ZERO).await;
     let mut random = Random::new();
     let rounds = from_env("CHAT_TEST_NODE_ROUNDS", 5);
-    let nodes = &cluster.nodes;
     let faults = async {
         for round in 0..rounds {
-            let until = count.load(Relaxed) + 100 + random.below(400);
-            let started = Instant::now();
-            while count.load(Relaxed) < until {
-                assert!(started.elapsed() < PATIENCE, "{} of {until} messages were acknowledged", count.load(Relaxed));
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
+            traffic.acknowledges(100 + random.below(400)).await;
             let what = round % 5;
             match what {
                 0 | 3 => {
@@ -311,38 +181,9 @@ async fn loses_repeats_and_reorders_nothing_while_nodes_and_redis_are_killed() {
                     redis.signal(Signal::SIGCONT);
                 }
             }
-            println!("round {round}: fault {what} after {until} acks");
+            println!("round {round}: fault {what}");
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
-        finished.store(true, Relaxed);
     };
-    let sending = async {
-        let senders =
-            users.iter().enumerate().map(|(n, user)| send_anywhere(nodes, user, (n, &rooms), &count, &finished));
-        let (acked, ()) = tokio::join!(join_all(senders), faults);
-        let mut last = BTreeMap::new();
-        for room in &rooms {
-            last.insert(room.clone(), cluster.host.last_seq(&users[0], room).await);
-        }
-        tell_ends.send(last).unwrap();
-        acked
-    };
-    let following = (0..4).map(|n| follow_anywhere(nodes, &users[n % 4], (n, &rooms), &ends));
-    let (acked, _) = tokio::join!(sending, join_all(following));
-
-    let mut stored = BTreeMap::new();
-    for room in &rooms {
-        for (n, message) in cluster.host.history(&users[0], room).await.iter().enumerate() {
-            assert_eq!(message["seq"], n + 2, "a gap in {room}");
-            let key = text(&message["content"]).to_owned();
-            let before = stored.insert(key.clone(), (room.clone(), message["seq"].as_i64().unwrap()));
-            assert_eq!(before, None, "{key} is stored twice");
-        }
-    }
-    let acked: BTreeMap<_, _> = acked.into_iter().flatten().collect();
-    for (key, place) in &acked {
-        assert_eq!(stored.get(key), Some(place), "{key} was acknowledged there");
-    }
-    println!("{} messages acknowledged, {} stored", acked.len(), stored.len());
-    assert!(stored.len() - acked.len() <= users.len(), "at most one message of each sender has no ack");
+    Box::pin(traffic.during(faults)).await;
 }

@@ -10,6 +10,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -127,6 +128,13 @@ impl Server {
         environment: &[(&str, &str)],
     ) -> Self {
         Self::start_in(launcher, |_, _| (), None, workers, settings, environment)
+    }
+
+    /// The same, and the server is handed this socket, and its data directory is that of a server that ran before.
+    #[track_caller]
+    pub fn start_by_on(launcher: &[String], socket: TcpListener, workers: usize, settings: &[(&str, &str)]) -> Self {
+        let launcher = launcher.iter().cloned().chain(own_program()).collect();
+        Self::start_in(launcher, kept, Some(socket), workers, settings, &[])
     }
 
     #[track_caller]
@@ -423,10 +431,13 @@ fn spawn(
 }
 
 /// A free address. Its port is below the range of ephemeral ports: with a port in that range, a client could connect to
-/// itself while the server is down.
-fn free_address() -> SocketAddr {
-    let start = u64::from(std::process::id()) * 7 + std::time::UNIX_EPOCH.elapsed().unwrap().as_micros() as u64;
-    let candidates = (0..1_000).map(|n| 20_000 + ((start + n * 13) % 12_000) as u16);
+/// itself while the server is down. No address is returned twice, since it may be used later.
+pub(super) fn free_address() -> SocketAddr {
+    static START: OnceLock<u64> = OnceLock::new();
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let now = || std::time::UNIX_EPOCH.elapsed().unwrap().as_micros() as u64;
+    let start = *START.get_or_init(|| u64::from(std::process::id()) * 7 + now());
+    let candidates = (0..1_000).map(|_| 20_000 + ((start + NEXT.fetch_add(1, Relaxed) * 13) % 12_000) as u16);
     let mut addresses = candidates.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     addresses.find(|address| TcpListener::bind(address).is_ok()).expect("a free port")
 }

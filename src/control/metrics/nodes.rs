@@ -56,6 +56,12 @@ impl Collector for NodeMetrics {
                 GAUGE,
                 status.followed.load(Relaxed) as f64,
             ),
+            one(
+                "chat_server_nodes_unheard",
+                "Servers on this database that are not heard through Redis, while this one can use it.",
+                GAUGE,
+                status.unheard.load(Relaxed) as f64,
+            ),
         ]
     }
 }

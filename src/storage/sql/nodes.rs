@@ -8,6 +8,10 @@ pub const MEMBERSHIPS: &str = "SELECT u.user_id, c.id, m.joined_seq, c.last_seq 
     FROM unnest($1::bigint[], $2::bigint[]) AS u(conversation_id, user_id) \
     JOIN conversations c ON c.id = u.conversation_id \
     LEFT JOIN conversation_members m ON m.conversation_id = c.id AND m.user_id = u.user_id";
+/// The servers that use this database: see [`super::server_lock`].
+pub const SERVERS: &str = "SELECT count(DISTINCT l.pid) FROM pg_locks l \
+    WHERE l.locktype = 'advisory' AND l.granted AND l.classid = 1986361953 AND l.objid = 1 AND l.objsubid = 2 \
+      AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())";
 /// $1 users → their sessions that were revoked lately: longer ago than any node reads behind.
 pub const REVOKED_SESSIONS: &str =
     "SELECT id FROM sessions WHERE user_id = ANY ($1) AND revoked_at > now() - interval '1 hour'";

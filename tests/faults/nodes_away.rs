@@ -1,0 +1,266 @@
+//! What two nodes need is away for a while: Redis, the way to it, or the way to PostgreSQL. Nothing is lost, repeated
+//! or out of order, readiness says what is missing, and everything recovers by itself.
+//!
+//! How: users send and follow on both nodes all the time ([`Traffic`]). A fault ends only after messages that were sent
+//! during it have reached the other node, however long that takes; the tests print how long it took.
+//! `CHAT_TEST_AWAY_SECONDS` sets how long the faults last at least.
+
+use super::cluster::{Cluster, metric, wait_for_metric, wait_for_readiness};
+use super::nodes::check_two_nodes;
+use super::traffic::Traffic;
+use crate::support::forwarder::{Backend, Forwarder};
+use crate::support::network::Network;
+use crate::support::redis::{Redis, RedisCluster, RedisPair};
+use crate::support::{Client, Format, Server, closed, from_env};
+use serde_json::json;
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+/// Between two messages of a sender.
+const PACE: Duration = Duration::from_millis(25);
+/// The phases of each test.
+const BEFORE: usize = 0;
+const DURING: usize = 1;
+const AFTER: usize = 2;
+
+/// Sleeps for this time, or another one of the environment.
+async fn for_seconds(default: u64) {
+    tokio::time::sleep(Duration::from_secs(from_env("CHAT_TEST_AWAY_SECONDS", default))).await;
+}
+
+async fn both_exchange(nodes: &[Server]) {
+    for node in nodes {
+        wait_for_readiness(node, 200, "ok").await;
+    }
+}
+
+/// Both nodes deliver what the other one sends, in this phase.
+async fn both_deliver(traffic: &Traffic<'_>, phase: usize) {
+    for node in 0..2 {
+        traffic.delivers_to(node, phase).await;
+    }
+}
+
+/// Events come through Redis again.
+async fn both_receive_frames(nodes: &[Server]) {
+    for node in nodes {
+        let frames = "chat_server_node_frames_total{outcome=\"received\"}";
+        let before = metric(node, frames).await;
+        wait_for_metric(node, frames, |now| now > before).await;
+    }
+}
+
+/// Ends the sessions of a new user here. Prints how long their connection there remained.
+async fn revoke(here: &Server, there: &Server, when: &str) {
+    let user = here.register().await;
+    let mut client = Client::none(there, &user, Format::Json).await;
+    let began = Instant::now();
+    let (status, _) = here.post("/auth/logout-all", Some(&user.token), &json!({})).await;
+    assert!((200..300).contains(&status), "{status}");
+    assert_eq!(closed(&client.end().await), 4002);
+    println!("{when}: a revoked session was closed on the other node after {:.1?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn delivers_everything_while_redis_is_away_and_recovers_by_itself() {
+    let mut redis = Redis::start();
+    let cluster = Cluster::start(2, Some(&redis.url()));
+    Cluster::end_host(&cluster.host);
+    let nodes = &cluster.nodes;
+    both_exchange(nodes).await;
+    let traffic = Traffic::new(&nodes[0], nodes, PACE).await;
+    let faults = async {
+        traffic.acknowledges(200).await;
+        both_deliver(&traffic, BEFORE).await;
+        redis.kill();
+        traffic.enter(DURING);
+        for node in nodes {
+            let reason = wait_for_readiness(node, 200, "failing").await;
+            assert!(reason.contains("Redis cannot be used"), "{reason}");
+        }
+        revoke(&nodes[0], &nodes[1], "Redis away").await;
+        for_seconds(8).await;
+        both_deliver(&traffic, DURING).await;
+        redis.start_again();
+        both_exchange(nodes).await;
+        traffic.enter(AFTER);
+        both_deliver(&traffic, AFTER).await;
+        both_receive_frames(nodes).await;
+    };
+    Box::pin(traffic.during(faults)).await;
+    traffic.report(&["before", "Redis away", "Redis back"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn survives_a_failover_to_a_replica_behind_the_same_address() {
+    let mut redis = RedisPair::start().await;
+    let cluster = Cluster::start(2, Some(&redis.url()));
+    Cluster::end_host(&cluster.host);
+    let nodes = &cluster.nodes;
+    both_exchange(nodes).await;
+    let traffic = Traffic::new(&nodes[0], nodes, PACE).await;
+    let faults = async {
+        traffic.acknowledges(200).await;
+        both_deliver(&traffic, BEFORE).await;
+        let links = [
+            metric(&nodes[0], "chat_server_redis_links_total").await,
+            metric(&nodes[1], "chat_server_redis_links_total").await,
+        ];
+        traffic.enter(DURING);
+        redis.fail_over();
+        for (node, before) in nodes.iter().zip(links) {
+            wait_for_metric(node, "chat_server_redis_links_total", |now| now > before).await;
+        }
+        both_exchange(nodes).await;
+        both_deliver(&traffic, DURING).await;
+        traffic.enter(AFTER);
+        both_deliver(&traffic, AFTER).await;
+        both_receive_frames(nodes).await;
+    };
+    Box::pin(traffic.during(faults)).await;
+    traffic.report(&["before", "failover", "after"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn survives_the_loss_and_the_return_of_a_master_of_a_redis_cluster() {
+    let mut redis = RedisCluster::start().await;
+    let settings = [("cluster.redis_url", &*redis.url()), ("cluster.redis_seeds", &*redis.seeds())];
+    let cluster = Cluster::start_with(2, &settings);
+    Cluster::end_host(&cluster.host);
+    let nodes = &cluster.nodes;
+    both_exchange(nodes).await;
+    check_two_nodes(&nodes[0], &nodes[1]).await;
+    let traffic = Traffic::new(&nodes[0], nodes, PACE).await;
+    let faults = async {
+        traffic.acknowledges(200).await;
+        both_deliver(&traffic, BEFORE).await;
+        both_receive_frames(nodes).await;
+        // The first one is that of the URL.
+        let killed = redis.masters()[0];
+        redis.kill(killed);
+        traffic.enter(DURING);
+        for node in nodes {
+            println!("without a master: {}", wait_for_readiness(node, 200, "failing").await);
+        }
+        revoke(&nodes[0], &nodes[1], "without a master").await;
+        redis.wait_for_failover().await;
+        both_exchange(nodes).await;
+        both_deliver(&traffic, DURING).await;
+        redis.start_again(killed);
+        redis.wait_until_ok().await;
+        traffic.enter(AFTER);
+        traffic.acknowledges(200).await;
+        both_deliver(&traffic, AFTER).await;
+        both_receive_frames(nodes).await;
+        both_exchange(nodes).await;
+    };
+    Box::pin(traffic.during(faults)).await;
+    traffic.report(&["before", "without a master", "after"]);
+}
+
+/// Two nodes. The ways of the second one to Redis and to PostgreSQL are wires of their own. Clients reach it on the
+/// loopback, by a socket that it was handed.
+struct Apart {
+    // In the order in which they can be dropped.
+    nodes: Vec<Server>,
+    network: Network,
+    _redis: Redis,
+    _to_database: Forwarder,
+    _host: Server,
+}
+
+const UNHEARD: &str = "chat_server_nodes_unheard";
+
+/// The second node.
+const FAR: usize = 1;
+/// Its wires.
+const TO_REDIS: usize = 0;
+const TO_DATABASE: usize = 1;
+
+impl Apart {
+    async fn start() -> Self {
+        let network = Network::start(2);
+        let redis = Redis::start_on(network.address(TO_REDIS), &[]);
+        let host = Cluster::host();
+        let socket = Backend::Unix(host.data_dir.join("postgres/.s.PGSQL.5432"));
+        let to_database = Forwarder::start(network.address(TO_DATABASE), socket);
+        let near = Cluster::node(&host, &[("cluster.redis_url", &redis.url())]);
+        let (database, redis_url) = (format!("postgresql://veza@{}/veza_chat", to_database.address()), redis.url());
+        let settings = [
+            ("database.url", database.as_str()),
+            ("database.shared", "true"),
+            ("cluster.redis_url", redis_url.as_str()),
+        ];
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let far = Server::start_by_on(&network.enter(), listener, 2, &settings);
+        Cluster::end_host(&host);
+        let nodes = vec![near, far];
+        both_exchange(&nodes).await;
+        wait_for_metric(&nodes[0], UNHEARD, |servers| servers < 0.5).await;
+        Self { nodes, network, _redis: redis, _to_database: to_database, _host: host }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_node_that_cannot_reach_redis_delivers_and_is_heard() {
+    let apart = Apart::start().await;
+    let nodes = &apart.nodes;
+    let traffic = Traffic::new(&nodes[0], nodes, PACE).await;
+    let faults = async {
+        traffic.acknowledges(200).await;
+        both_deliver(&traffic, BEFORE).await;
+        apart.network.cut(TO_REDIS);
+        traffic.enter(DURING);
+        let reason = wait_for_readiness(&nodes[FAR], 200, "failing").await;
+        println!("the node that cannot reach Redis says: {reason}");
+        wait_for_metric(&nodes[0], UNHEARD, |servers| servers > 0.5).await;
+        revoke(&nodes[0], &nodes[FAR], "no way to Redis").await;
+        for_seconds(3).await;
+        both_deliver(&traffic, DURING).await;
+        wait_for_readiness(&nodes[0], 200, "ok").await;
+        apart.network.mend(TO_REDIS);
+        both_exchange(nodes).await;
+        wait_for_metric(&nodes[0], UNHEARD, |servers| servers < 0.5).await;
+        traffic.enter(AFTER);
+        both_deliver(&traffic, AFTER).await;
+        both_receive_frames(nodes).await;
+    };
+    Box::pin(traffic.during(faults)).await;
+    traffic.report(&["before", "no way to Redis", "after"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_node_that_cannot_reach_postgresql_says_so_and_delivers_what_others_commit() {
+    let apart = Apart::start().await;
+    let nodes = &apart.nodes;
+    let traffic = Traffic::new(&nodes[0], nodes, PACE).await;
+    let user = nodes[0].register().await;
+    let mut client = Client::none(&nodes[FAR], &user, Format::Json).await;
+    let faults = async {
+        traffic.acknowledges(200).await;
+        both_deliver(&traffic, BEFORE).await;
+        apart.network.cut(TO_DATABASE);
+        traffic.enter(DURING);
+        wait_for_readiness(&nodes[FAR], 503, "ok").await;
+        let (status, _) = nodes[0].post("/auth/logout-all", Some(&user.token), &json!({})).await;
+        assert!((200..300).contains(&status), "{status}");
+        let revoked = Instant::now();
+        for_seconds(3).await;
+        traffic.delivers_to(FAR, DURING).await;
+        wait_for_readiness(&nodes[0], 200, "ok").await;
+        apart.network.mend(TO_DATABASE);
+        let mended = Instant::now();
+        assert_eq!(closed(&client.end().await), 4002);
+        println!(
+            "a session that was revoked meanwhile was closed after {:.1?}, and {:.1?} after the way was there again",
+            revoked.elapsed(),
+            mended.elapsed()
+        );
+        both_exchange(nodes).await;
+        traffic.enter(AFTER);
+        both_deliver(&traffic, AFTER).await;
+        revoke(&nodes[0], &nodes[FAR], "after PostgreSQL was away").await;
+    };
+    Box::pin(traffic.during(faults)).await;
+    traffic.report(&["before", "no way to PostgreSQL", "after"]);
+}
