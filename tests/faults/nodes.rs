@@ -7,7 +7,7 @@
 use super::cluster::{Cluster, metric, wait_for_metric, wait_for_readiness};
 use super::traffic::Traffic;
 use crate::support::redis::Redis;
-use crate::support::{Client, Format, PATIENCE, Random, Server, closed, from_env};
+use crate::support::{Client, Format, PATIENCE, Random, Server, User, closed, from_env};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -186,4 +186,67 @@ async fn loses_repeats_and_reorders_nothing_while_nodes_and_redis_are_killed() {
         tokio::time::sleep(Duration::from_millis(500)).await;
     };
     Box::pin(traffic.during(faults)).await;
+}
+
+/// Opens sockets at a node until it closes one for their number.
+async fn fill(node: &Server, user: &User, open: &mut Vec<Client>) -> usize {
+    for count in 0.. {
+        match Client::try_open(node, user, Format::Json, "/ws").await {
+            Ok(client) => open.push(client),
+            Err(reason) => {
+                assert!(reason.contains("Closed(4004,"), "{reason}");
+                return count;
+            }
+        }
+    }
+    unreachable!()
+}
+
+#[tokio::test]
+async fn holds_the_limits_of_a_user_over_all_nodes() {
+    const CONNECTIONS: usize = 5;
+    let redis = Redis::start();
+    let url = redis.url();
+    let limits = [("limits.max_connections_per_user", "5"), ("limits.max_messages_per_minute", "60")];
+    let cluster = Cluster::start_with(2, &[&[("cluster.redis_url", url.as_str())], &limits[..]].concat());
+    let (one, other) = cluster.pair();
+    for node in [one, other] {
+        wait_for_metric(node, "chat_server_redis_up", |up| up > 0.5).await;
+    }
+    let [ann, bob] = one.register_many(2).await.try_into().ok().unwrap();
+    let room = one.room(&[&ann, &bob]).await;
+    let round = Duration::from_millis(1_500); // nodes tell each other twice a second
+
+    // Connections.
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        open.push(Client::none(one, &ann, Format::Json).await);
+    }
+    tokio::time::sleep(round).await;
+    assert_eq!(fill(other, &ann, &mut open).await, CONNECTIONS - 3);
+    tokio::time::sleep(round).await;
+    assert_eq!(fill(one, &ann, &mut open).await, 0);
+    // A node that dies keeps nobody out.
+    other.kill9();
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    open.truncate(3);
+    assert_eq!(fill(one, &ann, &mut open).await, CONNECTIONS - 3);
+    other.start_again();
+    wait_for_metric(other, "chat_server_redis_up", |up| up > 0.5).await;
+
+    // Messages: a minute's are one burst, whichever node takes them.
+    let mut at_one = Client::none(one, &bob, Format::Json).await;
+    let message = json!({"conversation_id": room, "content": "x"});
+    for _ in 0..40 {
+        at_one.ok("send_message", message.clone()).await;
+    }
+    tokio::time::sleep(round).await;
+    at_one.close().await;
+    let mut at_other = Client::none(other, &bob, Format::Json).await;
+    let mut sent = 0;
+    while at_other.command("send_message", message.clone()).await.is_ok() {
+        sent += 1;
+        assert!(sent < 60, "the other node gives a budget of its own");
+    }
+    assert!(sent >= 20, "no less than what is left: {sent}");
 }
