@@ -15,6 +15,11 @@ use tokio::time::timeout;
 
 /// A connection must be made within this time, and each statement on it be answered.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// The same for one server of a Redis Cluster: without it the others can be used.
+const SERVER_PATIENCE: Duration = Duration::from_secs(1);
+/// The connection to a Redis Cluster must be made within this time. It waits twice for servers that do not answer: for
+/// the addresses, and for those that the first one names.
+const CLUSTER_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A message for a channel.
 pub(super) type Outgoing = (Channel, Vec<u8>);
@@ -58,12 +63,12 @@ impl RedisConnection {
     async fn open_cluster(addresses: &[ConnectionInfo], receive: Arc<dyn AsyncPushSender>) -> Result<Self, String> {
         let client = ClusterClientBuilder::new(addresses.iter().cloned())
             .use_protocol(ProtocolVersion::RESP3)
-            .connection_timeout(PATIENCE)
+            .connection_timeout(SERVER_PATIENCE)
             .response_timeout(PATIENCE)
             .push_sender(receive)
             .build()
             .map_err(|error| error.to_string())?;
-        Ok(Self::Cluster(in_time(client.get_async_connection()).await?))
+        Ok(Self::Cluster(within(CLUSTER_PATIENCE, client.get_async_connection()).await?))
     }
 
     /// The partitions through which heartbeats go: each may be on a server of its own.
@@ -156,8 +161,12 @@ async fn is_of_cluster(address: &ConnectionInfo) -> Result<bool, String> {
 }
 
 async fn in_time<T>(asked: impl Future<Output = Result<T, RedisError>>) -> Result<T, String> {
-    match timeout(PATIENCE, asked).await {
+    within(PATIENCE, asked).await
+}
+
+async fn within<T>(patience: Duration, asked: impl Future<Output = Result<T, RedisError>>) -> Result<T, String> {
+    match timeout(patience, asked).await {
         Ok(answered) => answered.map_err(|error| error.to_string()),
-        Err(_) => Err(format!("Redis did not answer within {PATIENCE:?}")),
+        Err(_) => Err(format!("Redis did not answer within {patience:?}")),
     }
 }

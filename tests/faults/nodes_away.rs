@@ -22,6 +22,7 @@ const PACE: Duration = Duration::from_millis(25);
 const BEFORE: usize = 0;
 const DURING: usize = 1;
 const AFTER: usize = 2;
+const SUSPENDED: usize = 3;
 
 /// Sleeps for this time, or another one of the environment.
 async fn for_seconds(default: u64) {
@@ -31,6 +32,14 @@ async fn for_seconds(default: u64) {
 async fn both_exchange(nodes: &[Server]) {
     for node in nodes {
         wait_for_readiness(node, 200, "ok").await;
+    }
+}
+
+async fn both_say_what_is_missing(nodes: &[Server]) {
+    for node in nodes {
+        let reason = wait_for_readiness(node, 200, "failing").await;
+        assert!(reason.contains("Redis cannot be used"), "{reason}");
+        println!("{reason}");
     }
 }
 
@@ -74,10 +83,7 @@ async fn delivers_everything_while_redis_is_away_and_recovers_by_itself() {
         both_deliver(&traffic, BEFORE).await;
         redis.kill();
         traffic.enter(DURING);
-        for node in nodes {
-            let reason = wait_for_readiness(node, 200, "failing").await;
-            assert!(reason.contains("Redis cannot be used"), "{reason}");
-        }
+        both_say_what_is_missing(nodes).await;
         revoke(&nodes[0], &nodes[1], "Redis away").await;
         for_seconds(8).await;
         both_deliver(&traffic, DURING).await;
@@ -122,7 +128,7 @@ async fn survives_a_failover_to_a_replica_behind_the_same_address() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn survives_the_loss_and_the_return_of_a_master_of_a_redis_cluster() {
+async fn survives_the_loss_and_the_return_of_masters_of_a_redis_cluster() {
     let mut redis = RedisCluster::start().await;
     let settings = [("cluster.redis_url", &*redis.url()), ("cluster.redis_seeds", &*redis.seeds())];
     let cluster = Cluster::start_with(2, &settings);
@@ -139,9 +145,7 @@ async fn survives_the_loss_and_the_return_of_a_master_of_a_redis_cluster() {
         let killed = redis.masters()[0];
         redis.kill(killed);
         traffic.enter(DURING);
-        for node in nodes {
-            println!("without a master: {}", wait_for_readiness(node, 200, "failing").await);
-        }
+        both_say_what_is_missing(nodes).await;
         revoke(&nodes[0], &nodes[1], "without a master").await;
         redis.wait_for_failover().await;
         both_exchange(nodes).await;
@@ -153,9 +157,21 @@ async fn survives_the_loss_and_the_return_of_a_master_of_a_redis_cluster() {
         both_deliver(&traffic, AFTER).await;
         both_receive_frames(nodes).await;
         both_exchange(nodes).await;
+        // The connections to this one stay.
+        let suspended = redis.masters()[0];
+        redis.suspend(suspended);
+        traffic.enter(SUSPENDED);
+        both_say_what_is_missing(nodes).await;
+        redis.wait_for_failover().await;
+        both_exchange(nodes).await;
+        both_deliver(&traffic, SUSPENDED).await;
+        redis.resume();
+        redis.wait_until_ok().await;
+        both_exchange(nodes).await;
+        both_receive_frames(nodes).await;
     };
     Box::pin(traffic.during(faults)).await;
-    traffic.report(&["before", "without a master", "after"]);
+    traffic.report(&["before", "without a master", "after", "a master is silent"]);
 }
 
 /// Two nodes. The ways of the second one to Redis and to PostgreSQL are wires of their own. Clients reach it on the
@@ -245,12 +261,16 @@ async fn a_node_that_cannot_reach_postgresql_says_so_and_delivers_what_others_co
         let (status, _) = nodes[0].post("/auth/logout-all", Some(&user.token), &json!({})).await;
         assert!((200..300).contains(&status), "{status}");
         let revoked = Instant::now();
-        for_seconds(3).await;
-        traffic.delivers_to(FAR, DURING).await;
-        wait_for_readiness(&nodes[0], 200, "ok").await;
-        apart.network.mend(TO_DATABASE);
-        let mended = Instant::now();
-        assert_eq!(closed(&client.end().await), 4002);
+        let until_mended = async {
+            for_seconds(3).await;
+            traffic.delivers_to(FAR, DURING).await;
+            wait_for_readiness(&nodes[0], 200, "ok").await;
+            apart.network.mend(TO_DATABASE);
+            Instant::now()
+        };
+        // It answers pings meanwhile.
+        let (mended, end) = tokio::join!(until_mended, client.end());
+        assert_eq!(closed(&end), 4002);
         println!(
             "a session that was revoked meanwhile was closed after {:.1?}, and {:.1?} after the way was there again",
             revoked.elapsed(),

@@ -144,6 +144,8 @@ impl RedisPair {
 /// Three masters, and a replica of each.
 pub struct RedisCluster {
     members: Vec<Redis>,
+    /// The member that does not answer.
+    suspended: Option<usize>,
     _folder: TempDir,
 }
 
@@ -172,7 +174,7 @@ impl RedisCluster {
         create.args(["--cluster", "create"]).args(members.iter().map(|member| member.address().to_string()));
         let created = create.args(["--cluster-replicas", "1", "--cluster-yes"]).output().unwrap();
         assert!(created.status.success(), "{created:?}");
-        let cluster = Self { members, _folder: folder };
+        let cluster = Self { members, suspended: None, _folder: folder };
         cluster.wait_until_ok().await;
         cluster
     }
@@ -196,13 +198,16 @@ impl RedisCluster {
         }
     }
 
+    fn answers(&self, number: usize) -> bool {
+        self.members[number].child.is_some() && self.suspended != Some(number)
+    }
+
     fn running(&self) -> impl Iterator<Item = &Redis> {
-        self.members.iter().filter(|member| member.child.is_some())
+        (0..self.members.len()).filter(|number| self.answers(*number)).map(|number| &self.members[number])
     }
 
     fn is_master(&self, number: usize) -> bool {
-        let member = &self.members[number];
-        member.child.is_some() && member.answer(&["ROLE"]).starts_with("master")
+        self.answers(number) && self.members[number].answer(&["ROLE"]).starts_with("master")
     }
 
     /// The numbers of the masters.
@@ -213,6 +218,19 @@ impl RedisCluster {
     /// Ends a member at once.
     pub fn kill(&mut self, number: usize) {
         self.members[number].kill();
+    }
+
+    /// Suspends a member: its connections stay, and nothing comes through them.
+    pub fn suspend(&mut self, number: usize) {
+        self.members[number].signal(Signal::SIGSTOP);
+        self.suspended = Some(number);
+    }
+
+    /// Lets it go on.
+    pub fn resume(&mut self) {
+        if let Some(number) = self.suspended.take() {
+            self.members[number].signal(Signal::SIGCONT);
+        }
     }
 
     /// Starts a member again, with what it knew of the cluster. It may be a replica now.
