@@ -21,7 +21,8 @@ fuzz_target!(|bytes: &[u8]| {
         assert!(width > 0 && height > 0 && u64::from(width) * u64::from(height) <= 100_000_000);
     }
     let served = kind::served_type(found);
-    for active in ["html", "svg", "xml", "javascript", "css", "json"] {
-        assert!(!served.contains(active), "{found} is served as {served}");
-    }
+    // By its parts, because "openxmlformats" names office documents.
+    let mut parts = served.split(['/', '+', '.', '-']);
+    let active = parts.find(|part| ["html", "svg", "xml", "javascript", "css", "json"].contains(part));
+    assert_eq!(active, None, "{found} is served as {served}");
 });

@@ -350,7 +350,8 @@ mod tests {
         for active in ["text/html", "text/css", "text/javascript", "image/svg+xml", "text/xml", "application/json"] {
             assert_eq!(served_type(active), UNKNOWN, "{active}");
         }
-        for passive in ["image/png", "text/plain", "application/pdf", "application/zip"] {
+        let sheet = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet";
+        for passive in ["image/png", "text/plain", "application/pdf", "application/zip", sheet] {
             assert_eq!(served_type(passive), passive);
         }
     }
