@@ -9,7 +9,7 @@ use super::manifest::{
 use super::name::PartName;
 use super::place::{NewPlace, PartSink};
 use super::seal::{BackupRecipient, PartSeal};
-use crate::files::content::ContentHash;
+use crate::files::content::{ContentHash, ContentName};
 use crate::files::store::ByteStream;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
@@ -30,6 +30,7 @@ pub struct BackupWriter {
     names: BufWriter<File>,
     parts: u64,
     bytes: u64,
+    shared_bytes: u64,
 }
 
 /// What was read for a part.
@@ -61,7 +62,7 @@ impl BackupWriter {
         let file = || tempfile::tempfile().map(BufWriter::new);
         let files = file().and_then(|list| Ok((list, file()?)));
         let (list, names) = files.map_err(BackupFault::io("cannot make a temporary file"))?;
-        Ok(Self { place, recipients, list, names, parts: 0, bytes: 0 })
+        Ok(Self { place, recipients, list, names, parts: 0, bytes: 0, shared_bytes: 0 })
     }
 
     fn is_sealed(&self) -> bool {
@@ -72,6 +73,12 @@ impl BackupWriter {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Bytes of them that an earlier backup has too.
+    #[must_use]
+    pub fn shared_bytes(&self) -> u64 {
+        self.shared_bytes
     }
 
     /// Writes a part. Content that is not what its name states does not become one; the caller compares the hash.
@@ -87,6 +94,38 @@ impl BackupWriter {
             self.place.remove(&path).await.map_err(BackupFault::io(format!("cannot remove {path}")))?;
             return Ok(source);
         }
+        self.list_part(name, path, stored)?;
+        Ok(source)
+    }
+
+    /// Whether an earlier backup in the same folder has this content, of this size and whole.
+    #[must_use]
+    pub fn earlier(&self, name: ContentName, size: u64) -> Option<File> {
+        if self.is_sealed() {
+            return None;
+        }
+        let mut part = self.place.earlier_part(&PartName::Content(name).to_string())?;
+        // Damage in an earlier backup does not spread: such content is written again.
+        let is_whole = hash_of(&mut part).is_ok_and(|found| found == (size, name.hash));
+        is_whole.then_some(part)
+    }
+
+    /// Lists content that [`Self::earlier`] has found, and gives its file a name in this backup. Returns false if the
+    /// file system refuses that; then the content has to be written.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn share(&mut self, name: ContentName, size: u64, earlier: &File) -> Result<bool, BackupFault> {
+        let part = PartName::Content(name);
+        let path = part.to_string();
+        if self.place.share(earlier, &path).is_err() {
+            return Ok(false);
+        }
+        self.shared_bytes += size;
+        self.list_part(part, path, StoredDigest::new(size, name.hash)).map(|()| true)
+    }
+
+    fn list_part(&mut self, name: PartName, path: String, stored: StoredDigest) -> Result<(), BackupFault> {
         let listed = ListedPart { path, size: stored.size, sha256: stored.sha256 };
         let lines = line(&mut self.list, &listed)
             .and_then(|()| if self.is_sealed() { line(&mut self.names, &name.to_string()) } else { Ok(()) });
@@ -96,7 +135,7 @@ impl BackupWriter {
         if self.parts > PARTS_MAX {
             return Err(BackupFault::Unfit(format!("a backup has at most {PARTS_MAX} parts")));
         }
-        Ok(source)
+        Ok(())
     }
 
     async fn store(&self, path: &str, bytes: ByteStream) -> Result<(PartSource, StoredDigest), BackupFault> {
@@ -185,6 +224,32 @@ fn written(writer: &mut BufWriter<File>) -> io::Result<File> {
 fn line(to: &mut BufWriter<File>, value: &impl Serialize) -> io::Result<()> {
     serde_json::to_writer(&mut *to, value)?;
     to.write_all(b"\n")
+}
+
+/// Size and hash of everything that follows.
+///
+/// # Errors
+/// The reader's.
+pub(super) fn hash_of(from: &mut impl Read) -> io::Result<(u64, ContentHash)> {
+    let (mut hashed, mut chunk) = (Hashed::default(), vec![0; READ_BYTES]);
+    loop {
+        match from.read(&mut chunk)? {
+            0 => return Ok(hashed.finish()),
+            n => hashed.add(&chunk[..n]),
+        }
+    }
+}
+
+/// The hash of everything that follows.
+///
+/// # Errors
+/// The stream's.
+pub async fn hash_of_stream(mut bytes: ByteStream) -> io::Result<ContentHash> {
+    let mut hashed = Hashed::default();
+    while let Some(chunk) = bytes.next().await.transpose()? {
+        hashed.add(&chunk);
+    }
+    Ok(hashed.finish().1)
 }
 
 /// Bytes that were counted and hashed.

@@ -19,8 +19,12 @@
 //!   neither read nor write outside of its place;
 //! - the names of an encrypted backup are numbers. What it holds, and the hashes of files, are encrypted too.
 //!
-//! Deliberately absent: differences between backups. Files are copied whole each time; point-in-time recovery of the
-//! database is PostgreSQL's own (docs/operations.md).
+//! - every backup is whole by itself. Backups in one folder can share the file of a content, which then has a name in
+//!   each of them (`place::NewPlace::share`): the removal of one takes nothing from another.
+//!
+//! Deliberately absent: differences between backups, and files that backups in a bucket share. An object has one name,
+//! so a removal would have to know all backups that need it. Point-in-time recovery of the database is PostgreSQL's own
+//! (docs/operations.md).
 
 pub mod create;
 pub mod dump;

@@ -33,6 +33,9 @@ impl KeyFile {
     }
 }
 
+/// The folder of content.
+pub const FILES: &str = "files";
+
 /// What a part holds. Displayed as its name.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum PartName {
@@ -54,7 +57,7 @@ impl PartName {
             None => (text == "database.dump").then_some(Self::Database),
             Some(("keys", name)) => KeyFile::ALL.into_iter().find(|key| key.file() == name).map(Self::Key),
             Some(("uploads", number)) => number.parse().ok().filter(|id| *id > 0).map(|id| Self::Upload(FileId(id))),
-            Some(("files", rest)) => rest.rsplit('/').next().and_then(ContentName::parse).map(Self::Content),
+            Some((FILES, rest)) => rest.rsplit('/').next().and_then(ContentName::parse).map(Self::Content),
             Some(_) => None,
         };
         name.filter(|name| name.to_string() == text)
@@ -69,7 +72,7 @@ impl fmt::Display for PartName {
             Self::Upload(file) => write!(f, "uploads/{}", file.0),
             Self::Content(name) => {
                 let name = name.to_string();
-                write!(f, "files/{}/{name}", &name[..2])
+                write!(f, "{FILES}/{}/{name}", &name[..2])
             }
         }
     }

@@ -7,7 +7,7 @@
 //! path.
 
 use super::BackupFault;
-use super::create::Hashed;
+use super::create::hash_of;
 use super::manifest::{
     ABOUT_BYTES_MAX, BackupAbout, Encryption, LINE_BYTES_MAX, LIST, ListedPart, MANIFEST, MANIFEST_BYTES_MAX, Manifest,
     NAMES, StoredDigest, numbered_path,
@@ -21,8 +21,6 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek as _, SeekFrom};
 
-/// Bytes that one read takes.
-const READ_BYTES: usize = 256 * 1024;
 const OTHER: &str = "this is not what was written; use another backup";
 
 /// A backup whose manifest and list have been read.
@@ -271,16 +269,6 @@ async fn verified(place: &OpenPlace, path: &str, digest: &StoredDigest) -> Resul
     }
     file.seek(SeekFrom::Start(0)).map_err(reading())?;
     Ok(file)
-}
-
-fn hash_of(from: &mut impl Read) -> io::Result<(u64, crate::files::content::ContentHash)> {
-    let (mut hashed, mut chunk) = (Hashed::default(), vec![0; READ_BYTES]);
-    loop {
-        match from.read(&mut chunk)? {
-            0 => return Ok(hashed.finish()),
-            n => hashed.add(&chunk[..n]),
-        }
-    }
 }
 
 fn read_about(names: &mut impl BufRead) -> Result<BackupAbout, BackupFault> {

@@ -1,19 +1,23 @@
 //! Where a backup is: a folder, or objects below a prefix of a bucket.
 //!
 //! A new folder is called `NAME.partial` until everything is on the disk. In a bucket the manifest is the last object.
+//! Backups in one folder can share files: each has its own name of the file, so that any of them can be removed.
 //!
 //! The folder's functions wait for the disk on the thread of the command, which has nothing else to do meanwhile.
 
 use super::BackupFault;
 use super::manifest::MANIFEST;
+use super::name::FILES;
 use crate::files::store::bucket::Bucket;
 use crate::files::store::bucket::objects::ObjectUpload;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
+use nix::unistd::linkat;
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Seek as _, SeekFrom, Write};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -98,6 +102,8 @@ pub enum PartSink {
 pub struct NewFolder {
     partial: PathBuf,
     complete: PathBuf,
+    /// The newest complete backup beside it that has readable content.
+    earlier: Option<File>,
 }
 
 impl NewFolder {
@@ -118,7 +124,8 @@ impl NewFolder {
             }
         }
         private_folders(&partial).map_err(BackupFault::io(format!("cannot make {}", partial.display())))?;
-        Ok(Self { partial, complete })
+        let earlier = complete.parent().and_then(newest_backup);
+        Ok(Self { partial, complete, earlier })
     }
 
     fn finish(&self, manifest: &[u8]) -> Result<(), BackupFault> {
@@ -162,6 +169,28 @@ impl NewPlace {
             }
             Self::Bucket(bucket) => Ok(PartSink::Object(Box::new(bucket.begin_object(path)))),
         }
+    }
+
+    /// A file of this path in an earlier backup beside this one. What is in it, the caller finds out.
+    #[must_use]
+    pub fn earlier_part(&self, path: &str) -> Option<File> {
+        match self {
+            Self::Folder(folder) => open_beneath(folder.earlier.as_ref()?, path).ok(),
+            Self::Bucket(_) => None,
+        }
+    }
+
+    /// Makes a file of an earlier backup a file of this one too.
+    ///
+    /// # Errors
+    /// The system's: the file system has no links, or the file has as many as it may.
+    pub fn share(&self, part: &File, path: &str) -> io::Result<()> {
+        let Self::Folder(folder) = self else { return Err(io::ErrorKind::Unsupported.into()) };
+        let path = folder.partial.join(path);
+        path.parent().map_or(Ok(()), private_folders)?;
+        // The file that was read, whatever its name leads to now.
+        let opened = PathBuf::from(format!("/proc/self/fd/{}", part.as_raw_fd()));
+        Ok(linkat(AT_FDCWD, &opened, AT_FDCWD, &path, AtFlags::AT_SYMLINK_FOLLOW)?)
     }
 
     /// Removes a file or object again.
@@ -267,17 +296,7 @@ impl OpenPlace {
     /// The system's and the bucket's.
     pub async fn open(&self, path: &str) -> io::Result<File> {
         match self {
-            Self::Folder(folder) => {
-                let how = OpenHow::new()
-                    .flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
-                    .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
-                let opened = openat2(folder, path, how).map_err(|errno| match errno {
-                    nix::errno::Errno::ELOOP => io::Error::other("it is a symbolic link; a backup has none"),
-                    errno => errno.into(),
-                })?;
-                let file = File::from(opened);
-                if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is no regular file")) }
-            }
+            Self::Folder(folder) => open_beneath(folder, path),
             Self::Bucket(bucket) => {
                 let mut bytes = bucket.read_object(path).await?;
                 let mut copy = tempfile::tempfile()?;
@@ -288,6 +307,32 @@ impl OpenPlace {
             }
         }
     }
+}
+
+/// A regular file below a folder, without following a link.
+fn open_beneath(folder: &File, path: &str) -> io::Result<File> {
+    let how = OpenHow::new()
+        .flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
+        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
+    let opened = openat2(folder, path, how).map_err(|errno| match errno {
+        nix::errno::Errno::ELOOP => io::Error::other("it is a symbolic link; a backup has none"),
+        errno => errno.into(),
+    })?;
+    let file = File::from(opened);
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is no regular file")) }
+}
+
+/// The complete backup in this folder whose manifest was written last, of those that are not encrypted.
+fn newest_backup(folder: &Path) -> Option<File> {
+    let written = |backup: &Path| {
+        let manifest = backup.join(MANIFEST).symlink_metadata().ok().filter(fs::Metadata::is_file)?;
+        backup.join(FILES).symlink_metadata().ok().filter(fs::Metadata::is_dir)?;
+        manifest.modified().ok()
+    };
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let backups = fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
+    let newest = backups.filter_map(|backup| Some((written(&backup)?, backup))).max()?.1;
+    OpenOptions::new().read(true).custom_flags((OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW).bits()).open(newest).ok()
 }
 
 /// Folders that only this user can enter, where they are missing.
@@ -306,6 +351,41 @@ pub fn private_file(path: &Path) -> io::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn shares_regular_files_of_the_newest_complete_backup() {
+        let root = tempfile::tempdir().unwrap();
+        let backup = |name: &str, parts: &[(&str, &str)]| {
+            for (path, content) in parts {
+                let path = root.path().join(name).join(path);
+                private_folders(path.parent().unwrap()).unwrap();
+                fs::write(path, content).unwrap();
+            }
+        };
+        let read = |new: &NewPlace, path: &str| new.earlier_part(path).map(|file| io::read_to_string(file).unwrap());
+        let begin = |name: &str| NewPlace::Folder(NewFolder::begin(root.path().join(name)).unwrap());
+        assert_eq!(read(&begin("first"), "files/a/x"), None, "there is no earlier one");
+        backup("old", &[("files/a/x", "old"), (MANIFEST, "")]);
+        backup("new", &[("files/a/x", "new"), ("files/a/y", "y"), (MANIFEST, "")]);
+        let written = std::time::SystemTime::now() - std::time::Duration::from_mins(1);
+        File::open(root.path().join("old").join(MANIFEST)).unwrap().set_modified(written).unwrap();
+        backup("cut short", &[("files/a/x", "partial")]);
+        backup("sealed", &[("parts/x", "sealed"), (MANIFEST, "")]);
+        std::os::unix::fs::symlink(root.path().join("new/files/a/y"), root.path().join("new/files/a/z")).unwrap();
+
+        let new = begin("second");
+        assert_eq!(read(&new, "files/a/x").as_deref(), Some("new"));
+        assert_eq!((read(&new, "files/a/z"), read(&new, "../old/files/a/x")), (None, None), "no link, and no way out");
+        let part = new.earlier_part("files/a/x").unwrap();
+        // The file that was read is shared, not the one that has its name by now.
+        fs::rename(root.path().join("new/files/a/y"), root.path().join("new/files/a/x")).unwrap();
+        assert!(new.share(&part, "files/a/x").is_err(), "it has no name any longer");
+        let part = new.earlier_part("files/a/x").unwrap();
+        new.share(&part, "files/a/x").unwrap();
+        fs::remove_dir_all(root.path().join("new")).unwrap();
+        assert_eq!(fs::read_to_string(root.path().join("second.partial/files/a/x")).unwrap(), "y");
+        assert!(new.share(&part, "files/a/x").is_err(), "it is there already");
+    }
 
     #[test]
     fn reads_places() {

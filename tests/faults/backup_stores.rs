@@ -1,4 +1,4 @@
-//! Backups of a server whose files are in a bucket, and of a cluster of two nodes.
+//! Backups of a server whose files are in a bucket, and of a cluster of two nodes; and backups that share content.
 //!
 //! How: moto is the bucket, of the files only. Restored files go below another prefix of it. While the backup of the
 //! cluster is made, both nodes write. A lock of the test holds `pg_dump` after its snapshot, and a file is deleted then.
@@ -9,7 +9,9 @@ use super::starting::database_url;
 use crate::support::{PATIENCE, Server, User, wait_until};
 use chat_server::files::store::bucket::{Bucket, BucketSettings};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -199,4 +201,68 @@ async fn a_backup_made_on_one_node_is_one_moment_of_both() {
     succeeds(&restored.run(&["audit", "verify"]));
     let next = restored.send_text(&bob, &room, "after the restore").await["seq"].as_i64().unwrap();
     assert_eq!(next, last + 1);
+}
+
+/// The file of a content in a backup, by the number of its inode.
+fn file_of(scratch: &Scratch, backup: &str, content: &[u8]) -> Option<u64> {
+    let hash = format!("{:x}", Sha256::digest(content));
+    let folder = scratch.path("backups").join(backup).join("files").join(&hash[..2]);
+    let found =
+        fs::read_dir(folder).ok()?.flatten().find(|entry| entry.file_name().to_str().unwrap().starts_with(&hash));
+    found.map(|entry| entry.metadata().unwrap().ino())
+}
+
+#[tokio::test]
+async fn backups_in_one_folder_share_content_and_none_needs_another() {
+    let scratch = Scratch::new();
+    let server = Server::start(1, &[("features.file_uploads", "true"), ("files.scan", "off")]);
+    let ann = server.register().await;
+    let room = server.room(&[&ann]).await;
+    let contents: Vec<Vec<u8>> = (0..3_u8).map(|n| vec![n + b'a'; 400_000]).collect();
+    let mut files = Vec::new();
+    let to = scratch.text("backups");
+    let create = |name: &str| server.run(&["backup", "create", "--to", &to, "--name", name]);
+    let verify = |name: &str| server.run(&["backup", "verify", scratch.path("backups").join(name).to_str().unwrap()]);
+    let file = |backup: &str, n: usize| file_of(&scratch, backup, &contents[n]);
+    for (n, backup) in ["one", "two"].into_iter().enumerate() {
+        files.push(server.send_file(&ann, &room, &format!("{n}.txt"), &contents[n]).await.0);
+        succeeds(&create(backup));
+    }
+    assert!(file("one", 0).is_some() && file("one", 1).is_none() && file("two", 1).is_some());
+    assert_eq!(file("two", 0), file("one", 0), "it is stored once");
+    assert!(succeeds(&verify("two")).contains("The backup is whole"));
+
+    // Damage of a shared file is found in each backup that has it, and does not spread to the next one.
+    let hash = format!("{:x}", Sha256::digest(&contents[0]));
+    let shared = scratch.path("backups").join("two/files").join(&hash[..2]);
+    let shared = fs::read_dir(shared).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = contents[0].clone();
+    bytes[200_000] ^= 1;
+    fs::write(&shared, bytes).unwrap();
+    for damaged in ["one", "two"] {
+        fails(&verify(damaged), &[&hash, "its SHA-256 is another one"]);
+    }
+    files.push(server.send_file(&ann, &room, "2.txt", &contents[2]).await.0);
+    assert!(succeeds(&create("three")).contains("of which"));
+    assert_ne!(file("three", 0), file("two", 0));
+    assert_eq!(file("three", 1), file("two", 1));
+    assert!(succeeds(&verify("three")).contains("The backup is whole"));
+
+    // The removal of backups takes nothing from another one.
+    for removed in ["one", "two"] {
+        fs::remove_dir_all(scratch.path("backups").join(removed)).unwrap();
+    }
+    let three = scratch.text("backups/three");
+    assert!(succeeds(&verify("three")).contains("The backup is whole"));
+    let restored = Server::restored(1, &[("features.file_uploads", "true")], &["backup", "restore", &three]);
+    for (n, file) in files.iter().enumerate() {
+        assert!(restored.download(&ann, *file, &format!("{n}.txt")).await == contents[n]);
+    }
+
+    // What the server has lost is still named.
+    let stored = server.stored_contents();
+    let lost = stored.iter().find(|path| path.to_str().unwrap().contains(&hash)).unwrap();
+    fs::write(lost, vec![b'x'; contents[0].len()]).unwrap();
+    fails(&create("four"), &[&hash, "has other bytes than were checked"]);
+    assert_eq!((file("four", 0), file("four", 1)), (None, file("three", 1)));
 }

@@ -15,7 +15,7 @@ use super::super::output::{ProgressLine, found, in_megabytes, print};
 use super::super::reach::with_whole_database;
 use super::super::secret::database_passwords;
 use crate::backup::BackupFault;
-use crate::backup::create::{BackupWriter, bytes_of_reader};
+use crate::backup::create::{BackupWriter, bytes_of_reader, hash_of_stream};
 use crate::backup::dump::DumpPrograms;
 use crate::backup::manifest::{AuditEnd, BackupAbout, LOST_NAMED_MAX, Manifest};
 use crate::backup::name::{KeyFile, PartName};
@@ -43,6 +43,8 @@ use time::macros::format_description;
 const UPLOADS_AT_ONCE: i64 = 500;
 /// Bytes of a file with a URL.
 const URL_BYTES_MAX: u64 = 4_096;
+/// Content that the server has lost although its file is there.
+const DAMAGED: &str = "has other bytes than were checked";
 /// Bytes of a key.
 const KEY_BYTES_MAX: u64 = 4_096;
 
@@ -85,7 +87,7 @@ pub fn create_backup(config: &Config, options: CreateBackupOptions) -> Result<()
     };
     let threads = DiskThreads::new().map_err(system("cannot start threads for files"))?;
     let store = store(config, threads.disk())?;
-    let lost = with_whole_database(config, url.as_deref(), async |target| {
+    let (manifest, lost, shared_bytes) = with_whole_database(config, url.as_deref(), async |target| {
         let session = BackupSession::open(target).await?;
         let source = Source { config, store: &store, session: &session, target };
         let writer_target = writer_target.as_ref().unwrap_or(target);
@@ -105,17 +107,22 @@ pub fn create_backup(config: &Config, options: CreateBackupOptions) -> Result<()
             Ok(()) => write(&source, &mut writer, begun).await,
             Err(error) => Err(error),
         };
+        let shared_bytes = writer.shared_bytes();
         if written.is_err() {
             writer.discard().await;
         }
-        written
+        written.map(|(manifest, lost)| (manifest, lost, shared_bytes))
     })?;
-    let (manifest, lost) = lost;
     lost.iter().map(String::as_str).for_each(found);
     print(&format!("{place}\n"));
     let _ = io::Write::write_fmt(
         &mut io::stderr(),
-        format_args!("The backup has {} parts with {}.\n", manifest.parts, in_megabytes(manifest.bytes)),
+        format_args!(
+            "The backup has {} parts with {}, of which {} are shared with an earlier backup.\n",
+            manifest.parts,
+            in_megabytes(manifest.bytes),
+            in_megabytes(shared_bytes)
+        ),
     );
     if lost.is_empty() {
         return Ok(());
@@ -234,12 +241,19 @@ async fn write_content(
 ) -> Result<Option<&'static str>, BootError> {
     let reading = || system("cannot read the store of files");
     let Some(size) = store.size(content.name).await.map_err(reading())? else { return Ok(Some("is missing")) };
-    let bytes = match store.read(content.name, 0..size).await {
-        Ok(bytes) => bytes,
-        Err(error) => return Err(reading()(error)),
-    };
+    if let Some(earlier) = writer.earlier(content.name, size) {
+        // It is read all the same, because a backup also finds out what the server has lost.
+        let bytes = store.read(content.name, 0..size).await.map_err(reading())?;
+        if hash_of_stream(bytes).await.map_err(reading())? != content.name.hash {
+            return Ok(Some(DAMAGED));
+        }
+        if writer.share(content.name, size, &earlier)? {
+            return Ok(None);
+        }
+    }
+    let bytes = store.read(content.name, 0..size).await.map_err(reading())?;
     let read = writer.put(PartName::Content(content.name), bytes).await?;
-    Ok((read.hash != content.name.hash).then_some("has other bytes than were checked"))
+    Ok((read.hash != content.name.hash).then_some(DAMAGED))
 }
 
 async fn write_keys(config: &Config, writer: &mut BackupWriter) -> Result<(), BootError> {
