@@ -13,12 +13,12 @@ use crate::files::store::bucket::objects::ObjectUpload;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
-use nix::unistd::linkat;
+use nix::unistd::{geteuid, linkat};
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Seek as _, SeekFrom, Write};
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt as _, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -171,13 +171,15 @@ impl NewPlace {
         }
     }
 
-    /// A file of this path in an earlier backup beside this one. What is in it, the caller finds out.
+    /// A file of this path in an earlier backup beside this one, if no other user can change it. What is in it, the
+    /// caller finds out.
     #[must_use]
     pub fn earlier_part(&self, path: &str) -> Option<File> {
-        match self {
-            Self::Folder(folder) => open_beneath(folder.earlier.as_ref()?, path).ok(),
-            Self::Bucket(_) => None,
-        }
+        let Self::Folder(folder) = self else { return None };
+        let file = open_beneath(folder.earlier.as_ref()?, path).ok()?;
+        let about = file.metadata().ok()?;
+        let is_ours = about.uid() == geteuid().as_raw() && about.mode() & 0o022 == 0;
+        is_ours.then_some(file)
     }
 
     /// Makes a file of an earlier backup a file of this one too.
@@ -351,6 +353,7 @@ pub fn private_file(path: &Path) -> io::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
 
     #[test]
     fn shares_regular_files_of_the_newest_complete_backup() {
@@ -359,7 +362,7 @@ mod tests {
             for (path, content) in parts {
                 let path = root.path().join(name).join(path);
                 private_folders(path.parent().unwrap()).unwrap();
-                fs::write(path, content).unwrap();
+                private_file(&path).unwrap().write_all(content.as_bytes()).unwrap();
             }
         };
         let read = |new: &NewPlace, path: &str| new.earlier_part(path).map(|file| io::read_to_string(file).unwrap());
@@ -376,6 +379,11 @@ mod tests {
         let new = begin("second");
         assert_eq!(read(&new, "files/a/x").as_deref(), Some("new"));
         assert_eq!((read(&new, "files/a/z"), read(&new, "../old/files/a/x")), (None, None), "no link, and no way out");
+        let allow = |mode| fs::set_permissions(root.path().join("new/files/a/y"), fs::Permissions::from_mode(mode));
+        allow(0o622).unwrap();
+        assert_eq!(read(&new, "files/a/y"), None, "others can change it");
+        allow(0o600).unwrap();
+        assert_eq!(read(&new, "files/a/y").as_deref(), Some("y"));
         let part = new.earlier_part("files/a/x").unwrap();
         // The file that was read is shared, not the one that has its name by now.
         fs::rename(root.path().join("new/files/a/y"), root.path().join("new/files/a/x")).unwrap();

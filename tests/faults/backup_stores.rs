@@ -1,7 +1,8 @@
 //! Backups of a server whose files are in a bucket, and of a cluster of two nodes; and backups that share content.
 //!
 //! How: moto is the bucket, of the files only. Restored files go below another prefix of it. While the backup of the
-//! cluster is made, both nodes write. A lock of the test holds `pg_dump` after its snapshot, and a file is deleted then.
+//! cluster is made, both nodes write. A lock of the test holds `pg_dump` after its snapshot, and a file is deleted
+//! then.
 
 use super::backup::{Scratch, fails, succeeds, texts};
 use super::file_buckets::{BUCKET, LARGE, Moto, bytes, settings};
