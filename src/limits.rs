@@ -97,7 +97,7 @@ pub const EXCESS_PER_SIGNAL: u32 = 3;
 pub const LONG_FRAME_KIB: u32 = 4;
 /// … costs so many times its size when its client has no signals left and sends it nevertheless: to read such frames
 /// delays everybody else on the shard.
-pub const LONG_FRAME_FACTOR: u32 = 4;
+pub const LONG_FRAME_FACTOR: u32 = 3;
 /// What a client that was closed with 4005 should wait before it connects again.
 pub const FLOOD_RETRY_MS: u64 = 5_000;
 /// Changes of one user's profile per minute. Each is announced in all conversations of the user.
