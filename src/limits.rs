@@ -93,6 +93,11 @@ pub const FILE_REQUESTS_PER_MESSAGE: u32 = 100;
 pub const FILE_REQUESTS_PER_MINUTE_MIN: u32 = 6_000;
 /// Frames beyond the rate limits, per signal, before the server closes the connection with 4005.
 pub const EXCESS_PER_SIGNAL: u32 = 3;
+/// A longer frame, in KiB, …
+pub const LONG_FRAME_KIB: u32 = 4;
+/// … costs so many times its size when its client has no signals left and sends it nevertheless: to read such frames
+/// delays everybody else on the shard.
+pub const LONG_FRAME_FACTOR: u32 = 4;
 /// What a client that was closed with 4005 should wait before it connects again.
 pub const FLOOD_RETRY_MS: u64 = 5_000;
 /// Changes of one user's profile per minute. Each is announced in all conversations of the user.

@@ -6,9 +6,9 @@
 //!   veza:{17}:node:00f3…            heartbeats of one node
 //! ```
 //!
-//! The number in braces is the partition. On a Redis Cluster, it alone decides the slot (a hash tag of the Redis Cluster
-//! specification): so one SSUBSCRIBE or pipeline takes all channels of a partition, and the partitions are spread over
-//! the servers.
+//! The number in braces is the partition. On a Redis Cluster, it alone decides the slot (a hash tag of the Redis
+//! Cluster specification). So one SSUBSCRIBE or pipeline takes all channels of a partition, and the partitions are
+//! spread over the servers.
 
 use crate::ids::ConversationId;
 

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! - [`publish`] drains what the shards have for other nodes, and sends it in batches;
-//! - [`link`] is the life of the [`connection`] to Redis: subscribed to the [`channels`] of conversations with subscribers here;
+//! - [`link`] is the life of the [`connection`] to Redis: subscribed to the [`channels`] of conversations with
+//!   subscribers here;
 //! - [`followed`] are these conversations; [`heads`] compares their newest events with PostgreSQL;
 //! - [`heard`] are the nodes whose heartbeats come through Redis; if one is missing, heads are compared more often;
 //! - [`trail`] reads changes of membership, blocks and revoked sessions from the audit trail.

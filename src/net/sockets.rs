@@ -200,8 +200,8 @@ impl Sockets {
         }
     }
 
-    /// Receives nothing any more, also not while the connection ends: the peer's sending is blocked by its own TCP window.
-    /// Its end is not noticed either, so the caller must set a deadline for [`Self::abort`].
+    /// Receives nothing any more, also not while the connection ends: the peer's sending is blocked by TCP then. The
+    /// peer's end is not noticed either, so the caller must set a deadline for [`Self::abort`].
     pub fn refuse_input(&mut self, conn: ConnId) {
         let Some(slot) = self.slot_mut(conn) else { return };
         slot.receiving = Receiving::Refused;

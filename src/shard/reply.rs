@@ -9,7 +9,7 @@ use crate::error::{ErrorCode, Refusal};
 use crate::faults::error_limited;
 use crate::ids::ConnId;
 use crate::latency::LatencyStage;
-use crate::limits::FLOOD_RETRY_MS;
+use crate::limits::{FLOOD_RETRY_MS, LONG_FRAME_FACTOR, LONG_FRAME_KIB};
 use crate::mesh::frame::Answer;
 use crate::net::Chunk;
 use crate::wire::command::RequestId;
@@ -118,7 +118,8 @@ impl<W: World> Shard<W> {
     /// Charges a frame that no other budget pays for. A user whose connection was closed for it cannot open another
     /// before the time that the close frame gives.
     pub(super) fn charge_excess(&mut self, conn: ConnId, kib: u32) {
-        if self.charge(conn, Budget::Excess, kib).is_ok() {
+        let cost = if kib > LONG_FRAME_KIB { kib.saturating_mul(LONG_FRAME_FACTOR) } else { kib };
+        if self.charge(conn, Budget::Excess, cost).is_ok() {
             return;
         }
         if let Some(session) = self.connections.session(conn) {

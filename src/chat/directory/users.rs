@@ -10,9 +10,10 @@
 //! - the number of remembered offline users without watchers is bounded by [`REMEMBERED_MAX`]; those offline for
 //!   longest are forgotten first. Connected users do not count, so a full server forgets no user early.
 
+mod elsewhere;
 mod nodes;
 
-use self::nodes::{Elsewhere, HeardNodes, ToldBudgets};
+use self::elsewhere::{Elsewhere, HeardNodes, ToldBudgets};
 use crate::chat::filter::SharedRepeats;
 use crate::ids::{ShardId, UserId};
 use crate::mesh::record::{PresenceRecord, rfc3339};
@@ -53,6 +54,10 @@ struct User {
 }
 
 impl User {
+    fn connections_everywhere(&self) -> usize {
+        self.connections + self.elsewhere.iter().map(|node| node.connections).sum::<usize>()
+    }
+
     fn shown(&self, id: UserId) -> PresenceRecord {
         let presence = &self.presence;
         let is_hidden = self.connections_everywhere() == 0 || presence.chosen == Some("invisible");
@@ -197,6 +202,12 @@ impl Users {
             }
         }
         None
+    }
+
+    fn mark_untold(&mut self, id: UserId) {
+        if let Some(untold) = &mut self.untold {
+            untold.insert(id);
+        }
     }
 
     fn mark_changed(&mut self, id: UserId) {

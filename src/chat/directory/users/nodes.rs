@@ -10,70 +10,19 @@
 //! - Of a budget, nodes tell each other what they have charged and not told yet, as far as it is not refilled by now.
 //!   Each adds it to its own, so a user has one budget over all nodes, but for what was charged since the last round.
 
+use super::elsewhere::{Elsewhere, NODES_MAX};
 use super::{Presence, User, Users, unix_ms};
 use crate::budget;
 use crate::ids::UserId;
 use crate::limits::BUDGETS;
 use crate::mesh::nodes::{NodePresence, SpentBudgets};
-use std::collections::HashMap;
 use std::sync::atomic::Ordering::Relaxed;
 use time::OffsetDateTime;
 
-/// Nodes that are counted; more are possible, and what happens on them is not.
-const NODES_MAX: usize = 64;
-/// A node that has said nothing for so long does not count for the limit on connections: it may have died. Nodes say
-/// something twice a second.
-const HEARD_MS: u64 = 2_000;
 /// The most of a budget that another node may charge at once: no burst is longer.
 const SPENT_NS_MAX: u64 = 60_000_000_000;
 
-/// A user's connections to another node.
-pub(super) struct Elsewhere {
-    node: u64,
-    pub(super) connections: usize,
-    /// A node that says nothing until then has forgotten the user, or has died.
-    until_ms: u64,
-}
-
-/// When other nodes said something last.
-#[derive(Default)]
-pub(super) struct HeardNodes(HashMap<u64, u64>);
-
-impl HeardNodes {
-    fn hear(&mut self, node: u64, now_ms: u64) {
-        if self.0.len() < NODES_MAX || self.0.contains_key(&node) {
-            self.0.insert(node, now_ms);
-        }
-    }
-
-    fn forget_silent(&mut self, now_ms: u64) {
-        self.0.retain(|_, heard_ms| now_ms < *heard_ms + HEARD_MS);
-    }
-
-    /// The connections to nodes that were heard a moment ago.
-    pub(super) fn connections(&self, elsewhere: &[Elsewhere], now_ms: u64) -> usize {
-        let is_heard = |node| self.0.get(node).is_some_and(|heard_ms| now_ms < heard_ms + HEARD_MS);
-        elsewhere.iter().filter(|known| is_heard(&known.node)).map(|known| known.connections).sum()
-    }
-}
-
-/// The theoretical arrival times (see [`budget`]) that other nodes know.
-#[derive(Default)]
-pub(super) struct ToldBudgets([u64; BUDGETS]);
-
-impl ToldBudgets {
-    fn add(&mut self, spent_ns: &[u64; BUDGETS], now_ns: u64) {
-        for (told, spent_ns) in self.0.iter_mut().zip(spent_ns).filter(|(_, ns)| **ns > 0) {
-            *told = (*told).max(now_ns) + spent_ns;
-        }
-    }
-}
-
 impl User {
-    pub(super) fn connections_everywhere(&self) -> usize {
-        self.connections + self.elsewhere.iter().map(|node| node.connections).sum::<usize>()
-    }
-
     /// For the other nodes.
     fn for_nodes(&self, user: UserId) -> NodePresence {
         let Presence { chosen, text, chosen_at_ms, last_seen, .. } = &self.presence;
@@ -204,12 +153,6 @@ impl Users {
             budget::charge(user.budgets.tat(which), now_ns, *spent_ns, SPENT_NS_MAX);
         }
         user.told.add(&spent_ns, now_ns);
-    }
-
-    pub(super) fn mark_untold(&mut self, id: UserId) {
-        if let Some(untold) = &mut self.untold {
-            untold.insert(id);
-        }
     }
 }
 
