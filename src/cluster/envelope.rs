@@ -12,7 +12,7 @@
 //!
 //! The frames are those that the committing node has made. So an event is serialised once in the whole cluster.
 
-use crate::ids::{ConversationId, MAX_SAFE_INTEGER, Seq, UserId};
+use crate::ids::{ConversationId, MAX_SAFE_INTEGER, Seq, SessionId, UserId};
 use crate::limits::BUDGETS;
 use crate::mesh::event::{EncodedEvent, EncodedNotice, Hiding, MembershipChange};
 use crate::mesh::nodes::{FromNodes, NodePresence, SpentBudgets, ToNodes};
@@ -47,6 +47,7 @@ enum EnvelopeHead<'a> {
     Presence(#[serde(borrow)] Vec<PresenceEntry<'a>>),
     Spent(Vec<(i64, [u64; BUDGETS])>),
     Heartbeat(usize, u64),
+    Revoked(Vec<i64>),
 }
 
 /// Who joined or left which conversation: user, conversation, seq, whether they joined.
@@ -108,6 +109,8 @@ pub(super) enum Received {
     Heartbeat(usize, u64),
     /// A heartbeat of that other node.
     HeartbeatOf(u64),
+    /// Sessions that another node has read to be revoked.
+    Revoked(Arc<[SessionId]>),
     /// This node sent it itself.
     Own,
 }
@@ -162,6 +165,11 @@ pub(super) fn heartbeat(node: u64, partition: usize, number: u64) -> Option<Vec<
     join(node, &EnvelopeHead::Heartbeat(partition, number), [&[], &[]])
 }
 
+/// Writes that sessions are revoked.
+pub(super) fn revoked(node: u64, sessions: &[SessionId]) -> Option<Vec<u8>> {
+    join(node, &EnvelopeHead::Revoked(sessions.iter().map(|session| session.0).collect()), [&[], &[]])
+}
+
 fn join(node: u64, head: &EnvelopeHead<'_>, [json, msgpack]: [&[u8]; 2]) -> Option<Vec<u8>> {
     let head = rmp_serde::to_vec(head).ok()?;
     let mut bytes = Vec::with_capacity(PREFIX_BYTES + head.len() + json.len() + msgpack.len());
@@ -206,6 +214,9 @@ pub(super) fn read(this_node: u64, bytes: &[u8], now: Instant) -> Result<Receive
     let users = |users: Vec<i64>| users.into_iter().map(UserId).collect();
     Ok(Received::Frame(match head {
         EnvelopeHead::Heartbeat(..) => return Ok(Received::HeartbeatOf(node)),
+        EnvelopeHead::Revoked(sessions) => {
+            return Ok(Received::Revoked(sessions.into_iter().map(SessionId).collect()));
+        }
         _ if (json.is_empty() || msgpack.is_empty())
             && matches!(head, EnvelopeHead::Event { .. } | EnvelopeHead::Notice { .. }) =>
         {
@@ -320,6 +331,10 @@ mod tests {
         let spent = SpentBudgets { user: UserId(3), spent_ns: [7; BUDGETS] };
         let written = write(1, &ToNodes::Spent(vec![spent.clone()])).unwrap();
         assert!(matches!(frame(&written), FromNodes::Spent(read) if read == [spent]));
+        let written = revoked(1, &[SessionId(4), SessionId(9)]).unwrap();
+        let was_read = read(2, &written, Instant::now());
+        assert!(matches!(was_read, Ok(Received::Revoked(sessions)) if *sessions == [SessionId(4), SessionId(9)]));
+        assert!(matches!(read(1, &written, Instant::now()), Ok(Received::Own)));
         let beat = heartbeat(1, 3, 5).unwrap();
         assert!(matches!(read(1, &beat, Instant::now()), Ok(Received::Heartbeat(3, 5))));
         assert!(matches!(read(2, &beat, Instant::now()), Ok(Received::HeartbeatOf(1))));

@@ -157,6 +157,7 @@ impl Ear {
                 }
             }
             Ok(Received::HeartbeatOf(node)) => shared.heard().record(node, now),
+            Ok(Received::Revoked(sessions)) => (shared.revoked)(sessions),
             Ok(Received::Own) => {}
             Ok(Received::Frame(frame)) => {
                 status.received.fetch_add(1, Relaxed);

@@ -17,7 +17,8 @@
 //! Invariants:
 //! - Redis is a doorbell. Whatever it loses, repeats or reorders, subscribers receive each event of the log once and in
 //!   order: by `seq` alone. Without Redis, an event arrives when its head was read, a second later at most;
-//! - membership, blocks and revocations do not depend on Redis at all;
+//! - membership, blocks and revocations do not depend on Redis at all. Redis only tells them to a node that cannot
+//!   reach PostgreSQL;
 //! - this thread never waits for a shard: what does not fit into a lane is found by its head, or in the trail. So
 //!   messages are taken from Redis as fast as they come.
 
@@ -41,7 +42,10 @@ use crate::mesh::lane::Mesh;
 use crate::mesh::node_status::NodeStatus;
 use crate::storage::nodes::NodeStore;
 use std::sync::{Arc, Mutex};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
+
+/// Messages about revoked sessions that Redis has not taken yet. Others are dropped: they are in the audit trail.
+const REVOCATIONS_MAX: usize = 16;
 
 /// What the thread needs.
 pub struct ClusterParts {
@@ -80,10 +84,12 @@ pub async fn serve(parts: ClusterParts, stop: Arc<Notify>) -> std::io::Result<()
         connection: Mutex::default(),
         broken: Notify::new(),
         heard: Mutex::default(),
+        revoked,
+        revocations: Arc::new(Semaphore::new(REVOCATIONS_MAX)),
     });
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(heads::run(Arc::clone(&shared)));
-    tasks.spawn(trail::run(Arc::clone(&shared), revoked, trail_start));
+    tasks.spawn(trail::run(Arc::clone(&shared), trail_start));
     if !redis.is_empty() {
         tasks.spawn(link::run(Arc::clone(&shared), redis));
     }

@@ -10,9 +10,9 @@ use crate::mesh::node_status::NodeStatus;
 use crate::mesh::nodes::ToNodes;
 use crate::storage::nodes::NodeStore;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
-/// Receives sessions that were revoked on another node.
+/// Receives sessions that were revoked on another node. It does not wait.
 pub type RevokedSessions = Arc<dyn Fn(Arc<[SessionId]>) + Send + Sync>;
 
 /// What the tasks of the thread share.
@@ -33,6 +33,9 @@ pub(super) struct ClusterShared {
     /// It did not take what was published.
     pub(super) broken: Notify,
     pub(super) heard: Mutex<Heard>,
+    pub(super) revoked: RevokedSessions,
+    /// Room for what is being published about revoked sessions.
+    pub(super) revocations: Arc<Semaphore>,
 }
 
 impl ClusterShared {

@@ -4,9 +4,11 @@
 //! from a position misses nothing, whatever happened to Redis, to PostgreSQL or to itself meanwhile. A row says that
 //! something has changed; PostgreSQL is asked for the present state, so a row that is read late or twice does no harm.
 
-use super::shared::{ClusterShared, RevokedSessions};
+use super::envelope;
+use super::followed::CHUNK;
+use super::shared::ClusterShared;
 use crate::audit::suspicion::Act;
-use crate::ids::{ConversationId, UserId};
+use crate::ids::{ConversationId, SessionId, UserId};
 use crate::mesh::nodes::FromNodes;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -83,9 +85,9 @@ impl News {
 }
 
 /// Reads the trail from this position on, for as long as the server runs.
-pub(super) async fn run(shared: Arc<ClusterShared>, revoked: RevokedSessions, mut position: i64) {
+pub(super) async fn run(shared: Arc<ClusterShared>, mut position: i64) {
     loop {
-        let is_end = match look(&shared, &revoked, position).await {
+        let is_end = match look(&shared, position).await {
             Some((now_at, is_end)) => {
                 position = now_at;
                 is_end
@@ -100,7 +102,7 @@ pub(super) async fn run(shared: Arc<ClusterShared>, revoked: RevokedSessions, mu
 
 /// Reads what is new, and passes it on. Returns the new position, and whether it is the end; none if PostgreSQL did not
 /// answer.
-async fn look(shared: &ClusterShared, revoked: &RevokedSessions, after: i64) -> Option<(i64, bool)> {
+async fn look(shared: &ClusterShared, after: i64) -> Option<(i64, bool)> {
     let (acts, are_all) = shared.store.trail(after).await.ok()?;
     let Some(last) = acts.last() else { return Some((after, true)) };
     let news = News::of(&acts);
@@ -108,11 +110,12 @@ async fn look(shared: &ClusterShared, revoked: &RevokedSessions, after: i64) -> 
         let users: Vec<UserId> = news.signed_out.into_iter().collect();
         let sessions = shared.store.revoked_sessions(&users).await.ok()?;
         if !sessions.is_empty() {
-            revoked(sessions.into());
+            publish_revoked(shared, &sessions);
+            (shared.revoked)(sessions.into());
         }
     }
     let memberships: Vec<_> = news.memberships.into_iter().collect();
-    for some in memberships.chunks(super::followed::CHUNK) {
+    for some in memberships.chunks(CHUNK) {
         for change in shared.store.memberships(some).await.ok()? {
             pass(shared, || FromNodes::Membership(change)).await;
         }
@@ -121,6 +124,20 @@ async fn look(shared: &ClusterShared, revoked: &RevokedSessions, after: i64) -> 
         pass(shared, || FromNodes::Blocked(one, other)).await;
     }
     Some((last.position, are_all))
+}
+
+/// Tells nodes that cannot read the trail: without it, they would send events to these sessions until PostgreSQL is
+/// there again. Nobody waits for Redis.
+fn publish_revoked(shared: &ClusterShared, sessions: &[SessionId]) {
+    let Some(connection) = shared.connection() else { return };
+    // Redis is behind if there is no room. Then the link ends soon, and those nodes wait for the trail.
+    let Ok(room) = Arc::clone(&shared.revocations).try_acquire_owned() else { return };
+    let messages = sessions.chunks(CHUNK).filter_map(|some| envelope::revoked(shared.node, some));
+    let messages = messages.map(|message| (shared.channels.all(), message)).collect();
+    tokio::spawn(async move {
+        let _ = connection.publish(messages).await; // the link notices what is wrong
+        drop(room);
+    });
 }
 
 /// Passes on what must not be lost.
