@@ -144,7 +144,7 @@ async fn charges_long_frames_by_their_size() {
     let text = |frame: Value| Raw::client_frame(true, 1, frame.to_string().as_bytes());
     let cursors: serde_json::Map<_, _> =
         (0..1_000).map(|n| (format!("room_{}", 1_000_001 + 4 * n), json!(0))).collect();
-    // What may be answered of them: 400 signals or 300 reads, and 1,200 of excess, of which long frames cost three times
+    // What may be answered of them: 400 signals or 300 reads, and 1,200 of excess, where long frames cost three times
     // their size.
     for (what, frame, answers_max) in [
         ("pings of 60 KiB", text(json!({"type": "ping", "id": 1, "data": {"x": "x".repeat(60 * 1_024)}})), 14),
