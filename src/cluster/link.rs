@@ -98,7 +98,7 @@ async fn live(shared: &Arc<ClusterShared>, addresses: &[ConnectionInfo], beat: &
             () = shared.broken.notified() => return Err("Redis did not take what was published".to_owned()),
             _ = beats.tick() => {
                 let heard = ear.heard[..connection.partitions()].iter().map(|heard| heard.load(Relaxed)).min();
-                if heard.is_some_and(|heard| *beat - heard > MISSING_MAX) {
+                if heard.is_some_and(|heard| beat.saturating_sub(heard) > MISSING_MAX) {
                     return Err("no heartbeat came back: Redis no longer passes messages on to this node".to_owned());
                 }
                 if heard == Some(*beat) {
