@@ -34,12 +34,6 @@ impl Rate {
         Self { interval_ns: self.interval_ns * 100 / u64::from(percent.max(1)), ..self }
     }
 
-    /// What may be spent at once, in nanoseconds until it is refilled.
-    #[must_use]
-    pub fn burst_ns(self) -> u64 {
-        self.burst_ns
-    }
-
     /// Requests that conform now, if no other one comes.
     #[must_use]
     pub fn remaining(self, tat: &AtomicU64, now_ns: u64) -> u64 {
@@ -87,13 +81,14 @@ impl Rate {
             }
         }
     }
-}
 
-/// Charges so many nanoseconds to the budget `tat`, whatever is left of it. It is full again after `most_ns` at the
-/// latest.
-pub fn charge(tat: &AtomicU64, now_ns: u64, charged_ns: u64, most_ns: u64) {
-    let charged = |tat: u64| Some(tat.max(now_ns).saturating_add(charged_ns).min(tat.max(now_ns + most_ns)));
-    let _ = tat.fetch_update(Ordering::Relaxed, Ordering::Relaxed, charged); // it cannot fail
+    /// Spends `count` of the budget `tat`, also what it does not have; but never more than twice a burst.
+    pub fn charge(self, tat: &AtomicU64, now_ns: u64, count: u32) {
+        let charged_ns = u64::from(count).saturating_mul(self.interval_ns);
+        let most = now_ns.saturating_add(2 * (self.burst_ns + self.interval_ns));
+        let charged = |tat: u64| Some(tat.max(now_ns).saturating_add(charged_ns).min(tat.max(most)));
+        let _ = tat.fetch_update(Ordering::Relaxed, Ordering::Relaxed, charged); // it cannot fail
+    }
 }
 
 /// Whether the budget is full again. A full budget can be dropped: a new one has the same value.
@@ -144,6 +139,15 @@ mod tests {
             assert!(wait <= wait_ms, "{percent} %: {wait} ms");
             assert_eq!(rate.take(&tat, now + wait * 1_000_000), Ok(()), "what the refusal says is true");
         }
+    }
+
+    #[test]
+    fn charges_what_was_spent_elsewhere() {
+        let (rate, tat, now) = (Rate::per_minute(60), AtomicU64::new(0), 1_000_000_000_000);
+        rate.charge(&tat, now, 20);
+        assert_eq!(rate.remaining(&tat, now), 40);
+        rate.charge(&tat, now, u32::MAX);
+        assert_eq!((rate.remaining(&tat, now), rate.remaining(&tat, now + 61_000_000_000)), (0, 1), "after a minute");
     }
 
     #[test]

@@ -45,7 +45,7 @@ enum EnvelopeHead<'a> {
     Membership(MembershipEntry),
     Blocked(i64, i64),
     Presence(#[serde(borrow)] Vec<PresenceEntry<'a>>),
-    Spent(Vec<(i64, [u64; BUDGETS])>),
+    Spent(Vec<(i64, [u32; BUDGETS])>),
     Heartbeat(usize, u64),
     Revoked(Vec<i64>),
 }
@@ -152,7 +152,7 @@ pub(super) fn write(node: u64, frame: &ToNodes) -> Option<Vec<u8>> {
         ToNodes::Blocked(one, other) => (EnvelopeHead::Blocked(one.0, other.0), [&[], &[]]),
         ToNodes::Presence(users) => (EnvelopeHead::Presence(users.iter().map(PresenceEntry::of).collect()), [&[], &[]]),
         ToNodes::Spent(spent) => {
-            let spent = spent.iter().map(|spent| (spent.user.0, spent.spent_ns)).collect();
+            let spent = spent.iter().map(|spent| (spent.user.0, spent.spent)).collect();
             (EnvelopeHead::Spent(spent), [&[], &[]])
         }
         ToNodes::Follow { .. } => return None,
@@ -254,7 +254,7 @@ pub(super) fn read(this_node: u64, bytes: &[u8], now: Instant) -> Result<Receive
             FromNodes::Presence(node, users.into_iter().map(PresenceEntry::read).collect())
         }
         EnvelopeHead::Spent(spent) => {
-            let spent = spent.into_iter().map(|(user, spent_ns)| SpentBudgets { user: UserId(user), spent_ns });
+            let spent = spent.into_iter().map(|(user, spent)| SpentBudgets { user: UserId(user), spent });
             FromNodes::Spent(spent.collect())
         }
     }))
@@ -328,7 +328,7 @@ mod tests {
         };
         let written = write(1, &ToNodes::Presence(vec![shown.clone()])).unwrap();
         assert!(matches!(frame(&written), FromNodes::Presence(1, read) if read == [shown]));
-        let spent = SpentBudgets { user: UserId(3), spent_ns: [7; BUDGETS] };
+        let spent = SpentBudgets { user: UserId(3), spent: [7; BUDGETS] };
         let written = write(1, &ToNodes::Spent(vec![spent.clone()])).unwrap();
         assert!(matches!(frame(&written), FromNodes::Spent(read) if read == [spent]));
         let written = revoked(1, &[SessionId(4), SessionId(9)]).unwrap();

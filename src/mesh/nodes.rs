@@ -16,7 +16,8 @@ use crate::limits::BUDGETS;
 use std::sync::Arc;
 
 /// From a shard to the cluster thread. Full: [`ToNodes::Follow`] is kept and sent at the next turn, and
-/// [`ToNodes::Presence`] and [`ToNodes::Spent`] at the next round; everything else is dropped and counted.
+/// [`ToNodes::Presence`] at the next round; everything else is dropped and counted.
+/// While Redis is away, everything but [`ToNodes::Follow`] is dropped before it reaches the lane.
 pub enum ToNodes {
     /// An event that this shard published as the owner of its conversation, in every format.
     Event(Arc<EncodedEvent>),
@@ -29,7 +30,7 @@ pub enum ToNodes {
     /// What users of this shard show on this node: those for whom it has changed, and regularly all who are connected
     /// here. Full: kept and sent at the next round.
     Presence(Vec<NodePresence>),
-    /// What users of this shard have spent of their budgets here.
+    /// What users have spent on this shard.
     Spent(Vec<SpentBudgets>),
     /// Whether this node has subscribers of a conversation.
     Follow {
@@ -67,13 +68,13 @@ pub enum FromNodes {
     Spent(Vec<SpentBudgets>),
 }
 
-/// What a user has spent of each budget on one node since the node told it last, as far as it is not refilled.
+/// What a user has spent on one node since that node told it last.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SpentBudgets {
     /// The user.
     pub user: UserId,
-    /// By the index of the budget, in nanoseconds that it takes to be refilled.
-    pub spent_ns: [u64; BUDGETS],
+    /// By the index of the budget.
+    pub spent: [u32; BUDGETS],
 }
 
 /// What a user shows on one node.

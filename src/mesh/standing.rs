@@ -17,7 +17,8 @@ use crate::budget;
 use crate::ids::UserId;
 use crate::limits::BUDGETS;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
 
 /// What one refusal adds to the time that a user's refusals take to be forgotten.
 const REFUSAL_NS: u64 = 100_000_000;
@@ -167,6 +168,10 @@ impl MarkedUsers {
 pub struct UserBudgets {
     /// Theoretical arrival times, see [`budget`].
     tats: [AtomicU64; BUDGETS],
+    /// What was spent since other nodes were told.
+    untold: [AtomicU32; BUDGETS],
+    /// Whether a shard has noted that there is something untold.
+    is_noted: AtomicBool,
     /// When the user's refusals are forgotten, in nanoseconds of the process's clock.
     refusals: AtomicU64,
     /// Until when the user may open no connection, on the same clock.
@@ -180,6 +185,21 @@ impl UserBudgets {
     #[must_use]
     pub fn tat(&self, which: usize) -> &AtomicU64 {
         &self.tats[which]
+    }
+
+    /// So much was spent, which other nodes are to be told. Returns true if the caller must see to it: no shard does
+    /// yet.
+    #[must_use]
+    pub fn note_spent(&self, which: usize, count: u32) -> bool {
+        self.untold[which].fetch_add(count, Relaxed);
+        !self.is_noted.swap(true, AcqRel)
+    }
+
+    /// What was spent since this was asked last.
+    pub fn take_untold(&self) -> [u32; BUDGETS] {
+        // In this order: what is spent from here on is noted again, even if it is taken below.
+        self.is_noted.store(false, Release);
+        self.untold.each_ref().map(|untold| untold.swap(0, AcqRel))
     }
 
     /// A command of the user was refused.
@@ -279,6 +299,17 @@ mod tests {
             budgets.set_account(reasons);
             assert_eq!(budgets.share(5), Share { percent, reasons });
         }
+    }
+
+    #[test]
+    fn what_is_spent_is_told_once_by_one_shard() {
+        let budgets = UserBudgets::default();
+        assert!(budgets.note_spent(0, 2), "the first shard sees to it");
+        assert!(!budgets.note_spent(1, 3) && !budgets.note_spent(0, 1));
+        let untold = budgets.take_untold();
+        assert_eq!((untold[0], untold[1], untold[2]), (3, 3, 0));
+        assert_eq!(budgets.take_untold(), [0; BUDGETS]);
+        assert!(budgets.note_spent(6, 1));
     }
 
     #[test]

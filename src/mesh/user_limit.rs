@@ -45,12 +45,6 @@ impl UserLimit {
         Self { rate: Rate::per_minute(per_minute).with_burst_part(burst_part), per_minute, limiter, counted }
     }
 
-    /// What may be spent at once, in nanoseconds until it is refilled.
-    #[must_use]
-    pub fn burst_ns(&self) -> u64 {
-        self.rate.burst_ns()
-    }
-
     /// Spends `cost` of the budget `tat`.
     ///
     /// # Errors
@@ -58,6 +52,11 @@ impl UserLimit {
     pub fn spend(&self, tat: &AtomicU64, share: Share, (now_ns, cost): (u64, u32)) -> Result<(), Refusal> {
         let taken = self.rate.scaled(share.percent).take_many(tat, now_ns, cost);
         taken.map_err(|wait_ms| self.refusal(share, wait_ms))
+    }
+
+    /// Spends what the user has spent elsewhere, whether it is there or not.
+    pub fn charge(&self, tat: &AtomicU64, share: Share, (now_ns, count): (u64, u32)) {
+        self.rate.scaled(share.percent).charge(tat, now_ns, count);
     }
 
     /// What administrators see of the budget `tat`.

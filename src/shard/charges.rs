@@ -15,6 +15,8 @@ use super::world::{Clock as _, World};
 use crate::error::Refusal;
 use crate::ids::{ConnId, UserId};
 use crate::mesh::asked::LimitsQuestion;
+use crate::mesh::nodes::SpentBudgets;
+use crate::mesh::port::Lanes as _;
 use crate::mesh::standing::{FILTERED_WEIGHT, LimitReason, MarkedUsers, UserBudgets};
 use std::sync::Arc;
 
@@ -33,7 +35,24 @@ impl<W: World> Shard<W> {
         cost: u32,
     ) -> Result<(), Refusal> {
         let Some(budgets) = self.budgets_behind(asked, user) else { return Ok(()) };
-        self.rate_limits.spend(&budgets, which, &self.settings.overload, (self.now_ns(), cost))
+        self.spend_of(user, &budgets, which, cost)
+    }
+
+    /// Spends, and sees to it that other nodes learn of it.
+    fn spend_of(&mut self, user: UserId, budgets: &Arc<UserBudgets>, which: Budget, cost: u32) -> Result<(), Refusal> {
+        self.rate_limits.spend(budgets, which, &self.settings.overload, (self.now_ns(), cost))?;
+        if self.lanes.has_nodes() && budgets.note_spent(which as usize, cost) {
+            self.spenders.push((user, Arc::clone(budgets)));
+        }
+        Ok(())
+    }
+
+    /// What users of this shard have spent on another node.
+    pub(super) fn spent_elsewhere(&mut self, spent: Vec<SpentBudgets>) {
+        for SpentBudgets { user, spent } in spent {
+            let budgets = self.budgets_of(user);
+            self.rate_limits.charge(&budgets, &spent, &self.settings.overload, self.now_ns());
+        }
     }
 
     /// The content filter refused a text of a user.
@@ -92,9 +111,10 @@ impl<W: World> Shard<W> {
     }
 
     /// Charges a frame of a connection that is this large.
-    pub(super) fn charge(&self, conn: ConnId, which: Budget, kib: u32) -> Result<(), Refusal> {
+    pub(super) fn charge(&mut self, conn: ConnId, which: Budget, kib: u32) -> Result<(), Refusal> {
         let Some(session) = self.connections.session(conn) else { return Ok(()) };
-        self.rate_limits.spend(&session.budgets, which, &self.settings.overload, (self.now_ns(), kib))
+        let (user, budgets) = (session.user, Arc::clone(&session.budgets));
+        self.spend_of(user, &budgets, which, kib)
     }
 }
 

@@ -65,7 +65,7 @@ use crate::mesh::overload::Overload;
 use crate::mesh::placement::Placement;
 use crate::mesh::port::Lanes as _;
 use crate::mesh::quota::Quota;
-use crate::mesh::standing::MarkedUsers;
+use crate::mesh::standing::{MarkedUsers, UserBudgets};
 use crate::net::Chunk;
 use crate::wire::json::JsonReader;
 use crate::wire::ws::deflate::{Deflater, Inflater};
@@ -159,6 +159,8 @@ pub struct Shard<W: World> {
     requests: Requests<W::Socket>,
     shutdown: Option<ShutdownSteps>,
     rate_limits: RateLimits,
+    /// Users who have spent something on this shard that other nodes were not told of; each is on one shard at a time.
+    spenders: Vec<(UserId, Arc<UserBudgets>)>,
     filter: Arc<FilterRuleSet>,
     marked_users: Arc<MarkedUsers>,
     json: JsonReader,
@@ -212,6 +214,7 @@ impl<W: World> Shard<W> {
             requests: Requests::new(id, lanes.storage_room(), clock.random()),
             shutdown: None,
             rate_limits: RateLimits::new(&settings.live.limits),
+            spenders: Vec::new(),
             live: Arc::clone(&settings.live),
             filter: Arc::clone(&settings.filter),
             marked_users: Arc::default(),

@@ -3,7 +3,7 @@
 use super::Shard;
 use super::interval::PRESENCE_REPEAT_PARTS;
 use super::world::World;
-use crate::mesh::nodes::ToNodes;
+use crate::mesh::nodes::{SpentBudgets, ToNodes};
 use crate::mesh::port::Lanes as _;
 
 /// Users whose presence one frame has.
@@ -27,12 +27,11 @@ impl<W: World> Shard<W> {
     }
 
     fn tell_spent(&mut self) {
-        let worth_ns = self.rate_limits.worth_telling_ns();
-        let spent = self.directory.users.untold_spent(&worth_ns, self.now_ns());
-        for spent in spent.chunks(USERS_PER_FRAME) {
-            if self.lanes.push_to_nodes(ToNodes::Spent(spent.to_vec())).is_err() {
-                self.directory.users.not_told_spent(spent); // at the next round
-            }
+        let spenders = std::mem::take(&mut self.spenders);
+        let spent = spenders.iter().map(|(user, budgets)| SpentBudgets { user: *user, spent: budgets.take_untold() });
+        let spent: Vec<SpentBudgets> = spent.collect();
+        for some in spent.chunks(USERS_PER_FRAME) {
+            self.tell_nodes(|| ToNodes::Spent(some.to_vec()));
         }
     }
 

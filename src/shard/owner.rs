@@ -234,12 +234,7 @@ impl<W: World> Shard<W> {
                     self.directory.users.shown_elsewhere(node, shown, self.now_ms + PRESENCE_LEASE_MS);
                 }
             }
-            FromNodes::Spent(spent) => {
-                let now_ns = self.now_ns();
-                for spent in spent {
-                    self.directory.users.spent_elsewhere(&spent, now_ns);
-                }
-            }
+            FromNodes::Spent(spent) => self.spent_elsewhere(spent),
             FromNodes::Blocked(one, other) => self.deliver_to(self.id, Delivery::Blocked(one, other)),
         }
     }

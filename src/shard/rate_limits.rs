@@ -28,9 +28,6 @@ use crate::mesh::overload::Overload;
 use crate::mesh::standing::{Share, UserBudgets};
 use crate::mesh::user_limit::{ExplainedLimit, UserLimit};
 
-/// One part in so many of a budget is worth telling other nodes.
-const WORTH_TELLING_PART: u64 = 20;
-
 /// A budget of a user; its index among them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Budget {
@@ -111,10 +108,12 @@ impl RateLimits {
         spent.inspect_err(|_| user.note_refusal(now_ns, 1))
     }
 
-    /// How much of each budget a user must have spent on this node before other nodes are told: a part of what may be
-    /// spent at once.
-    pub(super) fn worth_telling_ns(&self) -> [u64; BUDGETS] {
-        self.limits.each_ref().map(|limit| limit.burst_ns() / WORTH_TELLING_PART)
+    /// Spends what a user has spent on another node.
+    pub(super) fn charge(&self, user: &UserBudgets, spent: &[u32; BUDGETS], overload: &Overload, now_ns: u64) {
+        for (which, count) in Budget::ALL.into_iter().zip(spent).filter(|(_, count)| **count > 0) {
+            let share = self.share(user, which, overload, now_ns);
+            self.limits[which as usize].charge(user.tat(which as usize), share, (now_ns, *count));
+        }
     }
 
     /// All limits of a user.

@@ -13,7 +13,7 @@
 mod elsewhere;
 mod nodes;
 
-use self::elsewhere::{Elsewhere, HeardNodes, ToldBudgets};
+use self::elsewhere::{Elsewhere, HeardNodes};
 use crate::chat::filter::SharedRepeats;
 use crate::ids::{ShardId, UserId};
 use crate::mesh::record::{PresenceRecord, rfc3339};
@@ -47,8 +47,6 @@ struct User {
     /// Connections to other nodes.
     elsewhere: Vec<Elsewhere>,
     budgets: Arc<UserBudgets>,
-    /// What other nodes know of the budgets.
-    told: ToldBudgets,
     repeats: SharedRepeats,
     presence: Presence,
 }

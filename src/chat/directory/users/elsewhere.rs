@@ -1,7 +1,5 @@
-//! What a user's shard knows of other nodes: which of them live, how many connections a user has there, and what they
-//! know of a user's budgets. Pure.
+//! What a user's shard knows of other nodes: which of them live, and how many connections a user has there. Pure.
 
-use crate::limits::BUDGETS;
 use std::collections::HashMap;
 
 /// Nodes that are counted; more are possible, and what happens on them is not.
@@ -36,17 +34,5 @@ impl HeardNodes {
     pub(super) fn connections(&self, elsewhere: &[Elsewhere], now_ms: u64) -> usize {
         let is_heard = |node| self.0.get(node).is_some_and(|heard_ms| now_ms < heard_ms + HEARD_MS);
         elsewhere.iter().filter(|known| is_heard(&known.node)).map(|known| known.connections).sum()
-    }
-}
-
-/// The theoretical arrival times (see [`crate::budget`]) that other nodes know.
-#[derive(Default)]
-pub(super) struct ToldBudgets(pub(super) [u64; BUDGETS]);
-
-impl ToldBudgets {
-    pub(super) fn add(&mut self, spent_ns: &[u64; BUDGETS], now_ns: u64) {
-        for (told, spent_ns) in self.0.iter_mut().zip(spent_ns).filter(|(_, ns)| **ns > 0) {
-            *told = (*told).max(now_ns) + spent_ns;
-        }
     }
 }

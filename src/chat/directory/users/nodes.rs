@@ -1,26 +1,14 @@
-//! What a user's shard exchanges with other nodes of a cluster: presence, connections, and spent budgets. Pure.
-//!
-//! ```text
-//!   next_untold, next_spent ──ToNodes──► … ──FromNodes──► shown_elsewhere, spent_elsewhere
-//! ```
+//! What a user's shard exchanges with other nodes of a cluster: presence and connections. Pure.
 //!
 //! - Presence holds for a lease: a node that dies is forgotten after it.
-//! - For the limit on connections, a node counts only while it was heard a moment ago. Whoever was connected to a node
-//!   that has died must be able to come back at once.
-//! - Of a budget, nodes tell each other what they have charged and not told yet, as far as it is not refilled by now.
-//!   Each adds it to its own, so a user has one budget over all nodes, but for what was charged since the last round.
+//! - For the limit on connections, a node counts only while it was heard a moment ago. Users who were connected to a
+//!   node that has died must be able to come back at once.
 
 use super::elsewhere::{Elsewhere, NODES_MAX};
 use super::{Presence, User, Users, unix_ms};
-use crate::budget;
 use crate::ids::UserId;
-use crate::limits::BUDGETS;
-use crate::mesh::nodes::{NodePresence, SpentBudgets};
-use std::sync::atomic::Ordering::Relaxed;
+use crate::mesh::nodes::NodePresence;
 use time::OffsetDateTime;
-
-/// The most of a budget that another node may charge at once: no burst is longer.
-const SPENT_NS_MAX: u64 = 60_000_000_000;
 
 impl User {
     /// For the other nodes.
@@ -115,51 +103,11 @@ impl Users {
             self.mark_changed(id);
         }
     }
-
-    /// What was spent of budgets and other nodes do not know, of each user of whom one budget has at least its
-    /// `worth_ns` of that. The caller tells the other nodes, see [`Self::not_told_spent`].
-    pub fn untold_spent(&mut self, worth_ns: &[u64; BUDGETS], now_ns: u64) -> Vec<SpentBudgets> {
-        let mut spent = Vec::new();
-        for (id, user) in &mut self.known {
-            let untold_ns = |which: usize| {
-                let tat = user.budgets.tat(which).load(Relaxed);
-                tat.saturating_sub(user.told.0[which].max(now_ns))
-            };
-            let untold_ns: [u64; BUDGETS] = std::array::from_fn(untold_ns);
-            if untold_ns.iter().zip(worth_ns).any(|(untold, worth)| *untold > 0 && untold >= worth) {
-                user.told.add(&untold_ns, now_ns);
-                spent.push(SpentBudgets { user: *id, spent_ns: untold_ns });
-            }
-        }
-        spent
-    }
-
-    /// These could not be told: [`Self::untold_spent`] returns them again.
-    pub fn not_told_spent(&mut self, spent: &[SpentBudgets]) {
-        for SpentBudgets { user, spent_ns } in spent {
-            if let Some(user) = self.known.get_mut(user) {
-                for (told, spent_ns) in user.told.0.iter_mut().zip(spent_ns) {
-                    *told = told.saturating_sub(*spent_ns);
-                }
-            }
-        }
-    }
-
-    /// What was spent of a user's budgets on another node.
-    pub fn spent_elsewhere(&mut self, spent: &SpentBudgets, now_ns: u64) {
-        let user = self.known.entry(spent.user).or_default();
-        let spent_ns = spent.spent_ns.map(|ns| ns.min(SPENT_NS_MAX));
-        for (which, spent_ns) in spent_ns.iter().enumerate().filter(|(_, ns)| **ns > 0) {
-            budget::charge(user.budgets.tat(which), now_ns, *spent_ns, SPENT_NS_MAX);
-        }
-        user.told.add(&spent_ns, now_ns);
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::budget::Rate;
     use crate::ids::ShardId;
     use time::Duration;
 
@@ -215,42 +163,5 @@ mod tests {
             users.repeat_to_nodes(part, 2);
         }
         assert_eq!(told(users.next_untold(9)), [(1, 1), (2, 1), (3, 1), (4, 1)]);
-    }
-    #[test]
-    fn what_is_spent_on_one_node_is_spent_on_all() {
-        let (mut here, mut there) = (Users::default(), Users::default());
-        let (rate, worth_ns, mut now_ns) = (Rate::per_minute(60), [3_000_000_000; BUDGETS], 7_000_000_000_000);
-        let remaining = |users: &mut Users, now_ns| rate.remaining(users.budgets(ANN).tat(0), now_ns);
-        let take = |users: &mut Users, count, now_ns| {
-            for _ in 0..count {
-                rate.take(users.budgets(ANN).tat(0), now_ns).unwrap();
-            }
-        };
-        take(&mut here, 2, now_ns);
-        assert_eq!(here.untold_spent(&worth_ns, now_ns), [], "not worth a word");
-        take(&mut here, 18, now_ns);
-        let spent = here.untold_spent(&worth_ns, now_ns);
-        assert_eq!((spent.len(), spent[0].spent_ns[0]), (1, 20_000_000_000));
-        there.spent_elsewhere(&spent[0], now_ns);
-        assert_eq!((remaining(&mut here, now_ns), remaining(&mut there, now_ns)), (40, 40));
-        assert_eq!((here.untold_spent(&worth_ns, now_ns), there.untold_spent(&worth_ns, now_ns)), (vec![], vec![]));
-
-        // Both spend; what is refilled meanwhile is no news.
-        take(&mut here, 10, now_ns);
-        take(&mut there, 10, now_ns);
-        now_ns += 5_000_000_000;
-        let (by_one, by_other) = (here.untold_spent(&worth_ns, now_ns), there.untold_spent(&worth_ns, now_ns));
-        here.spent_elsewhere(&by_other[0], now_ns);
-        there.spent_elsewhere(&by_one[0], now_ns);
-        assert_eq!((remaining(&mut here, now_ns), remaining(&mut there, now_ns)), (25, 25));
-
-        // The lane was full.
-        take(&mut here, 5, now_ns);
-        let lost = here.untold_spent(&worth_ns, now_ns);
-        here.not_told_spent(&lost);
-        assert_eq!(here.untold_spent(&worth_ns, now_ns), lost);
-        // Whatever another node says, a user can speak again after a minute.
-        there.spent_elsewhere(&SpentBudgets { user: ANN, spent_ns: [u64::MAX; BUDGETS] }, now_ns);
-        assert_eq!((remaining(&mut there, now_ns), remaining(&mut there, now_ns + 60_000_000_000)), (0, 60));
     }
 }
