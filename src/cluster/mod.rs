@@ -16,7 +16,7 @@
 //!
 //! Invariants:
 //! - Redis is a doorbell. Whatever it loses, repeats or reorders, subscribers receive each event of the log once and in
-//!   order: by `seq` alone. Without Redis, an event arrives when its head was read, a second later at most;
+//!   order: by `seq` alone. Without Redis, an event arrives when its head was read, two seconds later at most;
 //! - membership, blocks and revocations do not depend on Redis at all. Redis only tells them to a node that cannot
 //!   reach PostgreSQL;
 //! - this thread never waits for a shard: what does not fit into a lane is found by its head, or in the trail. So
