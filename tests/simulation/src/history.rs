@@ -156,7 +156,7 @@ impl<'a> History<'a> {
             live: Arc::new(LiveSettings {
                 version: 0,
                 limits: Limits {
-                    // In a cluster, nodes remember the connections to others for a while.
+                    // In a cluster, a node learns of connections to others half a second later.
                     max_connections_per_user: if is_cluster { 100 } else { 4 },
                     max_messages_per_minute: 100_000,
                     max_outbound_queue_bytes: QUEUE_BYTES_MAX,

@@ -31,7 +31,7 @@
 //! - everybody converges: after healing every subscriber has everything, and presence is what the store permits
 //!   ([`history`]).
 //!
-//! A seventh of the histories have two or three nodes of one shard each, instead of one node with up to three shards.
+//! A fifth of the histories have two to five nodes of one shard each, instead of one node with up to three shards.
 //! A quarter of the histories have rules of the content filter. In the histories of even seeds the I/O shard has little
 //! room, so that shards often wait for it, and clients move read markers. In those of odd seeds it has the room that a
 //! running server has.
