@@ -5,6 +5,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// What was spent elsewhere can use a budget up for so many times the time that a burst takes to be refilled: as if all
+/// of so many nodes had given a burst each.
+const BURSTS_AHEAD_MAX: u64 = 10;
+
 /// A number of requests per minute. A user may spend all of them in one burst.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Rate {
@@ -82,10 +86,10 @@ impl Rate {
         }
     }
 
-    /// Spends `count` of the budget `tat`, also what it does not have; but never more than twice a burst.
+    /// Spends `count` of the budget `tat`, also what it does not have, up to [`BURSTS_AHEAD_MAX`] bursts.
     pub fn charge(self, tat: &AtomicU64, now_ns: u64, count: u32) {
         let charged_ns = u64::from(count).saturating_mul(self.interval_ns);
-        let most = now_ns.saturating_add(2 * (self.burst_ns + self.interval_ns));
+        let most = now_ns.saturating_add(BURSTS_AHEAD_MAX * (self.burst_ns + self.interval_ns));
         let charged = |tat: u64| Some(tat.max(now_ns).saturating_add(charged_ns).min(tat.max(most)));
         let _ = tat.fetch_update(Ordering::Relaxed, Ordering::Relaxed, charged); // it cannot fail
     }
@@ -147,7 +151,7 @@ mod tests {
         rate.charge(&tat, now, 20);
         assert_eq!(rate.remaining(&tat, now), 40);
         rate.charge(&tat, now, u32::MAX);
-        assert_eq!((rate.remaining(&tat, now), rate.remaining(&tat, now + 61_000_000_000)), (0, 1), "after a minute");
+        assert_eq!((rate.remaining(&tat, now), rate.remaining(&tat, now + 541_000_000_000)), (0, 1), "nine minutes");
     }
 
     #[test]

@@ -332,7 +332,10 @@ fn newest_backup(folder: &Path) -> Option<File> {
         manifest.modified().ok()
     };
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    let backups = fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
+    // Not a link such as `latest`, which has the same manifest as its backup.
+    let folders =
+        fs::read_dir(folder).ok()?.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    let backups = folders.map(|entry| entry.path());
     let newest = backups.filter_map(|backup| Some((written(&backup)?, backup))).max()?.1;
     OpenOptions::new().read(true).custom_flags((OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW).bits()).open(newest).ok()
 }

@@ -20,8 +20,8 @@ use tokio::sync::Notify;
 
 /// Connections to PostgreSQL: one for the heads, one for the trail.
 const CONNECTIONS: usize = 2;
-/// Descriptors of the thread: these, two connections to Redis, its bell and its runtime.
-pub(super) const DESCRIPTORS: usize = CONNECTIONS + 8;
+/// Descriptors of the thread: these, a connection to each server of a Redis Cluster, its bell and its runtime.
+pub(super) const DESCRIPTORS: usize = CONNECTIONS + 64;
 
 /// Whether other servers may use the database at the same time.
 pub(super) fn is_shared(config: &Config) -> bool {

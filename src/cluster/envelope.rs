@@ -46,7 +46,7 @@ enum EnvelopeHead<'a> {
     Blocked(i64, i64),
     Presence(#[serde(borrow)] Vec<PresenceEntry<'a>>),
     Spent(Vec<(i64, [u32; BUDGETS])>),
-    Heartbeat(usize, u64),
+    Heartbeat(usize, u64, u64),
     Revoked(Vec<i64>),
 }
 
@@ -57,12 +57,19 @@ fn membership_entry(change: &MembershipChange) -> MembershipEntry {
     (change.user.0, change.conversation.number(), change.seq.0, change.gained)
 }
 
+fn is_seq(seq: i64) -> bool {
+    (1..MAX_SAFE_INTEGER).contains(&seq)
+}
+
 fn conversation(number: i64) -> Result<ConversationId, EnvelopeError> {
     ConversationId::from_number(number).ok_or(EnvelopeError::Malformed)
 }
 
 fn membership(entry: MembershipEntry) -> Result<MembershipChange, EnvelopeError> {
     let (user, number, seq, gained) = entry;
+    if !is_seq(seq) {
+        return Err(EnvelopeError::Malformed);
+    }
     Ok(MembershipChange { user: UserId(user), conversation: conversation(number)?, seq: Seq(seq), gained })
 }
 
@@ -107,8 +114,8 @@ pub(super) enum Received {
     Frame(FromNodes),
     /// A heartbeat of this node: its partition, and its number.
     Heartbeat(usize, u64),
-    /// A heartbeat of that other node.
-    HeartbeatOf(u64),
+    /// A heartbeat of that other node: the node, and the number of its connection to Redis.
+    HeartbeatOf(u64, u64),
     /// Sessions that another node has read to be revoked.
     Revoked(Arc<[SessionId]>),
     /// This node sent it itself.
@@ -160,9 +167,9 @@ pub(super) fn write(node: u64, frame: &ToNodes) -> Option<Vec<u8>> {
     join(node, &head, frames)
 }
 
-/// Writes a heartbeat through a partition.
-pub(super) fn heartbeat(node: u64, partition: usize, number: u64) -> Option<Vec<u8>> {
-    join(node, &EnvelopeHead::Heartbeat(partition, number), [&[], &[]])
+/// Writes a heartbeat through a partition. `life` is the number of the connection.
+pub(super) fn heartbeat(node: u64, partition: usize, number: u64, life: u64) -> Option<Vec<u8>> {
+    join(node, &EnvelopeHead::Heartbeat(partition, number, life), [&[], &[]])
 }
 
 /// Writes that sessions are revoked.
@@ -205,7 +212,7 @@ pub(super) fn read(this_node: u64, bytes: &[u8], now: Instant) -> Result<Receive
     }
     let head: EnvelopeHead<'_> = rmp_serde::from_slice(head).map_err(|_| EnvelopeError::Malformed)?;
     if is_own {
-        return Ok(if let EnvelopeHead::Heartbeat(partition, number) = head {
+        return Ok(if let EnvelopeHead::Heartbeat(partition, number, _) = head {
             Received::Heartbeat(partition, number)
         } else {
             Received::Own
@@ -213,7 +220,7 @@ pub(super) fn read(this_node: u64, bytes: &[u8], now: Instant) -> Result<Receive
     }
     let users = |users: Vec<i64>| users.into_iter().map(UserId).collect();
     Ok(Received::Frame(match head {
-        EnvelopeHead::Heartbeat(..) => return Ok(Received::HeartbeatOf(node)),
+        EnvelopeHead::Heartbeat(_, _, life) => return Ok(Received::HeartbeatOf(node, life)),
         EnvelopeHead::Revoked(sessions) => {
             return Ok(Received::Revoked(sessions.into_iter().map(SessionId).collect()));
         }
@@ -222,7 +229,7 @@ pub(super) fn read(this_node: u64, bytes: &[u8], now: Instant) -> Result<Receive
         {
             return Err(EnvelopeError::Malformed);
         }
-        EnvelopeHead::Event { seq: Some(seq), .. } if !(1..MAX_SAFE_INTEGER).contains(&seq) => {
+        EnvelopeHead::Event { seq: Some(seq), .. } if !is_seq(seq) => {
             return Err(EnvelopeError::Malformed);
         }
         EnvelopeHead::Event { conversation: number, seq, kind, sender_key, except_user, about, departure } => {
@@ -335,9 +342,9 @@ mod tests {
         let was_read = read(2, &written, Instant::now());
         assert!(matches!(was_read, Ok(Received::Revoked(sessions)) if *sessions == [SessionId(4), SessionId(9)]));
         assert!(matches!(read(1, &written, Instant::now()), Ok(Received::Own)));
-        let beat = heartbeat(1, 3, 5).unwrap();
+        let beat = heartbeat(1, 3, 5, 2).unwrap();
         assert!(matches!(read(1, &beat, Instant::now()), Ok(Received::Heartbeat(3, 5))));
-        assert!(matches!(read(2, &beat, Instant::now()), Ok(Received::HeartbeatOf(1))));
+        assert!(matches!(read(2, &beat, Instant::now()), Ok(Received::HeartbeatOf(1, 2))));
     }
 
     #[test]

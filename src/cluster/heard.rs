@@ -16,21 +16,24 @@ const NODES_MAX: usize = 1_000;
 /// When each node was last heard, this one included.
 #[derive(Debug, Default)]
 pub(super) struct Heard {
-    last: BTreeMap<u64, Instant>,
+    /// When, and through which of its connections to Redis.
+    last: BTreeMap<u64, (Instant, u64)>,
 }
 
 impl Heard {
-    /// A heartbeat of that node has come.
-    pub(super) fn record(&mut self, node: u64, now: Instant) {
-        if self.last.len() < NODES_MAX || self.last.contains_key(&node) {
-            self.last.insert(node, now);
+    /// A heartbeat of that node has come, through its connection to Redis with this number. True if the node was not
+    /// heard before, or has another connection now: what it committed meanwhile it has told nobody.
+    pub(super) fn record(&mut self, node: u64, life: u64, now: Instant) -> bool {
+        if self.last.len() >= NODES_MAX && !self.last.contains_key(&node) {
+            return false;
         }
+        self.last.insert(node, (now, life)).is_none_or(|(_, before)| before != life)
     }
 
     /// How many of so many servers were not heard lately. Forgets the silent ones: a node that starts again has another
     /// number.
     pub(super) fn missing(&mut self, servers: usize, now: Instant) -> usize {
-        self.last.retain(|_, last| now.saturating_duration_since(*last) < SILENT_AFTER);
+        self.last.retain(|_, (last, _)| now.saturating_duration_since(*last) < SILENT_AFTER);
         servers.min(NODES_MAX).saturating_sub(self.last.len())
     }
 }
@@ -45,14 +48,14 @@ mod tests {
         let mut heard = Heard::default();
         assert_eq!((heard.missing(0, start), heard.missing(1, start)), (0, 1));
         for beat in 0..5 {
-            heard.record(1, start + beat * second);
-            heard.record(2, start + beat * second);
+            assert_eq!(heard.record(1, 1, start + beat * second), beat == 0, "it is new once");
+            heard.record(2, 1, start + beat * second);
             assert_eq!(heard.missing(2, start + beat * second + second), 0);
         }
-        heard.record(1, start + 5 * second);
+        assert!(heard.record(1, 2, start + 5 * second), "it has another connection");
         let now = start + 6 * second;
         assert_eq!((heard.missing(1, now), heard.missing(2, now)), (0, 1), "the second one is silent");
-        heard.record(3, now);
+        heard.record(3, 1, now);
         assert_eq!(heard.missing(2, now), 0, "it is back under another number");
     }
 
@@ -61,7 +64,7 @@ mod tests {
         let now = Instant::now();
         let mut heard = Heard::default();
         for node in 0..2 * NODES_MAX as u64 {
-            heard.record(node, now);
+            heard.record(node, 1, now);
         }
         assert_eq!(heard.last.len(), NODES_MAX);
         assert_eq!(heard.missing(2 * NODES_MAX, now), 0);

@@ -23,8 +23,8 @@ use redis::aio::SendError;
 use redis::{ConnectionInfo, Msg, PushInfo, PushKind};
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::time::{interval, sleep};
@@ -39,11 +39,12 @@ const MISSING_MAX: u64 = 4;
 
 /// Keeps the connection for as long as the server runs.
 pub(super) async fn run(shared: Arc<ClusterShared>, addresses: Vec<ConnectionInfo>) {
-    let (mut pause, mut beat) = (PAUSE_MIN, 0);
+    let (mut pause, mut beat, mut life) = (PAUSE_MIN, 0, 0);
     loop {
         let began = Instant::now();
-        let Err(reason) = live(&shared, &addresses, &mut beat).await;
-        shared.set_connection(None);
+        life += 1;
+        let Err(reason) = live(&shared, &addresses, life, &mut beat).await;
+        shared.end_life();
         shared.status.went_down(&reason);
         warn_limited!(
             "no exchange with other nodes through Redis ({reason}); events are read from PostgreSQL meanwhile"
@@ -62,13 +63,22 @@ struct Ear {
     heard: [AtomicU64; PARTITIONS],
     /// A server has closed its connection.
     ended: Notify,
+    /// What arrives after the end of this life comes through the next one too.
+    is_over: AtomicBool,
 }
 
-/// One life of the connection; returns why it ended. `beat` is the number of the last heartbeat, which only grows: one
+/// The life of the connection with this number; returns why it ended. `beat` is the number of the last heartbeat, which only grows: one
 /// of an earlier life is no news.
-async fn live(shared: &Arc<ClusterShared>, addresses: &[ConnectionInfo], beat: &mut u64) -> Result<Infallible, String> {
+async fn live(
+    shared: &Arc<ClusterShared>,
+    addresses: &[ConnectionInfo],
+    life: u64,
+    beat: &mut u64,
+) -> Result<Infallible, String> {
     let heard = std::array::from_fn(|_| AtomicU64::new(*beat));
-    let ear = Arc::new(Ear { shared: Arc::clone(shared), heard, ended: Notify::new() });
+    let ear =
+        Arc::new(Ear { shared: Arc::clone(shared), heard, ended: Notify::new(), is_over: AtomicBool::new(false) });
+    let _deafens = Deafens(Arc::clone(&ear));
     let receiver = Arc::clone(&ear);
     let receive = Arc::new(move |pushed: PushInfo| {
         receiver.take(pushed);
@@ -80,7 +90,7 @@ async fn live(shared: &Arc<ClusterShared>, addresses: &[ConnectionInfo], beat: &
     connection.subscribe(beating.chain([shared.channels.all()])).await?;
     while subscribe_some(shared, &connection).await? {}
     let _ = shared.broken.notified().now_or_never(); // that was the connection before
-    shared.set_connection(Some(connection.clone()));
+    shared.begin_life(life, connection.clone());
     shared.status.came_up();
     tracing::info!("events are exchanged with other nodes through Redis");
     shared.check_all();
@@ -102,14 +112,14 @@ async fn live(shared: &Arc<ClusterShared>, addresses: &[ConnectionInfo], beat: &
                     return Err("no heartbeat came back: Redis no longer passes messages on to this node".to_owned());
                 }
                 if heard == Some(*beat) {
-                    shared.heard().record(shared.node, Instant::now());
+                    shared.heard().record(shared.node, life, Instant::now());
                 }
                 *beat += 1;
                 let through = |partition| {
-                    let message = envelope::heartbeat(shared.node, partition, *beat)?;
+                    let message = envelope::heartbeat(shared.node, partition, *beat, life)?;
                     Some((shared.channels.heartbeats(partition), message))
                 };
-                let to_all = envelope::heartbeat(shared.node, 0, *beat).map(|message| (shared.channels.all(), message));
+                let to_all = envelope::heartbeat(shared.node, 0, *beat, life).map(|message| (shared.channels.all(), message));
                 connection.publish((0..connection.partitions()).filter_map(through).chain(to_all).collect()).await?;
             }
         }
@@ -133,9 +143,21 @@ async fn subscribe_some(shared: &ClusterShared, connection: &RedisConnection) ->
     Ok(!joined.is_empty() || !left.is_empty())
 }
 
+/// Ends what an [`Ear`] takes, however its life ends.
+struct Deafens(Arc<Ear>);
+
+impl Drop for Deafens {
+    fn drop(&mut self) {
+        self.0.is_over.store(true, Relaxed);
+    }
+}
+
 impl Ear {
     /// Takes what Redis has sent by itself.
     fn take(&self, pushed: PushInfo) {
+        if self.is_over.load(Relaxed) {
+            return;
+        }
         match pushed.kind {
             PushKind::Disconnection => self.ended.notify_one(),
             PushKind::Message | PushKind::SMessage => {
@@ -156,7 +178,11 @@ impl Ear {
                     heard.fetch_max(number, Relaxed);
                 }
             }
-            Ok(Received::HeartbeatOf(node)) => shared.heard().record(node, now),
+            Ok(Received::HeartbeatOf(node, life)) => {
+                if shared.heard().record(node, life, now) {
+                    shared.check_all();
+                }
+            }
             Ok(Received::Revoked(sessions)) => (shared.revoked)(sessions),
             Ok(Received::Own) => {}
             Ok(Received::Frame(frame)) => {

@@ -82,6 +82,7 @@ pub async fn serve(parts: ClusterParts, stop: Arc<Notify>) -> std::io::Result<()
         follows: Notify::new(),
         unchecked: Notify::new(),
         connection: Mutex::default(),
+        ended: Notify::new(),
         broken: Notify::new(),
         heard: Mutex::default(),
         revoked,

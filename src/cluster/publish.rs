@@ -83,6 +83,8 @@ impl Publisher {
         let shards: Vec<ShardId> = self.mesh.placement.all().collect();
         self.first = (self.first + 1) % shards.len().max(1);
         let (mut batch, mut bytes, mut found) = (Vec::new(), 0, Batch::Empty);
+        // Before the connection is looked at: an end after that is not missed.
+        let ended = self.shared.ended.notified();
         let connection = self.shared.connection();
         let mut follows = false;
         for shard in shards.iter().cycle().skip(self.first).take(shards.len()) {
@@ -108,22 +110,25 @@ impl Publisher {
             self.shared.follows.notify_one();
             self.shared.unchecked.notify_one();
         }
-        if let Some(connection) = connection.filter(|_| !batch.is_empty()) {
+        if let Some((life, connection)) = connection.filter(|_| !batch.is_empty()) {
             let frames = batch.len() as u64;
-            match connection.publish(batch).await {
+            let published = tokio::select! {
+                published = connection.publish(batch) => published,
+                () = ended => Err("the connection has ended".to_owned()),
+            };
+            match published {
                 Ok(()) => {
                     self.shared.status.published.fetch_add(frames, Relaxed);
                 }
-                Err(reason) => self.failed(frames, &reason),
+                Err(reason) => self.failed(life, frames, &reason),
             }
         }
         if bytes < BATCH_BYTES_MAX { found } else { Batch::Full }
     }
 
-    fn failed(&self, frames: u64, reason: &str) {
+    fn failed(&self, life: u64, frames: u64, reason: &str) {
         warn_limited!(frames, "Redis did not take events for other nodes, which read them from PostgreSQL: {reason}");
         self.shared.status.unpublished.fetch_add(frames, Relaxed);
-        self.shared.set_connection(None);
-        self.shared.broken.notify_one();
+        self.shared.connection_failed(life);
     }
 }

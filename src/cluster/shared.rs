@@ -28,8 +28,10 @@ pub(super) struct ClusterShared {
     pub(super) follows: Notify,
     /// Heads are to be read.
     pub(super) unchecked: Notify,
-    /// The connection to Redis, while it stands.
-    pub(super) connection: Mutex<Option<RedisConnection>>,
+    /// The connection to Redis and its number, while it stands.
+    pub(super) connection: Mutex<Option<(u64, RedisConnection)>>,
+    /// Wakes everybody who waits for an answer of a connection that has ended.
+    pub(super) ended: Notify,
     /// It did not take what was published.
     pub(super) broken: Notify,
     pub(super) heard: Mutex<Heard>,
@@ -47,14 +49,29 @@ impl ClusterShared {
         locked(&self.heard)
     }
 
-    /// The connection to Redis, while it stands.
-    pub(super) fn connection(&self) -> Option<RedisConnection> {
+    /// The connection to Redis and its number, while it stands.
+    pub(super) fn connection(&self) -> Option<(u64, RedisConnection)> {
         locked(&self.connection).clone()
     }
 
-    /// The connection stands, or no longer.
-    pub(super) fn set_connection(&self, connection: Option<RedisConnection>) {
-        *locked(&self.connection) = connection;
+    /// This connection stands.
+    pub(super) fn begin_life(&self, life: u64, connection: RedisConnection) {
+        *locked(&self.connection) = Some((life, connection));
+    }
+
+    /// No connection stands.
+    pub(super) fn end_life(&self) {
+        *locked(&self.connection) = None;
+        self.ended.notify_waiters();
+    }
+
+    /// The connection with this number did not take what was published. Nothing happens if there is a newer one.
+    pub(super) fn connection_failed(&self, life: u64) {
+        let mut connection = locked(&self.connection);
+        if connection.as_ref().is_some_and(|(current, _)| *current == life) {
+            *connection = None;
+            self.broken.notify_one();
+        }
     }
 
     /// Has the heads of all followed conversations read soon.

@@ -29,16 +29,15 @@ impl ToShards {
             }
             FromNodes::Notice(notice) => self.push_to_all(|| FromNodes::Notice(Arc::clone(&notice))),
             FromNodes::Blocked(one, other) => self.push_to_all(|| FromNodes::Blocked(one, other)),
-            FromNodes::Presence(node, users) if users.is_empty() => {
-                self.push_to_all(|| FromNodes::Presence(node, Vec::new()))
-            }
             FromNodes::Presence(node, users) => {
-                let by_shard = by_shard(users, |shown| placement.of_user(shown.user));
-                self.push_each(by_shard.map(|(shard, users)| (shard, FromNodes::Presence(node, users))))
+                let mut by_shard = by_shard(users, |shown| placement.of_user(shown.user));
+                // To every shard, also without users for it: that node lives.
+                let frames = placement.all().map(|shard| (shard, by_shard.remove(&shard).unwrap_or_default()));
+                self.push_each(frames.map(|(shard, users)| (shard, FromNodes::Presence(node, users))))
             }
             FromNodes::Spent(spent) => {
                 let by_shard = by_shard(spent, |spent| placement.of_user(spent.user));
-                self.push_each(by_shard.map(|(shard, spent)| (shard, FromNodes::Spent(spent))))
+                self.push_each(by_shard.into_iter().map(|(shard, spent)| (shard, FromNodes::Spent(spent))))
             }
         }
     }
@@ -60,10 +59,10 @@ impl ToShards {
     }
 }
 
-fn by_shard<T>(items: Vec<T>, shard_of: impl Fn(&T) -> ShardId) -> impl Iterator<Item = (ShardId, Vec<T>)> {
+fn by_shard<T>(items: Vec<T>, shard_of: impl Fn(&T) -> ShardId) -> BTreeMap<ShardId, Vec<T>> {
     let mut sorted: BTreeMap<ShardId, Vec<T>> = BTreeMap::new();
     for item in items {
         sorted.entry(shard_of(&item)).or_default().push(item);
     }
-    sorted.into_iter()
+    sorted
 }

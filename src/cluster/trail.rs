@@ -129,7 +129,7 @@ async fn look(shared: &ClusterShared, after: i64) -> Option<(i64, bool)> {
 /// Tells nodes that cannot read the trail: without it, they would send events to these sessions until PostgreSQL is
 /// there again. Nobody waits for Redis.
 fn publish_revoked(shared: &ClusterShared, sessions: &[SessionId]) {
-    let Some(connection) = shared.connection() else { return };
+    let Some((_, connection)) = shared.connection() else { return };
     // Redis is behind if there is no room. Then the link ends soon, and those nodes wait for the trail.
     let Ok(room) = Arc::clone(&shared.revocations).try_acquire_owned() else { return };
     let messages = sessions.chunks(CHUNK).filter_map(|some| envelope::revoked(shared.node, some));

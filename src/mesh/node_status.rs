@@ -28,7 +28,7 @@ pub struct NodeStatus {
 }
 
 impl NodeStatus {
-    /// Redis cannot be used. The first reason since it could is kept with its time.
+    /// Redis cannot be used. The time of the first reason since it could is kept.
     pub fn went_down(&self, reason: &str) {
         self.up.store(false, Relaxed);
         let mut down = self.down.lock().unwrap_or_else(PoisonError::into_inner);

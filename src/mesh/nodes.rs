@@ -62,7 +62,7 @@ pub enum FromNodes {
     Notice(Arc<EncodedNotice>),
     /// To every shard: one of two users has blocked the other.
     Blocked(UserId, UserId),
-    /// To the users' shard: what they show on that node. To every shard, if it has no users: that node lives.
+    /// To every shard: that node lives; and what the shard's users show there.
     Presence(u64, Vec<NodePresence>),
     /// To the users' shard: what they have spent on another node.
     Spent(Vec<SpentBudgets>),

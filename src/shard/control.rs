@@ -12,6 +12,7 @@ use crate::mesh::live::LiveSettings;
 use crate::wire::Format;
 use crate::wire::command::{self, Command};
 use crate::wire::ws::close::CloseCode;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 impl<W: World> Shard<W> {
@@ -36,10 +37,16 @@ impl<W: World> Shard<W> {
     /// Closes the connections of these sessions, and remembers the sessions for connections that are on their way.
     fn revoke(&mut self, sessions: &[SessionId]) {
         let until_ms = self.now_ms + self.live.revocation_memory_ms();
-        for session in sessions {
-            self.directory.revocations.revoke(*session, until_ms);
+        let known = &mut self.directory.revocations;
+        // Every node tells of what it has read: most of it was known before.
+        let news: HashSet<SessionId> = sessions.iter().copied().filter(|session| !known.contains(*session)).collect();
+        if news.is_empty() {
+            return;
         }
-        let revoked = self.connections.sessions().filter(|session| sessions.contains(&session.sign_in));
+        for session in &news {
+            known.revoke(*session, until_ms);
+        }
+        let revoked = self.connections.sessions().filter(|session| news.contains(&session.sign_in));
         let connections: Vec<ConnId> = revoked.map(|session| session.conn).collect();
         for conn in connections {
             self.close(conn, CloseCode::SessionRevoked);

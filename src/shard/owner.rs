@@ -231,7 +231,7 @@ impl<W: World> Shard<W> {
             FromNodes::Presence(node, users) => {
                 self.directory.users.heard_node(node, self.now_ms);
                 for shown in users {
-                    self.directory.users.shown_elsewhere(node, shown, self.now_ms + PRESENCE_LEASE_MS);
+                    self.directory.users.shown_elsewhere(node, shown, (self.now_ms, self.now_ms + PRESENCE_LEASE_MS));
                 }
             }
             FromNodes::Spent(spent) => self.spent_elsewhere(spent),

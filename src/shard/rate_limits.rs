@@ -14,7 +14,8 @@
 //! smaller part of what waits, see [`crate::mesh::overload`]. An overload of the store does not shrink signals, which
 //! do not reach it.
 //!
-//! A frame that is refused, or that costs signals or a read, costs at least one for each KiB of it (`charges`).
+//! A frame that is refused, or that costs signals or a read, costs at least one for each KiB of it (`charges`);
+//! as excess, one of more than 4 KiB costs three.
 //!
 //! Invariant: every frame of a client is charged to one of them. Otherwise its sender could keep a shard busy for free.
 

@@ -97,6 +97,10 @@ async fn cluster(connection: &mut MultiplexedConnection, has_seeds: bool) -> Dia
                 "see redis-cli --cluster check. Events come from PostgreSQL meanwhile, later",
             )
         }
+        Err(error) if !error.to_string().contains("cluster support disabled") => {
+            let found = format!("Redis does not say whether it is of a Redis Cluster: {error}");
+            Diagnosis::warning(check, found, "allow the user of cluster.redis_url the command CLUSTER INFO")
+        }
         Err(_) if has_seeds => {
             let to_do = "take it out of cluster.redis_seeds and cluster.redis_url, or empty cluster.redis_seeds";
             Diagnosis::fault(check, "this server is not of a Redis Cluster", to_do)

@@ -5,12 +5,18 @@ use std::collections::HashMap;
 /// Nodes that are counted; more are possible, and what happens on them is not.
 pub(super) const NODES_MAX: usize = 64;
 /// A node that has said nothing for so long does not count for the limit on connections: it may have died. Nodes say
-/// something twice a second.
+/// something to every shard twice a second.
 const HEARD_MS: u64 = 2_000;
+/// Connections count for so long after their node has said that they are there, which it repeats every ten seconds: that
+/// they have ended may have been lost.
+const COUNTED_MS: u64 = 12_000;
+
 /// A user's connections to another node.
 pub(super) struct Elsewhere {
     pub(super) node: u64,
     pub(super) connections: usize,
+    /// When the node said so.
+    pub(super) told_ms: u64,
     /// A node that says nothing until then has forgotten the user, or has died.
     pub(super) until_ms: u64,
 }
@@ -20,10 +26,12 @@ pub(super) struct Elsewhere {
 pub(super) struct HeardNodes(HashMap<u64, u64>);
 
 impl HeardNodes {
-    pub(super) fn hear(&mut self, node: u64, now_ms: u64) {
-        if self.0.len() < NODES_MAX || self.0.contains_key(&node) {
-            self.0.insert(node, now_ms);
+    /// The node has said something. True if it had not for a while.
+    pub(super) fn hear(&mut self, node: u64, now_ms: u64) -> bool {
+        if self.0.len() >= NODES_MAX && !self.0.contains_key(&node) {
+            return false;
         }
+        self.0.insert(node, now_ms).is_none_or(|heard_ms| now_ms >= heard_ms + HEARD_MS)
     }
 
     pub(super) fn forget_silent(&mut self, now_ms: u64) {
@@ -33,6 +41,7 @@ impl HeardNodes {
     /// The connections to nodes that were heard a moment ago.
     pub(super) fn connections(&self, elsewhere: &[Elsewhere], now_ms: u64) -> usize {
         let is_heard = |node| self.0.get(node).is_some_and(|heard_ms| now_ms < heard_ms + HEARD_MS);
-        elsewhere.iter().filter(|known| is_heard(&known.node)).map(|known| known.connections).sum()
+        let counted = elsewhere.iter().filter(|known| is_heard(&known.node) && now_ms < known.told_ms + COUNTED_MS);
+        counted.map(|known| known.connections).sum()
     }
 }

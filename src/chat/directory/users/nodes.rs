@@ -31,18 +31,20 @@ impl Users {
         self.untold.get_or_insert_default();
     }
 
-    /// Another node has said something.
+    /// Another node has said something. One that was not heard for a while is told of all connected users.
     pub fn heard_node(&mut self, node: u64, now_ms: u64) {
-        self.nodes.hear(node, now_ms);
+        if self.nodes.hear(node, now_ms) {
+            self.repeat_to_nodes(0, 1);
+        }
     }
 
     /// What another node knows of a user. It is forgotten at `until_ms`, unless the node repeats it.
-    pub fn shown_elsewhere(&mut self, node: u64, shown: NodePresence, until_ms: u64) {
+    pub fn shown_elsewhere(&mut self, node: u64, shown: NodePresence, (now_ms, until_ms): (u64, u64)) {
         let NodePresence { user: id, connections, chosen, text, chosen_at_ms, last_seen_ms } = shown;
         let user = self.known.entry(id).or_default();
         user.elsewhere.retain(|known| known.node != node);
         if connections > 0 && user.elsewhere.len() < NODES_MAX {
-            user.elsewhere.push(Elsewhere { node, connections: connections as usize, until_ms });
+            user.elsewhere.push(Elsewhere { node, connections: connections as usize, told_ms: now_ms, until_ms });
         }
         let presence = &mut user.presence;
         if chosen_at_ms > presence.chosen_at_ms {
@@ -123,21 +125,23 @@ mod tests {
         let mut users = Users::default();
         users.tell_nodes();
         assert_eq!(users.presence(ANN, Some(ShardId(0))).status, "offline");
-        users.shown_elsewhere(7, on_node(2, None, 0), 30_000);
+        users.shown_elsewhere(7, on_node(2, None, 0), (1_000, 30_000));
         assert_eq!(users.next_presence_change().unwrap().0.status, "online");
         users.connect(ANN);
         users.heard_node(7, 1_000);
         assert_eq!((users.connections(ANN, 2_999), users.connections(ANN, 3_000)), (3, 1), "a silent node may be dead");
+        users.heard_node(7, 12_900);
+        assert_eq!((users.connections(ANN, 12_999), users.connections(ANN, 13_000)), (3, 1), "not repeated");
         users.choose_presence(ANN, "busy", None, EPOCH + Duration::seconds(9));
-        users.shown_elsewhere(8, on_node(1, Some("away"), 8_000), 30_000);
+        users.shown_elsewhere(8, on_node(1, Some("away"), 8_000), (1_000, 30_000));
         assert_eq!(users.presence(ANN, None).status, "busy", "an older choice");
         users.next_untold(9);
-        users.shown_elsewhere(8, on_node(1, Some("away"), 8_000), 30_000);
+        users.shown_elsewhere(8, on_node(1, Some("away"), 8_000), (1_000, 30_000));
         assert_eq!(users.next_untold(9)[0].chosen, Some("busy"), "the other node has missed it");
-        users.shown_elsewhere(8, on_node(1, Some("away"), 10_000), 30_000);
+        users.shown_elsewhere(8, on_node(1, Some("away"), 10_000), (1_000, 30_000));
         assert_eq!(users.presence(ANN, None).status, "away");
         users.disconnect(ANN, EPOCH);
-        users.shown_elsewhere(8, on_node(0, Some("away"), 10_000), 30_000);
+        users.shown_elsewhere(8, on_node(0, Some("away"), 10_000), (1_000, 30_000));
         assert_eq!(users.presence(ANN, None).status, "away", "still connected to node 7");
         users.expire_elsewhere(29_999);
         assert_eq!(users.presence(ANN, None).status, "away");
