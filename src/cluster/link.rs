@@ -67,8 +67,8 @@ struct Ear {
     is_over: AtomicBool,
 }
 
-/// The life of the connection with this number; returns why it ended. `beat` is the number of the last heartbeat, which only grows: one
-/// of an earlier life is no news.
+/// The life of the connection with this number; returns why it ended. `beat` is the number of the last heartbeat, which
+/// only grows: one of an earlier life is no news.
 async fn live(
     shared: &Arc<ClusterShared>,
     addresses: &[ConnectionInfo],
@@ -119,7 +119,8 @@ async fn live(
                     let message = envelope::heartbeat(shared.node, partition, *beat, life)?;
                     Some((shared.channels.heartbeats(partition), message))
                 };
-                let to_all = envelope::heartbeat(shared.node, 0, *beat, life).map(|message| (shared.channels.all(), message));
+                let to_all = envelope::heartbeat(shared.node, 0, *beat, life);
+                let to_all = to_all.map(|message| (shared.channels.all(), message));
                 connection.publish((0..connection.partitions()).filter_map(through).chain(to_all).collect()).await?;
             }
         }

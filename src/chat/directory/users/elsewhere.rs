@@ -7,7 +7,7 @@ pub(super) const NODES_MAX: usize = 64;
 /// A node that has said nothing for so long does not count for the limit on connections: it may have died. Nodes say
 /// something to every shard twice a second.
 const HEARD_MS: u64 = 2_000;
-/// Connections count for so long after their node has said that they are there, which it repeats every ten seconds: that
+/// Connections count for so long after their node has said that they are there. It repeats that every ten seconds; that
 /// they have ended may have been lost.
 const COUNTED_MS: u64 = 12_000;
 
