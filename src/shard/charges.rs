@@ -5,8 +5,9 @@
 //!   signals left ──► served        none left ──► refused with rate_limited        excess used up too ──► closed (4005)
 //! ```
 //!
-//! A frame costs as much as reading it does: one for each KiB, and three as excess if it is longer than 4 KiB. Otherwise
-//! a client could keep a shard busy with a few hundred long frames that are refused, or that cost next to nothing.
+//! A frame costs as much as reading it does: one for each KiB, and three as excess if it is longer than 4 KiB.
+//! Otherwise a client could keep a shard busy with a few hundred long frames that are refused, or that cost next to
+//! nothing.
 
 use super::Shard;
 use super::rate_limits::Budget;
