@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   veza:{17}:conversation:4711     events of a conversation
-//!   veza:{0}:nodes                  what every node should know
-//!   veza:{17}:node:00f3…            heartbeats of one node
+//!   veza:{0}:nodes                  what every node should know, heartbeats among it
+//!   veza:{17}:node:00f3…            heartbeats of one node, in each partition but the first
 //! ```
 //!
 //! The number in braces is the partition. On a Redis Cluster, it alone decides the slot (a hash tag of the Redis
@@ -15,6 +15,9 @@ use crate::ids::ConversationId;
 /// Partitions of the channels: enough that every server of a Redis Cluster has its share, few enough for a heartbeat
 /// through each of them every second.
 pub(super) const PARTITIONS: usize = 128;
+
+/// The partition of what every node should know.
+const ALL_NODES: usize = 0;
 
 /// A channel and its partition.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -51,11 +54,14 @@ impl Channels {
 
     /// What every node should know.
     pub(super) fn all(&self) -> Channel {
-        self.named(0, format_args!("nodes"))
+        self.named(ALL_NODES, format_args!("nodes"))
     }
 
-    /// The heartbeats of this node through a partition.
+    /// The heartbeats of this node through a partition. Those through the first one go to every node.
     pub(super) fn heartbeats(&self, partition: usize) -> Channel {
+        if partition == ALL_NODES {
+            return self.all();
+        }
         self.named(partition, format_args!("node:{:016x}", self.node))
     }
 }

@@ -1,7 +1,7 @@
 //! The connection to Redis: to one server, or to the servers of a Redis Cluster.
 //!
 //! One connection publishes and receives (RESP3): the answer to a batch and the node's own copy of it arrive together,
-//! so they wake the thread once. Which of the two kinds Redis is, it says itself.
+//! so they wake the thread once. `INFO cluster` shows which of the two Redis is.
 
 use super::channels::{Channel, PARTITIONS, by_partition};
 use futures_util::future::try_join_all;
@@ -84,19 +84,7 @@ impl RedisConnection {
     /// # Errors
     /// Redis did not accept all of them in time.
     pub(super) async fn subscribe(&self, channels: impl Iterator<Item = Channel>) -> Result<(), String> {
-        match self {
-            Self::Alone(connection) => {
-                let names: Vec<String> = channels.map(|channel| channel.name).collect();
-                in_time(connection.clone().subscribe(names)).await
-            }
-            Self::Cluster(connection) => {
-                let each = by_partition(channels).into_iter().map(|names| {
-                    let mut connection = connection.clone();
-                    async move { connection.ssubscribe(names).await }
-                });
-                in_time(try_join_all(each)).await.map(drop)
-            }
-        }
+        self.change(true, channels).await
     }
 
     /// Leaves channels.
@@ -104,15 +92,27 @@ impl RedisConnection {
     /// # Errors
     /// As [`Self::subscribe`].
     pub(super) async fn unsubscribe(&self, channels: impl Iterator<Item = Channel>) -> Result<(), String> {
+        self.change(false, channels).await
+    }
+
+    /// Joins channels, or leaves them.
+    async fn change(&self, joins: bool, channels: impl Iterator<Item = Channel>) -> Result<(), String> {
         match self {
             Self::Alone(connection) => {
                 let names: Vec<String> = channels.map(|channel| channel.name).collect();
-                in_time(connection.clone().unsubscribe(names)).await
+                let mut connection = connection.clone();
+                if joins {
+                    in_time(connection.subscribe(names)).await
+                } else {
+                    in_time(connection.unsubscribe(names)).await
+                }
             }
             Self::Cluster(connection) => {
                 let each = by_partition(channels).into_iter().map(|names| {
                     let mut connection = connection.clone();
-                    async move { connection.sunsubscribe(names).await }
+                    async move {
+                        if joins { connection.ssubscribe(names).await } else { connection.sunsubscribe(names).await }
+                    }
                 });
                 in_time(try_join_all(each)).await.map(drop)
             }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 /// A node that was not heard for so long is silent. Heartbeats come every second. This node counts when its own have
 /// come back from every server of Redis.
 const SILENT_AFTER: Duration = Duration::from_millis(1_600);
-/// More nodes than these are not told apart.
+/// More nodes than these are not counted.
 const NODES_MAX: usize = 1_000;
 
 /// When each node was last heard, this one included.
@@ -22,7 +22,7 @@ pub(super) struct Heard {
 
 impl Heard {
     /// A heartbeat of that node has come, through its connection to Redis with this number. True if the node was not
-    /// heard before, or has another connection now: what it committed meanwhile it has told nobody.
+    /// heard before, or has another connection now: it has published nothing of what it committed meanwhile.
     pub(super) fn record(&mut self, node: u64, life: u64, now: Instant) -> bool {
         if self.last.len() >= NODES_MAX && !self.last.contains_key(&node) {
             return false;

@@ -7,10 +7,11 @@
 //! ```
 //!
 //! Redis cuts a subscriber off whose queue became too long, and the socket can look healthy then. So this node sends
-//! itself a number through a channel every second (on a Redis Cluster: through one of each partition), and gives the
-//! connection up when none has come back for a while. Another copy goes to all nodes ([`super::heard`]). After each new
-//! connection all heads are compared: what was published meanwhile is not repeated. That one server of a Redis Cluster
-//! is gone counts as the end of the connection too, since what it passed on is lost.
+//! itself a number every second through the channel of all nodes, who learn by it that this node is there
+//! ([`super::heard`]), and on a Redis Cluster also through a channel in each other partition. It gives the connection
+//! up when none has come back for a while. After each new connection all heads are compared: what was published
+//! meanwhile is not repeated. The loss of one server of a Redis Cluster also ends the connection, since what it passed
+//! on is lost.
 
 use super::channels::PARTITIONS;
 use super::connection::RedisConnection;
@@ -43,7 +44,9 @@ pub(super) async fn run(shared: Arc<ClusterShared>, addresses: Vec<ConnectionInf
     loop {
         let began = Instant::now();
         life += 1;
-        let Err(reason) = live(&shared, &addresses, life, &mut beat).await;
+        let receiver = Arc::new(Receiver::new(Arc::clone(&shared), beat));
+        let Err(reason) = live(&receiver, &addresses, life, &mut beat).await;
+        receiver.is_over.store(true, Relaxed);
         shared.end_life();
         shared.status.went_down(&reason);
         warn_limited!(
@@ -57,7 +60,7 @@ pub(super) async fn run(shared: Arc<ClusterShared>, addresses: Vec<ConnectionInf
 }
 
 /// What one connection has received.
-struct Ear {
+struct Receiver {
     shared: Arc<ClusterShared>,
     /// The last heartbeat that came back through each partition.
     heard: [AtomicU64; PARTITIONS],
@@ -70,24 +73,21 @@ struct Ear {
 /// The life of the connection with this number; returns why it ended. `beat` is the number of the last heartbeat, which
 /// only grows: one of an earlier life is no news.
 async fn live(
-    shared: &Arc<ClusterShared>,
+    receiver: &Arc<Receiver>,
     addresses: &[ConnectionInfo],
     life: u64,
     beat: &mut u64,
 ) -> Result<Infallible, String> {
-    let heard = std::array::from_fn(|_| AtomicU64::new(*beat));
-    let ear =
-        Arc::new(Ear { shared: Arc::clone(shared), heard, ended: Notify::new(), is_over: AtomicBool::new(false) });
-    let _deafens = Deafens(Arc::clone(&ear));
-    let receiver = Arc::clone(&ear);
+    let shared = &*receiver.shared;
+    let taker = Arc::clone(receiver);
     let receive = Arc::new(move |pushed: PushInfo| {
-        receiver.take(pushed);
+        taker.take(pushed);
         Ok::<(), SendError>(())
     });
     let connection = RedisConnection::open(addresses, receive).await?;
     shared.followed().begin_anew();
     let beating = (0..connection.partitions()).map(|partition| shared.channels.heartbeats(partition));
-    connection.subscribe(beating.chain([shared.channels.all()])).await?;
+    connection.subscribe(beating).await?;
     while subscribe_some(shared, &connection).await? {}
     let _ = shared.broken.notified().now_or_never(); // that was the connection before
     shared.begin_life(life, connection.clone());
@@ -98,7 +98,7 @@ async fn live(
     let mut beats = interval(HEARTBEAT);
     loop {
         tokio::select! {
-            () = ear.ended.notified() => return Err("Redis closed the connection".to_owned()),
+            () = receiver.ended.notified() => return Err("Redis closed the connection".to_owned()),
             () = shared.follows.notified() => {
                 // One chunk at a time, so that heartbeats get their turn.
                 if subscribe_some(shared, &connection).await? {
@@ -107,7 +107,7 @@ async fn live(
             }
             () = shared.broken.notified() => return Err("Redis did not take what was published".to_owned()),
             _ = beats.tick() => {
-                let heard = ear.heard[..connection.partitions()].iter().map(|heard| heard.load(Relaxed)).min();
+                let heard = receiver.heard[..connection.partitions()].iter().map(|heard| heard.load(Relaxed)).min();
                 if heard.is_some_and(|heard| beat.saturating_sub(heard) > MISSING_MAX) {
                     return Err("no heartbeat came back: Redis no longer passes messages on to this node".to_owned());
                 }
@@ -119,9 +119,7 @@ async fn live(
                     let message = envelope::heartbeat(shared.node, partition, *beat, life)?;
                     Some((shared.channels.heartbeats(partition), message))
                 };
-                let to_all = envelope::heartbeat(shared.node, 0, *beat, life);
-                let to_all = to_all.map(|message| (shared.channels.all(), message));
-                connection.publish((0..connection.partitions()).filter_map(through).chain(to_all).collect()).await?;
+                connection.publish((0..connection.partitions()).filter_map(through).collect()).await?;
             }
         }
     }
@@ -144,16 +142,13 @@ async fn subscribe_some(shared: &ClusterShared, connection: &RedisConnection) ->
     Ok(!joined.is_empty() || !left.is_empty())
 }
 
-/// Ends what an [`Ear`] takes, however its life ends.
-struct Deafens(Arc<Ear>);
-
-impl Drop for Deafens {
-    fn drop(&mut self) {
-        self.0.is_over.store(true, Relaxed);
+impl Receiver {
+    /// Of a new connection. `beat` is the number of the last heartbeat before it.
+    fn new(shared: Arc<ClusterShared>, beat: u64) -> Self {
+        let heard = std::array::from_fn(|_| AtomicU64::new(beat));
+        Self { shared, heard, ended: Notify::new(), is_over: AtomicBool::new(false) }
     }
-}
 
-impl Ear {
     /// Takes what Redis has sent by itself.
     fn take(&self, pushed: PushInfo) {
         if self.is_over.load(Relaxed) {

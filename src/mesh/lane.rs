@@ -79,7 +79,7 @@ pub struct NodeLanes {
 /// The queues to and from the other nodes of a cluster.
 pub struct NodeMesh {
     lanes: Vec<NodeLanes>,
-    /// Whether what the shards tell reaches anybody.
+    /// The exchange with other nodes: whether frames of the shards reach them, and how many did.
     pub status: Arc<NodeStatus>,
     /// Wakes the cluster thread.
     pub bell: Doorbell,

@@ -68,7 +68,7 @@ pub enum FromNodes {
     Spent(Vec<SpentBudgets>),
 }
 
-/// What a user has spent on one node since that node told it last.
+/// What a user has spent on one node since that node published it last.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SpentBudgets {
     /// The user.

@@ -168,10 +168,10 @@ impl MarkedUsers {
 pub struct UserBudgets {
     /// Theoretical arrival times, see [`budget`].
     tats: [AtomicU64; BUDGETS],
-    /// What was spent since other nodes were told.
-    untold: [AtomicU32; BUDGETS],
-    /// Whether a shard has noted that there is something untold.
-    is_noted: AtomicBool,
+    /// What was spent on this node since it was last published to other nodes.
+    unpublished: [AtomicU32; BUDGETS],
+    /// Whether a shard has listed this user to publish it.
+    is_listed: AtomicBool,
     /// When the user's refusals are forgotten, in nanoseconds of the process's clock.
     refusals: AtomicU64,
     /// Until when the user may open no connection, on the same clock.
@@ -187,19 +187,19 @@ impl UserBudgets {
         &self.tats[which]
     }
 
-    /// So much was spent, which other nodes are to be told. Returns true if the caller must see to it: no shard does
-    /// yet.
+    /// Counts what was spent, to be published to other nodes. Returns true if no shard has listed the user for that:
+    /// the caller must do so.
     #[must_use]
     pub fn note_spent(&self, which: usize, count: u32) -> bool {
-        self.untold[which].fetch_add(count, Relaxed);
-        !self.is_noted.swap(true, AcqRel)
+        self.unpublished[which].fetch_add(count, Relaxed);
+        !self.is_listed.swap(true, AcqRel)
     }
 
-    /// What was spent since this was asked last.
-    pub fn take_untold(&self) -> [u32; BUDGETS] {
-        // In this order: what is spent from here on is noted again, even if it is taken below.
-        self.is_noted.store(false, Release);
-        self.untold.each_ref().map(|untold| untold.swap(0, AcqRel))
+    /// What was spent since the last call.
+    pub fn take_unpublished(&self) -> [u32; BUDGETS] {
+        // In this order: what is spent from here on lists the user again, even if it is taken below.
+        self.is_listed.store(false, Release);
+        self.unpublished.each_ref().map(|spent| spent.swap(0, AcqRel))
     }
 
     /// A command of the user was refused.
@@ -302,13 +302,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_spent_is_told_once_by_one_shard() {
+    fn what_is_spent_is_published_once_by_one_shard() {
         let budgets = UserBudgets::default();
-        assert!(budgets.note_spent(0, 2), "the first shard sees to it");
+        assert!(budgets.note_spent(0, 2), "the first shard lists the user");
         assert!(!budgets.note_spent(1, 3) && !budgets.note_spent(0, 1));
-        let untold = budgets.take_untold();
-        assert_eq!((untold[0], untold[1], untold[2]), (3, 3, 0));
-        assert_eq!(budgets.take_untold(), [0; BUDGETS]);
+        let spent = budgets.take_unpublished();
+        assert_eq!((spent[0], spent[1], spent[2]), (3, 3, 0));
+        assert_eq!(budgets.take_unpublished(), [0; BUDGETS]);
         assert!(budgets.note_spent(6, 1));
     }
 

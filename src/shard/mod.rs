@@ -159,7 +159,7 @@ pub struct Shard<W: World> {
     requests: Requests<W::Socket>,
     shutdown: Option<ShutdownSteps>,
     rate_limits: RateLimits,
-    /// Users who have spent something on this shard that other nodes were not told of; each is on one shard at a time.
+    /// Users whose spending is not published to other nodes yet. Each is in the list of one shard at a time.
     spenders: Vec<(UserId, Arc<UserBudgets>)>,
     filter: Arc<FilterRuleSet>,
     marked_users: Arc<MarkedUsers>,

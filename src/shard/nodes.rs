@@ -17,40 +17,40 @@ impl<W: World> Shard<W> {
         }
     }
 
-    /// Tells the other nodes what the users of this shard show and have spent, as far as the lane has room.
-    pub(super) fn tell_of_users(&mut self) {
-        if !self.lanes.has_nodes() {
-            return;
+    /// Publishes to the other nodes what the users of this shard show, and what users have spent on it, as far as the
+    /// lane has room.
+    pub(super) fn publish_users(&mut self) {
+        if self.lanes.has_nodes() {
+            self.publish_shown();
+            self.publish_spent();
         }
-        self.tell_presence();
-        self.tell_spent();
     }
 
-    fn tell_spent(&mut self) {
+    fn publish_spent(&mut self) {
         let spenders = std::mem::take(&mut self.spenders);
-        let spent = spenders.iter().map(|(user, budgets)| SpentBudgets { user: *user, spent: budgets.take_untold() });
-        let spent: Vec<SpentBudgets> = spent.collect();
-        for some in spent.chunks(USERS_PER_FRAME) {
-            self.tell_nodes(|| ToNodes::Spent(some.to_vec()));
+        for some in spenders.chunks(USERS_PER_FRAME) {
+            let spent =
+                some.iter().map(|(user, budgets)| SpentBudgets { user: *user, spent: budgets.take_unpublished() });
+            let spent = spent.collect();
+            self.tell_nodes(|| ToNodes::Spent(spent));
         }
     }
 
-    fn tell_presence(&mut self) {
+    fn publish_shown(&mut self) {
         if self.presence_repeats.is_due(self.now_ms) {
             // Counted, because a late tick must leave no part out.
             self.presence_part = (self.presence_part + 1) % PRESENCE_REPEAT_PARTS;
             self.directory.users.repeat_to_nodes(self.presence_part, PRESENCE_REPEAT_PARTS);
         }
-        let mut is_first = true;
+        // At least one frame, also without users: it shows that this node lives.
         loop {
             let users = self.directory.users.next_untold(USERS_PER_FRAME);
-            // The first frame says that this node lives, also without users.
-            if users.is_empty() && !std::mem::take(&mut is_first) {
-                return;
-            }
-            is_first = false;
+            let is_last = users.len() < USERS_PER_FRAME;
             if let Err(ToNodes::Presence(users)) = self.lanes.push_to_nodes(ToNodes::Presence(users)) {
                 return self.directory.users.not_told(&users); // at the next round
+            }
+            if is_last {
+                return;
             }
         }
     }

@@ -29,7 +29,7 @@ impl<W: World> Shard<W> {
         if self.presence_rounds.is_due(self.now_ms) {
             self.recheck_watches();
             self.publish_presence();
-            self.tell_of_users();
+            self.publish_users();
         }
         if self.replay_retries.is_due(self.now_ms) {
             for (_, conn) in std::mem::take(&mut self.requests.replays_failed) {

@@ -65,6 +65,27 @@ async fn both_deliver(traffic: &Traffic<'_>, phase: usize) {
     }
 }
 
+/// Both nodes deliver before the fault.
+async fn delivers_before(traffic: &Traffic<'_>) {
+    traffic.acknowledges(200).await;
+    both_deliver(traffic, BEFORE).await;
+}
+
+/// Both nodes deliver after the fault, and events come through Redis again.
+async fn delivers_after(traffic: &Traffic<'_>, nodes: &[Server]) {
+    traffic.enter(AFTER);
+    both_deliver(traffic, AFTER).await;
+    both_receive_frames(nodes).await;
+}
+
+/// Two nodes that exchange events, and nobody else on their PostgreSQL.
+async fn start_pair(settings: &[(&str, &str)]) -> Cluster {
+    let cluster = Cluster::start_with(2, settings);
+    Cluster::end_host(&cluster.host);
+    both_exchange(&cluster.nodes).await;
+    cluster
+}
+
 /// Events come through Redis again.
 async fn both_receive_frames(nodes: &[Server]) {
     for node in nodes {
@@ -94,14 +115,11 @@ async fn revoke(here: &Server, there: &Server, when: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn delivers_everything_while_redis_is_away_and_recovers_by_itself() {
     let mut redis = Redis::start();
-    let cluster = Cluster::start(2, Some(&redis.url()));
-    Cluster::end_host(&cluster.host);
+    let cluster = start_pair(&[("cluster.redis_url", &redis.url())]).await;
     let nodes = &cluster.nodes;
-    both_exchange(nodes).await;
     let traffic = Traffic::new(&nodes[0], nodes, PACE).await;
     let faults = async {
-        traffic.acknowledges(200).await;
-        both_deliver(&traffic, BEFORE).await;
+        delivers_before(&traffic).await;
         redis.kill();
         traffic.enter(DURING);
         both_say_what_is_missing(nodes).await;
@@ -110,9 +128,7 @@ async fn delivers_everything_while_redis_is_away_and_recovers_by_itself() {
         both_deliver(&traffic, DURING).await;
         redis.start_again();
         both_exchange(nodes).await;
-        traffic.enter(AFTER);
-        both_deliver(&traffic, AFTER).await;
-        both_receive_frames(nodes).await;
+        delivers_after(&traffic, nodes).await;
     };
     Box::pin(traffic.during(faults)).await;
     traffic.report(&["before", "Redis away", "Redis back"]);
@@ -121,23 +137,18 @@ async fn delivers_everything_while_redis_is_away_and_recovers_by_itself() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn survives_a_failover_to_a_replica_behind_the_same_address() {
     let mut redis = RedisPair::start().await;
-    let cluster = Cluster::start(2, Some(&redis.url()));
-    Cluster::end_host(&cluster.host);
+    let cluster = start_pair(&[("cluster.redis_url", &redis.url())]).await;
     let nodes = &cluster.nodes;
-    both_exchange(nodes).await;
     let traffic = Traffic::new(&nodes[0], nodes, PACE).await;
     let faults = async {
-        traffic.acknowledges(200).await;
-        both_deliver(&traffic, BEFORE).await;
+        delivers_before(&traffic).await;
         let links = links(nodes).await;
         traffic.enter(DURING);
         redis.fail_over();
         both_connect_again(nodes, links).await;
         both_exchange(nodes).await;
         both_deliver(&traffic, DURING).await;
-        traffic.enter(AFTER);
-        both_deliver(&traffic, AFTER).await;
-        both_receive_frames(nodes).await;
+        delivers_after(&traffic, nodes).await;
     };
     Box::pin(traffic.during(faults)).await;
     traffic.report(&["before", "failover", "after"]);
@@ -147,15 +158,12 @@ async fn survives_a_failover_to_a_replica_behind_the_same_address() {
 async fn survives_the_loss_and_the_return_of_masters_of_a_redis_cluster() {
     let mut redis = RedisCluster::start().await;
     let settings = [("cluster.redis_url", &*redis.url()), ("cluster.redis_seeds", &*redis.seeds())];
-    let cluster = Cluster::start_with(2, &settings);
-    Cluster::end_host(&cluster.host);
+    let cluster = start_pair(&settings).await;
     let nodes = &cluster.nodes;
-    both_exchange(nodes).await;
     check_two_nodes(&nodes[0], &nodes[1]).await;
     let traffic = Traffic::new(&nodes[0], nodes, PACE).await;
     let faults = async {
-        traffic.acknowledges(200).await;
-        both_deliver(&traffic, BEFORE).await;
+        delivers_before(&traffic).await;
         both_receive_frames(nodes).await;
         // The first one is that of the URL.
         let (killed, links) = (redis.masters()[0], links(nodes).await);
@@ -238,8 +246,7 @@ async fn a_node_that_cannot_reach_redis_delivers_and_is_heard() {
     let nodes = &apart.nodes;
     let traffic = Traffic::new(&nodes[0], nodes, PACE).await;
     let faults = async {
-        traffic.acknowledges(200).await;
-        both_deliver(&traffic, BEFORE).await;
+        delivers_before(&traffic).await;
         apart.network.cut(TO_REDIS);
         traffic.enter(DURING);
         let reason = wait_for_readiness(&nodes[FAR], 200, "failing").await;
@@ -252,9 +259,7 @@ async fn a_node_that_cannot_reach_redis_delivers_and_is_heard() {
         apart.network.mend(TO_REDIS);
         both_exchange(nodes).await;
         wait_for_metric(&nodes[0], UNHEARD, |servers| servers < 0.5).await;
-        traffic.enter(AFTER);
-        both_deliver(&traffic, AFTER).await;
-        both_receive_frames(nodes).await;
+        delivers_after(&traffic, nodes).await;
     };
     Box::pin(traffic.during(faults)).await;
     traffic.report(&["before", "no way to Redis", "after"]);
@@ -268,8 +273,7 @@ async fn a_node_that_cannot_reach_postgresql_says_so_and_delivers_what_others_co
     let user = nodes[0].register().await;
     let mut client = Client::none(&nodes[FAR], &user, Format::Json).await;
     let faults = async {
-        traffic.acknowledges(200).await;
-        both_deliver(&traffic, BEFORE).await;
+        delivers_before(&traffic).await;
         apart.network.cut(TO_DATABASE);
         traffic.enter(DURING);
         wait_for_readiness(&nodes[FAR], 503, "ok").await;

@@ -20,7 +20,7 @@ mod report;
 
 use crate::options::RunOptions;
 use crate::progress;
-use crate::report::files::write_json;
+use crate::report::files::write_report;
 use crate::result::{Machine, RunResult};
 use crate::run::{Interrupts, RoomsRun, check_descriptors, interruptible_runtime};
 use crate::scenario::{Nodes, Rooms, Scenario};
@@ -77,14 +77,7 @@ pub fn run(options: &RunOptions, scenario: &Scenario, plan: &Nodes) -> Result<bo
     bar.finish_and_clear();
     let report = NodesReport::new(machine, scenario, plan, options.server.workers, &rates, phases);
     print!("{}", report.render());
-    if let Some(path) = &options.output.json {
-        write_json(path, &report)?;
-    }
-    if let Some(path) = &options.output.html {
-        let label = options.output.label.as_deref().unwrap_or(NAME);
-        std::fs::write(path, report.page(label))
-            .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
-    }
+    write_report(&options.output, NAME, &report, |label| report.page(label))?;
     measured.map(|()| report.is_met())
 }
 

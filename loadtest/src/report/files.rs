@@ -1,5 +1,6 @@
 //! Writes results to files and reads them back. Each error names its file.
 
+use crate::options::OutputOptions;
 use crate::report::comparison::SystemRuns;
 use crate::result::{RESULT_VERSION, RunResult};
 use serde::{Deserialize, Serialize};
@@ -70,6 +71,27 @@ pub fn write_json(path: &Path, result: &impl Serialize) -> Result<(), String> {
     let text = serde_json::to_string_pretty(result).map_err(|error| error.to_string());
     text.and_then(|text| std::fs::write(path, text + "\n").map_err(|error| error.to_string()))
         .map_err(|reason| format!("cannot write {}: {reason}", path.display()))
+}
+
+/// Writes a report to the files that were asked for. `page` makes the HTML page with this label; without a label in the
+/// options it is `name`.
+///
+/// # Errors
+/// When a file cannot be written; the error names it.
+pub fn write_report(
+    output: &OutputOptions,
+    name: &str,
+    report: &impl Serialize,
+    page: impl FnOnce(&str) -> String,
+) -> Result<(), String> {
+    if let Some(path) = &output.json {
+        write_json(path, report)?;
+    }
+    if let Some(path) = &output.html {
+        let html = page(output.label.as_deref().unwrap_or(name));
+        std::fs::write(path, html).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    }
+    Ok(())
 }
 
 /// Reads a result or a comparison.

@@ -24,7 +24,7 @@ mod transfer;
 use crate::crowding::{Ordinary, Visitors, sign_in_from_everywhere};
 use crate::options::RunOptions;
 use crate::progress;
-use crate::report::files::write_json;
+use crate::report::files::write_report;
 use crate::result::Machine;
 use crate::run::{Interrupts, interruptible_runtime};
 use crate::scenario::{RoomKind, RoomPlan, Scenario, UploadPart, Uploads};
@@ -94,14 +94,7 @@ pub fn run(options: &RunOptions, scenario: &Scenario, plan: &Uploads) -> Result<
     bar.finish_and_clear();
     report.hold_to_bars(plan);
     print!("{}", report.render());
-    if let Some(path) = &options.output.json {
-        write_json(path, &report)?;
-    }
-    if let Some(path) = &options.output.html {
-        let label = options.output.label.as_deref().unwrap_or(NAME);
-        std::fs::write(path, report.page(label))
-            .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
-    }
+    write_report(&options.output, NAME, &report, |label| report.page(label))?;
     measured.map(|()| report.is_met())
 }
 

@@ -124,7 +124,7 @@ impl Users {
         Arc::clone(&self.known.entry(id).or_default().repeats)
     }
 
-    /// The number of the user's connections to all nodes that can be heard: how many may be open is a limit over all.
+    /// The number of the user's connections to all nodes that are not silent.
     #[must_use]
     pub fn connections(&self, id: UserId, now_ms: u64) -> usize {
         self.known.get(&id).map_or(0, |user| user.connections + self.nodes.connections(&user.elsewhere, now_ms))

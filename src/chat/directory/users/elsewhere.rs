@@ -4,29 +4,29 @@ use std::collections::HashMap;
 
 /// Nodes that are counted; more are possible, and what happens on them is not.
 pub(super) const NODES_MAX: usize = 64;
-/// A node that has said nothing for so long does not count for the limit on connections: it may have died. Nodes say
-/// something to every shard twice a second.
+/// A node without a message for so long does not count for the limit on connections: it may have died. Nodes send a
+/// message to every shard twice a second.
 const HEARD_MS: u64 = 2_000;
-/// Connections count for so long after their node has said that they are there. It repeats that every ten seconds; that
-/// they have ended may have been lost.
+/// Connections count for so long after their node reported them. It repeats its reports every ten seconds; the report
+/// of their end may have been lost.
 const COUNTED_MS: u64 = 12_000;
 
 /// A user's connections to another node.
 pub(super) struct Elsewhere {
     pub(super) node: u64,
     pub(super) connections: usize,
-    /// When the node said so.
-    pub(super) told_ms: u64,
-    /// A node that says nothing until then has forgotten the user, or has died.
+    /// When the node reported them.
+    pub(super) reported_ms: u64,
+    /// A node without a report until then has forgotten the user, or has died.
     pub(super) until_ms: u64,
 }
 
-/// When other nodes said something last.
+/// When the last message of each other node came.
 #[derive(Default)]
 pub(super) struct HeardNodes(HashMap<u64, u64>);
 
 impl HeardNodes {
-    /// The node has said something. True if it had not for a while.
+    /// A message of the node has come. True if it is the first one, or the first after a silence.
     pub(super) fn hear(&mut self, node: u64, now_ms: u64) -> bool {
         if self.0.len() >= NODES_MAX && !self.0.contains_key(&node) {
             return false;
@@ -38,10 +38,10 @@ impl HeardNodes {
         self.0.retain(|_, heard_ms| now_ms < *heard_ms + HEARD_MS);
     }
 
-    /// The connections to nodes that were heard a moment ago.
+    /// The connections to nodes that were not silent.
     pub(super) fn connections(&self, elsewhere: &[Elsewhere], now_ms: u64) -> usize {
         let is_heard = |node| self.0.get(node).is_some_and(|heard_ms| now_ms < heard_ms + HEARD_MS);
-        let counted = elsewhere.iter().filter(|known| is_heard(&known.node) && now_ms < known.told_ms + COUNTED_MS);
+        let counted = elsewhere.iter().filter(|known| is_heard(&known.node) && now_ms < known.reported_ms + COUNTED_MS);
         counted.map(|known| known.connections).sum()
     }
 }

@@ -1,8 +1,8 @@
 //! What a user's shard exchanges with other nodes of a cluster: presence and connections. Pure.
 //!
 //! - Presence holds for a lease: a node that dies is forgotten after it.
-//! - For the limit on connections, a node counts only while it was heard a moment ago. Users who were connected to a
-//!   node that has died must be able to come back at once.
+//! - A node that is silent does not count for the limit on connections: users who were connected to a node that has
+//!   died must be able to come back at once.
 
 use super::elsewhere::{Elsewhere, NODES_MAX};
 use super::{Presence, User, Users, unix_ms};
@@ -31,7 +31,8 @@ impl Users {
         self.untold.get_or_insert_default();
     }
 
-    /// Another node has said something. One that was not heard for a while is told of all connected users.
+    /// A message of another node has come. After a silence of that node, all connected users are published again: it
+    /// may be new.
     pub fn heard_node(&mut self, node: u64, now_ms: u64) {
         if self.nodes.hear(node, now_ms) {
             self.repeat_to_nodes(0, 1);
@@ -44,7 +45,7 @@ impl Users {
         let user = self.known.entry(id).or_default();
         user.elsewhere.retain(|known| known.node != node);
         if connections > 0 && user.elsewhere.len() < NODES_MAX {
-            user.elsewhere.push(Elsewhere { node, connections: connections as usize, told_ms: now_ms, until_ms });
+            user.elsewhere.push(Elsewhere { node, connections: connections as usize, reported_ms: now_ms, until_ms });
         }
         let presence = &mut user.presence;
         if chosen_at_ms > presence.chosen_at_ms {
