@@ -24,7 +24,7 @@ pub use reload::{ConfigChange, RELOADED, shown_values};
 pub use schema::{
     AbuseResponse, AuditConfig, CacheConfig, ClusterConfig, Config, ContentStore, DatabaseConfig, Environment,
     FeaturesConfig, FileScan, FilesConfig, LimitsConfig, LogFormat, LogRotation, LoggingConfig, RegistrationProof,
-    ResponsesConfig, SecurityConfig, ServerConfig, ServerRole, TheftResponse,
+    ResponsesConfig, SecurityConfig, ServerConfig, ServerRole, TheftResponse, WebhooksConfig,
 };
 pub use secret::{KEY_OF_SECRET, MASK, Secret, SecretUrl, encryption_key, signing_key};
 
@@ -33,7 +33,7 @@ use crate::limits::{Features, Limits};
 use std::path::Path;
 
 /// Keys that this version accepts and checks, but that have no effect yet.
-const WITHOUT_EFFECT: &[&str] = &["cache.url", "features.webhooks"];
+const WITHOUT_EFFECT: &[&str] = &["cache.url"];
 
 impl FeaturesConfig {
     /// The switches that `welcome.features` reports to clients.

@@ -78,6 +78,16 @@ macro_rules! error_limited {
 
 pub(crate) use {error_limited, log_limited, warn_limited};
 
+/// The innermost reason of an error. It never quotes a request, which can have a secret.
+#[must_use]
+pub fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
 /// Logs the broken invariant `what` and aborts the process. A supervisor restarts it, and every acknowledged change is
 /// in PostgreSQL. Continuing would lose or reorder messages unnoticed.
 pub fn stop_process(what: &str) -> ! {

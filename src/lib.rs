@@ -32,7 +32,8 @@
 //! | [`shard`] | one core: sequences the five above | net, chat, wire, mesh, auth, vocabulary |
 //! | [`storage`] | the I/O shard: all of PostgreSQL | mesh, audit, files, vocabulary |
 //! | [`cluster`] | between nodes: Redis, heads, the audit trail | storage and mesh handles, audit, vocabulary |
-//! | [`control`] | HTTP | storage and mesh handles, audit, auth, files, wire, [`chat::filter`], vocabulary |
+//! | [`hooks`] | webhooks | storage and mesh handles, auth, vocabulary |
+//! | [`control`] | HTTP | hooks, storage and mesh handles, audit, auth, files, wire, [`chat::filter`], vocabulary |
 //! | [`backup`] | what a backup is, and how it is written and read | storage, files, audit, vocabulary |
 //! | [`boot`] | start, stop and reload | everything |
 
@@ -49,6 +50,7 @@ pub mod control;
 pub mod error;
 pub mod faults;
 pub mod files;
+pub mod hooks;
 pub mod ids;
 pub mod latency;
 pub mod limits;

@@ -2,8 +2,8 @@
 //!
 //! Invariants:
 //! - who reads the database or its backup, but not the keys, learns no secret;
-//! - a sealed secret opens for its user and under its key id only. Both are authenticated, so that a row that is copied
-//!   to another user does not open;
+//! - a sealed secret opens for its owner and under its key id only. Both are authenticated, so that a row that is copied
+//!   to another user or webhook does not open;
 //! - the first key seals, and every key opens. So a new key can be added first, and an old one removed last.
 
 use crate::ids::UserId;
@@ -15,6 +15,15 @@ use std::fmt;
 pub const KEY_BYTES: usize = 32;
 /// Bytes of a nonce. It is random: 192 bits never repeat by chance.
 const NONCE_BYTES: usize = 24;
+
+/// What a secret belongs to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SealedOwner {
+    /// The two-factor secret of a user.
+    User(UserId),
+    /// The secret that signs the deliveries of a webhook.
+    Webhook(i64),
+}
 
 /// An encrypted secret, as it is stored.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -31,7 +40,7 @@ pub enum UnsealError {
     /// Its key is not among the keys.
     #[error("its key {0:?} is not in security.encryption_keys")]
     UnknownKey(String),
-    /// It was changed, belongs to another user, or another key has its key's id.
+    /// It was changed, belongs to another owner, or another key has its key's id.
     #[error("it does not open under its key {0:?}: the stored secret was changed, or another key has this id")]
     Damaged(String),
 }
@@ -83,42 +92,46 @@ impl SealingKeys {
         &self.current.id
     }
 
-    /// Encrypts a secret of `user` under the present key.
+    /// Encrypts a secret of `owner` under the present key.
     #[must_use]
-    pub fn seal(&self, user: UserId, secret: &[u8]) -> SealedSecret {
+    pub fn seal(&self, owner: SealedOwner, secret: &[u8]) -> SealedSecret {
         let SealingKey { id, cipher } = &self.current;
         let nonce: [u8; NONCE_BYTES] = rand::random();
-        let aad = associated(user, id);
+        let aad = associated(owner, id);
         // PROOF: only a message of 256 GiB cannot be encrypted.
         let sealed = cipher.encrypt(&XNonce::from(nonce), Payload { msg: secret, aad: &aad }).expect("a short secret");
         SealedSecret { key_id: id.clone(), bytes: [nonce.as_slice(), &sealed].concat() }
     }
 
-    /// Decrypts a secret of `user`.
+    /// Decrypts a secret of `owner`.
     ///
     /// # Errors
     /// Its key is unknown, or it is damaged.
-    pub fn open(&self, user: UserId, sealed: &SealedSecret) -> Result<Vec<u8>, UnsealError> {
+    pub fn open(&self, owner: SealedOwner, sealed: &SealedSecret) -> Result<Vec<u8>, UnsealError> {
         let id = &sealed.key_id;
         let found = self.all().find(|key| key.id == *id);
         let cipher = &found.ok_or_else(|| UnsealError::UnknownKey(id.clone()))?.cipher;
         let damaged = || UnsealError::Damaged(id.clone());
         let (nonce, rest) = sealed.bytes.split_first_chunk::<NONCE_BYTES>().ok_or_else(damaged)?;
-        let aad = associated(user, id);
+        let aad = associated(owner, id);
         cipher.decrypt(&XNonce::from(*nonce), Payload { msg: rest, aad: &aad }).map_err(|_| damaged())
     }
 }
 
 /// What is authenticated beside the secret.
-fn associated(user: UserId, key_id: &str) -> Vec<u8> {
-    [b"veza-chat two-factor secret v1".as_slice(), &user.0.to_be_bytes(), key_id.as_bytes()].concat()
+fn associated(owner: SealedOwner, key_id: &str) -> Vec<u8> {
+    let (purpose, number) = match owner {
+        SealedOwner::User(user) => ("veza-chat two-factor secret v1", user.0),
+        SealedOwner::Webhook(webhook) => ("veza-chat webhook secret v1", webhook),
+    };
+    [purpose.as_bytes(), &number.to_be_bytes(), key_id.as_bytes()].concat()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const ANN: UserId = UserId(7);
+    const ANN: SealedOwner = SealedOwner::User(UserId(7));
 
     fn key(id: &str, byte: u8) -> (String, [u8; KEY_BYTES]) {
         (id.to_owned(), [byte; KEY_BYTES])
@@ -131,7 +144,8 @@ mod tests {
         assert_eq!(keys.open(ANN, &sealed), Ok(b"secret".to_vec()));
         assert_ne!(sealed, keys.seal(ANN, b"secret"), "the nonce is fresh");
         let damaged = Err(UnsealError::Damaged("a".to_owned()));
-        assert_eq!(keys.open(UserId(8), &sealed), damaged);
+        assert_eq!(keys.open(SealedOwner::User(UserId(8)), &sealed), damaged);
+        assert_eq!(keys.open(SealedOwner::Webhook(7), &sealed), damaged, "of the same number");
         for at in 0..sealed.bytes.len() {
             let mut changed = sealed.clone();
             changed.bytes[at] ^= 1;

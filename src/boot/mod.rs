@@ -17,6 +17,7 @@ mod examination;
 mod file_check;
 mod files;
 mod health;
+mod hooks;
 mod listen;
 pub mod logging;
 mod output;
@@ -45,6 +46,7 @@ pub use health::{check_health, health_url};
 pub use signing_keys::{list_signing_keys, rotate_signing_keys};
 
 use self::error::system;
+use self::hooks::HookThreads;
 use self::logging::LoggingGuard;
 use self::output::print;
 use self::reach::{prepare, reached, runtime, with_database};
@@ -189,6 +191,8 @@ pub fn serve(config: &Config, sources: Sources, log: &LoggingGuard) -> Result<()
     }
     let sealing = secret::sealing_keys(config)?;
     let allows_two_factor = config.security.enable_2fa && sealing.is_some();
+    let health = StorageHealth::default();
+    let hook_threads = HookThreads::new(config, &target, health.clone(), sealing.as_ref())?;
     // Without a key nothing is encrypted, and nothing opens.
     let sealing = sealing.unwrap_or_else(|| SealingKeys::new((String::new(), rand::random()), Vec::new()));
 
@@ -196,7 +200,6 @@ pub fn serve(config: &Config, sources: Sources, log: &LoggingGuard) -> Result<()
     let file_store = runtime.block_on(files::ready_store(config, disk_threads.disk()))?;
 
     let mesh = Mesh::new(Placement::new(workers as u8), is_shared).map_err(system("cannot make the doorbells"))?;
-    let health = StorageHealth::default();
     let storage_latencies = Arc::new(StorageLatencies::default());
     let overload = Arc::new(Overload::default());
     let storage_stop = Arc::new(AtomicBool::new(false));
@@ -289,6 +292,11 @@ pub fn serve(config: &Config, sources: Sources, log: &LoggingGuard) -> Result<()
     for lane in [jobs::CHECKS, jobs::REMOVALS] {
         runtime.spawn(jobs::run(JobStore::new(accounts.clone()), files.clone(), lane));
     }
+    if let Some(threads) = &hook_threads {
+        let counts = Arc::clone(threads.hooks.counts());
+        metrics.show_hooks(counts).map_err(|e| BootError::Configuration(format!("metrics: {e}")))?;
+        threads.start(runtime.handle(), &mesh, &target)?;
+    }
     let reload_parts = ReloadParts {
         sources,
         level: log.level(),
@@ -323,6 +331,7 @@ pub fn serve(config: &Config, sources: Sources, log: &LoggingGuard) -> Result<()
         metrics,
         dashboard,
         filter,
+        hooks: hook_threads.as_ref().map(|threads| threads.hooks.clone()),
     });
     reloader.attach(control.clone());
     runtime.spawn(user_limits::run(control.clone()));
@@ -357,13 +366,16 @@ pub fn serve(config: &Config, sources: Sources, log: &LoggingGuard) -> Result<()
     let outcome = runtime.block_on(shutdown::run(parts, config.server.shutdown_timeout, SWEEP_INTERVAL));
     if matches!(outcome, Err(BootError::CutShort(_))) {
         // Dropping them would wait for their threads. The next start adopts the private PostgreSQL.
-        std::mem::forget((runtime, disk_threads, embedded));
+        std::mem::forget((runtime, disk_threads, hook_threads, embedded));
         return outcome;
     }
     if let Some(cluster) = cluster {
         cluster.stop();
     }
     drop(runtime);
+    if let Some(threads) = hook_threads {
+        threads.stop();
+    }
     drop(disk_threads);
     drop(embedded); // stops the private PostgreSQL, after all of its clients
     outcome

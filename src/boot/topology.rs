@@ -1,7 +1,7 @@
 //! The threads of the process, their cores, and the limits of the process.
 
-use super::cluster;
 use super::error::{BootError, system};
+use super::{cluster, hooks};
 use crate::config::Config;
 use crate::ids::ShardId;
 use crate::latency::{LatencyStage, StorageLatencies};
@@ -83,7 +83,8 @@ pub(super) fn check_kernel() -> Result<String, BootError> {
 /// The most connections other than those of clients.
 pub(super) fn other_connections(config: &Config) -> usize {
     let internal = config.server.internal_addr.map_or(0, |_| INTERNAL_CONNECTIONS_MAX);
-    config.database.max_connections + ACCOUNT_CONNECTIONS + internal + cluster::DESCRIPTORS
+    let hooks = if config.features.webhooks { hooks::CONNECTIONS_MAX } else { 0 };
+    config.database.max_connections + ACCOUNT_CONNECTIONS + internal + hooks + cluster::DESCRIPTORS
 }
 
 /// How many connections the process may hold, by kind.

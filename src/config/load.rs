@@ -33,6 +33,7 @@ const LISTS: &[&str] = &[
     "security.jwt_keys",
     "security.two_factor_required",
     "server.trusted_proxies",
+    "webhooks.allowed_networks",
 ];
 /// The lists whose items are numbers.
 const NUMBER_LISTS: &[&str] = &["security.admin_user_ids"];

@@ -28,6 +28,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// Files.
     pub files: FilesConfig,
+    /// Webhooks.
+    pub webhooks: WebhooksConfig,
     /// Enabled features.
     pub features: FeaturesConfig,
     /// The log.
@@ -363,6 +365,17 @@ pub enum FileScan {
     WhenAvailable,
     /// No file is scanned.
     Off,
+}
+
+/// `[webhooks]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WebhooksConfig {
+    /// How long a receiver may take to answer.
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
+    /// Networks that are not public and that receivers may be in all the same.
+    pub allowed_networks: Vec<String>,
 }
 
 /// `[features]`

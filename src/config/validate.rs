@@ -103,6 +103,13 @@ pub(super) fn check(config: &Config) -> Vec<(&'static str, String)> {
         }
     }
 
+    p.time("webhooks.timeout", config.webhooks.timeout, SECOND, 60 * SECOND);
+    for network in &config.webhooks.allowed_networks {
+        if parse_network(network).is_none() {
+            p.add("webhooks.allowed_networks", format!("{network:?} is neither a network (10.0.0.0/8) nor an address"));
+        }
+    }
+
     if server.proxy_protocol && server.trusted_proxies.is_empty() {
         p.add("server.proxy_protocol", "needs server.trusted_proxies: only these may send a PROXY header");
     }

@@ -14,7 +14,7 @@
 use super::problem::Problem;
 use crate::address::ClientNetwork;
 use crate::error::Refusal;
-use crate::faults::warn_limited;
+use crate::faults::{root_cause, warn_limited};
 use crate::mesh::quota::{Quota, QuotaRefusal};
 use axum::http::StatusCode;
 use bytes::Bytes;
@@ -191,15 +191,6 @@ impl Captcha {
         let body = body.map_err(|error| format!("its answer cannot be read: {error}"))?.to_bytes();
         serde_json::from_slice(&body).map_err(|error| format!("its answer is no verdict: {error}"))
     }
-}
-
-/// The innermost reason. It never quotes the request, which has the secret.
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
 }
 
 fn not_solved() -> Problem {

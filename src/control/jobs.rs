@@ -7,7 +7,6 @@
 //! - slow jobs do not delay quick ones: each [`JobLane`] has places of its own;
 //! - a user's jobs take at most all places of a lane but one, so those of others never wait for all of them.
 
-use super::files::Files;
 use crate::error::{ErrorCode, Refusal};
 use crate::faults::warn_limited;
 use crate::ids::UserId;
@@ -15,6 +14,7 @@ use crate::mesh::quota::{Quota, QuotaPlace};
 use crate::storage::jobs::{Job, JobStore};
 use std::pin::pin;
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -25,8 +25,29 @@ pub struct JobLane {
     kinds: &'static [&'static str],
     /// How many run at the same time.
     at_once: usize,
-    /// Whether it also sweeps files.
+    /// Whether it also sweeps.
     sweeps: bool,
+}
+
+/// How a job has ended.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum JobEnd {
+    /// There is nothing left to do.
+    Done,
+    /// It goes on after this time, or when it is wanted again.
+    GoesOn(Duration),
+}
+
+/// Does the jobs of some kinds.
+pub trait JobWorker: Clone + Send + Sync + 'static {
+    /// Changes when there may be a job.
+    fn work(&self) -> watch::Receiver<u64>;
+
+    /// Does a job, which may have been done before.
+    fn work_on(&self, job: &Job) -> impl Future<Output = Result<JobEnd, Refusal>> + Send;
+
+    /// Does what time alone makes necessary, in a lane that sweeps.
+    fn sweep(&self) -> impl Future<Output = Result<(), Refusal>> + Send;
 }
 
 /// Checks of files, of which each reads all of a file and may wait for a virus scan.
@@ -34,6 +55,9 @@ pub const CHECKS: JobLane = JobLane { kinds: &["check_file"], at_once: 3, sweeps
 /// Removals, which take a moment.
 pub const REMOVALS: JobLane =
     JobLane { kinds: &["remove_upload", "release_content", "remove_blob"], at_once: 4, sweeps: true };
+
+/// Webhooks, each of which sends what it has for some seconds. One that waits for its receiver takes a place meanwhile.
+pub const HOOKS: JobLane = JobLane { kinds: &["send_webhooks"], at_once: 64, sweeps: false };
 
 /// Time between two looks, unless there is a sign of work.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -45,30 +69,30 @@ const RENEWAL_INTERVAL: Duration = Duration::from_secs(5);
 const JOB_TIME_MAX: Duration = Duration::from_mins(30);
 /// Pauses between attempts, in seconds: doubling from the first to the last one.
 const PAUSE_SECONDS: (f64, f64) = (1.0, 600.0);
-/// Time between two looks for files that nobody needs.
+/// Time between two sweeps.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Does the jobs of one lane for as long as the server runs.
-pub async fn run(store: JobStore, files: Files, lane: JobLane) {
-    let mut work = files.work();
+pub async fn run<W: JobWorker>(store: JobStore, worker: W, lane: JobLane) {
+    let mut work = worker.work();
     let mut swept_at: Option<Instant> = None;
     let mut running = JoinSet::new();
     let places = UserPlaces::new(lane.at_once);
     loop {
         if lane.sweeps && swept_at.is_none_or(|at| at.elapsed() >= SWEEP_INTERVAL) {
             swept_at = Some(Instant::now());
-            if let Err(refusal) = files.sweep().await {
-                warn_limited!(%refusal, "old files could not be removed; it is tried again");
+            if let Err(refusal) = worker.sweep().await {
+                warn_limited!(%refusal, "what is old could not be removed; it is tried again");
             }
         }
         work.mark_unchanged();
         while running.len() < lane.at_once {
             let Some(job) = claimed(&store, lane, &places.full()).await else { break };
             let place = job.owner.and_then(|owner| places.admit(owner));
-            let (store, files) = (store.clone(), files.clone());
+            let (store, worker) = (store.clone(), worker.clone());
             running.spawn(async move {
                 let _place = place;
-                work_on(store, files, job).await;
+                work_on(store, worker, job).await;
             });
         }
         let is_full = running.len() == lane.at_once;
@@ -108,9 +132,10 @@ impl UserPlaces {
     }
 }
 
-async fn work_on(store: JobStore, files: Files, job: Job) {
-    let settled = match while_renewing(&store, &job, files.work_on(&job)).await {
-        Ok(()) => store.finish(&job).await,
+async fn work_on<W: JobWorker>(store: JobStore, worker: W, job: Job) {
+    let settled = match while_renewing(&store, &job, worker.work_on(&job)).await {
+        Ok(JobEnd::Done) => store.finish(&job).await,
+        Ok(JobEnd::GoesOn(pause)) => store.go_on(&job, pause.as_secs_f64()).await,
         Err(refusal) => {
             let given = refusal.retry_after_ms.map_or(f64::MAX, |ms| ms as f64 / 1_000.0);
             let pause = pause_seconds(job.attempts).min(given);
@@ -127,8 +152,8 @@ async fn work_on(store: JobStore, files: Files, job: Job) {
 async fn while_renewing(
     store: &JobStore,
     job: &Job,
-    work: impl Future<Output = Result<(), Refusal>>,
-) -> Result<(), Refusal> {
+    work: impl Future<Output = Result<JobEnd, Refusal>>,
+) -> Result<JobEnd, Refusal> {
     let mut work = pin!(timeout(JOB_TIME_MAX, work));
     loop {
         match timeout(RENEWAL_INTERVAL, work.as_mut()).await {

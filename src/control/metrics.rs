@@ -10,6 +10,7 @@
 mod families;
 mod filter;
 mod histograms;
+mod hooks;
 mod nodes;
 pub(super) mod page;
 

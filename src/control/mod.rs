@@ -61,6 +61,7 @@ mod users;
 mod validate;
 mod view;
 mod web;
+mod webhooks;
 
 pub use state::{Control, ControlParts, ControlSettings, Notices};
 
@@ -152,6 +153,7 @@ fn routes() -> Router<Control> {
         .merge(files::router())
         .merge(moderation::router())
         .merge(web::router())
+        .merge(webhooks::router())
         .route("/ws", get(upgrade_required))
 }
 

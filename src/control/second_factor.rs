@@ -9,7 +9,7 @@ use super::extract::{Caller, PeerAddress, authenticate, caller};
 use super::problem::Problem;
 use super::sign_in_limits::PasswordCheck;
 use super::state::{Control, now_seconds};
-use crate::auth::sealed::SealedSecret;
+use crate::auth::sealed::{SealedOwner, SealedSecret};
 use crate::auth::totp;
 use crate::error::{ErrorCode, Refusal};
 use crate::faults::error_limited;
@@ -99,7 +99,7 @@ pub(super) fn matched(
     code: &str,
 ) -> Result<Option<CheckedFactor>, Problem> {
     let sealed = SealedSecret { key_id: stored.key_id.clone(), bytes: stored.sealed.clone() };
-    let secret = control.sealing().open(user, &sealed).map_err(|error| {
+    let secret = control.sealing().open(SealedOwner::User(user), &sealed).map_err(|error| {
         error_limited!(user = user.0, "cannot read the two-factor secret of a user: {error}");
         Problem::from(Refusal::new(
             ErrorCode::Internal,

@@ -19,6 +19,7 @@ use crate::audit::suspicion::ResponsePolicy;
 use crate::auth::attempts::Allowed;
 use crate::auth::proof::Proofs;
 use crate::auth::sealed::SealingKeys;
+use crate::hooks::deliver::Hooks;
 use crate::ids::SessionId;
 use crate::latency::QueueGauge;
 use crate::mesh::live::LiveSettings;
@@ -93,6 +94,8 @@ pub struct ControlParts {
     pub files: Files,
     /// The content filter.
     pub filter: ContentFilter,
+    /// Webhooks, if the server has them.
+    pub hooks: Option<Hooks>,
 }
 
 /// The state of every handler; cloning shares it.
@@ -182,6 +185,10 @@ impl Control {
 
     pub(super) fn hashing(&self) -> &Hashing {
         &self.inner.hashing
+    }
+
+    pub(super) fn hooks(&self) -> Option<&Hooks> {
+        self.inner.parts.hooks.as_ref()
     }
 
     pub(super) fn sealing(&self) -> &SealingKeys {

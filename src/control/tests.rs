@@ -134,6 +134,7 @@ fn control_for(well: bool, access: Access) -> Control {
         notices: Arc::new(|_| ()),
         metrics: Metrics::new(observed.clone()).unwrap(),
         nodes: None,
+        hooks: None,
         watch: SecurityWatch::new(
             WatchParts { activity: Arc::default(), count: Arc::new(|_| ()), places: None },
             ResponsePolicy::default(),

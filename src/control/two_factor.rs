@@ -9,6 +9,7 @@ use super::second_factor::{self, Checked, FactorCaller, GivenCode, dead_challeng
 use super::sign_in_limits::PasswordCheck;
 use super::signed_in::{SignedIn, count};
 use super::{Control, shielded};
+use crate::auth::sealed::SealedOwner;
 use crate::auth::{refresh, totp};
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::UserId;
@@ -66,7 +67,7 @@ pub(super) async fn enable(
     }
     let login = verified(&control, caller.user, peer, body.password).await?;
     let secret = totp::new_secret();
-    let sealed = control.sealing().seal(login.user, &secret);
+    let sealed = control.sealing().seal(SealedOwner::User(login.user), &secret);
     let stored = StoredSecret { enrolment: rand::random(), key_id: sealed.key_id, sealed: sealed.bytes };
     if !control.accounts().begin_enrolment(login.user, &stored).await? {
         return Err(Refusal::new(

@@ -3,6 +3,7 @@
 use super::activity::Activity;
 use super::doorbell::Doorbell;
 use super::frame::{CommitOutcome, ControlFrame, Delivery, HttpHandover, Mutation, ReadRequest, ReadResult, Request};
+use super::log_watch::LogWatch;
 use super::node_status::NodeStatus;
 use super::nodes::{FromNodes, ToNodes};
 use super::placement::Placement;
@@ -111,6 +112,8 @@ pub struct Mesh {
     pub control_bell: Doorbell,
     /// What the I/O shard shows to the detectors of suspicious activity.
     pub activity: Arc<Activity>,
+    /// Which conversations have new entries in their logs.
+    pub log_watch: Arc<LogWatch>,
 }
 
 impl Mesh {
@@ -149,6 +152,7 @@ impl Mesh {
             http: Lane::new(HTTP_CONNECTIONS_MAX),
             control_bell: Doorbell::for_epoll()?,
             activity: Arc::default(),
+            log_watch: Arc::default(),
         }))
     }
 

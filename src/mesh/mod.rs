@@ -20,6 +20,7 @@ pub mod event;
 pub mod frame;
 pub mod lane;
 pub mod live;
+pub mod log_watch;
 pub mod node_status;
 pub mod nodes;
 pub mod overload;

@@ -176,6 +176,31 @@ pub struct EventRecord {
     pub created_at: String,
 }
 
+/// An event of the log as clients see it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ShownEvent {
+    /// Its position in the log.
+    pub seq: Seq,
+    /// Its name on the wire.
+    pub kind: String,
+    /// Its data.
+    pub data: serde_json::Value,
+    /// The thread that it changed, which is an event of its own.
+    pub thread: Option<serde_json::Value>,
+}
+
+/// An event of the log as clients see it.
+#[must_use]
+pub fn shown_event(conversation: ConversationId, event: EventRecord) -> ShownEvent {
+    let mut data = serde_json::Map::new();
+    data.insert("conversation_id".to_owned(), serde_json::json!(conversation));
+    data.insert("seq".to_owned(), serde_json::json!(event.seq));
+    data.insert("created_at".to_owned(), serde_json::json!(event.created_at));
+    data.extend(event.payload);
+    let thread = data.remove("thread").filter(|thread| !thread.is_null());
+    ShownEvent { seq: event.seq, kind: event.kind, data: data.into(), thread }
+}
+
 /// One line of `welcome.conversations`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct ConversationHead {

@@ -5,7 +5,7 @@
 //! until it has read up to the newest one (`chat::subscribers`). So what it receives is the log, in order.
 
 use super::Shard;
-use super::publish::{event_data, thread_data};
+use super::publish::thread_data;
 use super::rate_limits::Budget;
 use super::refusals::{not_a_member, too_many_subscriptions};
 use super::requests::{Pending, Subscribing};
@@ -15,7 +15,7 @@ use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConnId, ConversationId, Seq};
 use crate::limits::{REPLAY_EVENTS_MAX, REPLAY_PAGE_EVENTS, SUBSCRIPTIONS_PER_CONNECTION_MAX};
 use crate::mesh::frame::{Answer, LogPage, Query};
-use crate::mesh::record::LogEntry;
+use crate::mesh::record::{LogEntry, ShownEvent, shown_event};
 use crate::planted::{Fault, is_planted};
 use serde_json::{Map, json};
 use std::collections::{HashMap, HashSet};
@@ -222,7 +222,7 @@ impl<W: World> Shard<W> {
                     }
                 }
                 LogEntry::Event(event) => {
-                    let (_, kind, data, thread) = event_data(conversation, event);
+                    let ShownEvent { kind, data, thread, .. } = shown_event(conversation, event);
                     self.send_event(conn, &kind, None, &data);
                     if let Some(thread) = thread {
                         self.send_event(conn, "thread_updated", None, &thread_data(conversation, &thread));

@@ -10,7 +10,7 @@
 
 use super::Shard;
 use super::interval::PRESENCE_LEASE_MS;
-use super::publish::{Audience, event_data};
+use super::publish::Audience;
 use super::refusals::too_many_commits;
 use super::world::{Clock, World};
 use crate::chat::directory::recent::RECENT_MS;
@@ -26,6 +26,7 @@ use crate::mesh::frame::{
 };
 use crate::mesh::nodes::{FromNodes, ToNodes};
 use crate::mesh::port::Lanes;
+use crate::mesh::record::{ShownEvent, shown_event};
 use crate::planted::{Fault, is_planted};
 use serde_json::{Value, json};
 use std::borrow::Cow;
@@ -182,7 +183,7 @@ impl<W: World> Shard<W> {
         if mutation.conversation.is_some() {
             let (has_nodes, last) = (self.lanes.has_nodes(), other.events.len());
             for (at, event) in other.events.into_iter().enumerate() {
-                let (seq, kind, data, thread) = event_data(conversation, event);
+                let ShownEvent { seq, kind, data, thread } = shown_event(conversation, event);
                 // It travels with the event, which may have to wait for one of another node.
                 let departure = memberships.pop_if(|change| has_nodes && at + 1 == last && !change.gained);
                 let audience = Audience { departure, ..Audience::all(mutation.received_at) };

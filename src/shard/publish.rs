@@ -8,12 +8,11 @@ use crate::mesh::event::{EncodedEvent, EncodedNotice, Hiding, MembershipChange};
 use crate::mesh::frame::Delivery;
 use crate::mesh::nodes::ToNodes;
 use crate::mesh::port::Lanes as _;
-use crate::mesh::record::EventRecord;
 use crate::net::Chunk;
 use crate::planted::{Fault, is_planted};
 use crate::wire::{Format, event};
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
@@ -187,17 +186,6 @@ impl<W: World> Shard<W> {
             }
         }
     }
-}
-
-/// An event's seq, name and data as clients see it; and the thread that it changed, which is an event of its own.
-pub(super) fn event_data(conversation: ConversationId, event: EventRecord) -> (Seq, String, Value, Option<Value>) {
-    let mut data: Map<String, Value> = Map::new();
-    data.insert("conversation_id".to_owned(), json!(conversation));
-    data.insert("seq".to_owned(), json!(event.seq));
-    data.insert("created_at".to_owned(), json!(event.created_at));
-    data.extend(event.payload);
-    let thread = data.remove("thread").filter(|thread| !thread.is_null());
-    (event.seq, event.kind, Value::Object(data), thread)
 }
 
 /// The data of `thread_updated`.

@@ -384,12 +384,10 @@ impl Committer {
                 self.latencies.batch_sizes.record(run.len() as u64);
                 self.latencies.stages.record(LatencyStage::Commit, took, run.len() as u64);
                 let verdicts = match kind {
-                    RunKind::Messages => {
-                        self.name_touched(run);
-                        verdicts::of_messages(run, &answer, repeated)
-                    }
+                    RunKind::Messages => verdicts::of_messages(run, &answer, repeated),
                     RunKind::Others => verdicts::of_others(run, &answer.rows),
                 };
+                self.note_new_entries(kind, run);
                 // Submitted again, the run would give the same rows, and its senders would never receive an answer.
                 let verdicts = verdicts.unwrap_or_else(|reason| stop_process(&reason));
                 observe::of_run(&self.mesh.activity, run, &verdicts);
@@ -410,12 +408,16 @@ impl Committer {
         }
     }
 
-    /// Names the conversations of a run to the indexer, neighbours of the same one once.
-    fn name_touched(&self, run: &[Box<Mutation>]) {
+    /// Notes the conversations of a run for what follows their logs: the indexer, if they have new messages, and the
+    /// webhooks. Neighbours of the same conversation are noted once.
+    fn note_new_entries(&self, kind: RunKind, run: &[Box<Mutation>]) {
         let mut last = None;
         for conversation in run.iter().filter_map(|mutation| mutation.conversation) {
             if last != Some(conversation) {
-                self.touched.name(conversation.number());
+                if kind == RunKind::Messages {
+                    self.touched.name(conversation.number());
+                }
+                self.mesh.log_watch.note(conversation.number());
                 last = Some(conversation);
             }
         }

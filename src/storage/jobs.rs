@@ -73,6 +73,16 @@ impl JobStore {
         self.0.rows("finish_job", false, statement, |_| Ok(())).await.map(drop)
     }
 
+    /// A job is done for now, and goes on after a pause. It goes on at once if it was wanted again meanwhile, or when its
+    /// lease has ended if this fails.
+    ///
+    /// # Errors
+    /// Failures of PostgreSQL.
+    pub async fn go_on(&self, job: &Job, pause_s: f64) -> Result<(), Refusal> {
+        let statement: Statement<'_> = (sql::GO_ON, &[&job.id, &job.attempts, &job.next_at, &pause_s]);
+        self.0.rows("job_goes_on", false, statement, |_| Ok(())).await.map(drop)
+    }
+
     /// A job failed, and is tried again after a pause. If this fails too, it is tried again when its lease has ended.
     ///
     /// # Errors

@@ -34,6 +34,7 @@ pub mod indexer;
 pub mod inlet;
 pub mod installer;
 pub mod jobs;
+pub mod log_reader;
 pub mod logins;
 pub mod migrate;
 pub mod nodes;
@@ -50,6 +51,7 @@ pub mod sql;
 pub mod sqlstate;
 mod trail_end;
 mod verdicts;
+pub mod webhooks;
 
 /// PostgreSQL could not be used at all.
 #[derive(Debug, thiserror::Error)]

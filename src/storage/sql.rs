@@ -16,6 +16,7 @@ pub mod security_events;
 pub mod server_lock;
 pub mod standing;
 pub mod two_factor;
+pub mod webhooks;
 
 /// A batch of messages; see `migrations/functions/commit/commit_messages.sql`.
 pub const COMMIT_MESSAGES: &str = "SELECT ord, verdict, message_id, seq, created_at, parent_message_id, username, \

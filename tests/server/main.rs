@@ -57,3 +57,4 @@ mod store;
 mod support;
 mod texts;
 mod two_factor;
+mod webhooks;

@@ -15,6 +15,7 @@ pub mod network;
 mod process;
 pub mod protocol;
 mod raw;
+pub mod receiver;
 pub mod redis;
 pub mod source;
 mod template;

@@ -43,12 +43,13 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("shard", &["net", "chat", "wire", "mesh", "auth"]),
     ("storage", &["mesh", "audit", "files"]),
     ("cluster", &["mesh", "storage", "audit"]),
-    ("control", &["files", "storage", "mesh", "audit", "auth", "wire", "chat::filter"]),
+    ("hooks", &["mesh", "storage", "auth"]),
+    ("control", &["files", "hooks", "storage", "mesh", "audit", "auth", "wire", "chat::filter"]),
     ("backup", &["files", "storage", "audit"]),
     (
         "boot",
         &[
-            "files", "config", "wire", "audit", "auth", "mesh", "chat", "net", "shard", "storage", "cluster",
+            "files", "config", "wire", "audit", "auth", "mesh", "chat", "net", "shard", "storage", "cluster", "hooks",
             "control", "backup",
         ],
     ),
@@ -56,8 +57,10 @@ const IMPORTS: &[(&str, &[&str])] = &[
 ];
 
 /// Crate → the modules that may name it.
-const CRATES: &[(&str, &[&str])] =
-    &[("glommio", &["shard", "net", "boot"]), ("tokio", &["files", "storage", "cluster", "control", "backup", "boot"])];
+const CRATES: &[(&str, &[&str])] = &[
+    ("glommio", &["shard", "net", "boot"]),
+    ("tokio", &["files", "storage", "cluster", "hooks", "control", "backup", "boot"]),
+];
 
 const SQL_STARTS: &[&str] = &["SELECT", "INSERT", "UPDATE", "DELETE FROM", "CREATE", "WITH", "BEGIN", "COMMIT"];
 

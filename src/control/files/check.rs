@@ -8,6 +8,7 @@ use super::antivirus::ScanVerdict;
 use super::derived::{Made, MadeCopy};
 use super::refusals::disk_refusal;
 use super::state::Files;
+use crate::control::jobs::{JobEnd, JobWorker};
 use crate::error::{ErrorCode, Refusal};
 use crate::files::content::{ContentHash, ContentName};
 use crate::files::reason::{FileFailure, FileReason};
@@ -20,6 +21,7 @@ use serde_json::{Value, json};
 use std::fs::File;
 use std::io::{self, Cursor, Read, Seek};
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// Files that one sweep looks at.
 const SWEEP_MAX: usize = 200;
@@ -58,12 +60,22 @@ enum Kept<'a> {
     Made(&'a MadeCopy),
 }
 
+impl JobWorker for Files {
+    fn work(&self) -> watch::Receiver<u64> {
+        self.work_signs()
+    }
+
+    async fn work_on(&self, job: &Job) -> Result<JobEnd, Refusal> {
+        self.do_job(job).await.map(|()| JobEnd::Done)
+    }
+
+    async fn sweep(&self) -> Result<(), Refusal> {
+        self.remove_old().await
+    }
+}
+
 impl Files {
-    /// Does one job.
-    ///
-    /// # Errors
-    /// What went wrong; the job is tried again.
-    pub(in crate::control) async fn work_on(&self, job: &Job) -> Result<(), Refusal> {
+    async fn do_job(&self, job: &Job) -> Result<(), Refusal> {
         let wrong = |what: &str| Refusal::bad_request(format!("subject: Must be {what}."));
         let file = || job.subject.parse().map(FileId).map_err(|_| wrong("a number"));
         match job.kind.as_str() {
@@ -85,10 +97,7 @@ impl Files {
 
     /// What time does to files: uploads that were not continued, files that nobody needs, and bytes without a row,
     /// which a crash can leave behind.
-    ///
-    /// # Errors
-    /// Failures of PostgreSQL and of the disk.
-    pub(in crate::control) async fn sweep(&self) -> Result<(), Refusal> {
+    async fn remove_old(&self) -> Result<(), Refusal> {
         if self.rows().expire(SWEEP_MAX as i64).await? > 0 {
             self.work_arrived();
         }

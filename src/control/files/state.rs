@@ -214,7 +214,7 @@ impl Files {
     }
 
     /// Notified when there may be a job.
-    pub(in crate::control) fn work(&self) -> watch::Receiver<u64> {
+    pub(super) fn work_signs(&self) -> watch::Receiver<u64> {
         self.0.work.subscribe()
     }
 }
