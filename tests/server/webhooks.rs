@@ -82,13 +82,13 @@ async fn delivers_every_event_of_a_conversation_with_a_signature() {
     server.ok(&bob, "leave_conversation", json!({"conversation_id": room})).await;
     let last = server.last_seq(&ann, &room).await;
     let first = sent["seq"].as_i64().unwrap();
-    let received = receiver
+    let arrived = receiver
         .received_when("/ok", |received| {
             seqs(received).into_iter().collect::<BTreeSet<_>>().len() as i64 > last - first
         })
         .await;
-    assert_eq!(seqs(&received).into_iter().collect::<BTreeSet<_>>(), (first..=last).collect(), "no earlier one");
-    for delivered in &received {
+    assert_eq!(seqs(&arrived).into_iter().collect::<BTreeSet<_>>(), (first..=last).collect(), "no earlier one");
+    for delivered in &arrived {
         let body = delivered.json();
         assert_eq!(signed_by(delivered, &webhook["secret"]), (true, 1));
         assert_eq!(delivered.id, format!("evt_{room}_{}", body["data"]["seq"]));
@@ -97,9 +97,9 @@ async fn delivers_every_event_of_a_conversation_with_a_signature() {
     }
     // The event of a reaction is the one that clients receive.
     let event = client.event("reaction_added").await;
-    let reaction = received.iter().map(Delivered::json).find(|body| body["type"] == "reaction_added").unwrap();
+    let reaction = arrived.iter().map(Delivered::json).find(|body| body["type"] == "reaction_added").unwrap();
     assert_eq!(reaction["data"], event);
-    let kinds: BTreeSet<String> = received.iter().map(|delivered| text(&delivered.json()["type"]).to_owned()).collect();
+    let kinds: BTreeSet<String> = arrived.iter().map(|delivered| text(&delivered.json()["type"]).to_owned()).collect();
     for kind in ["message_created", "message_edited", "message_pinned", "reaction_added", "member_left"] {
         assert!(kinds.contains(kind), "{kind}: {kinds:?}");
     }
@@ -132,14 +132,14 @@ async fn a_webhook_of_a_user_follows_all_conversations_of_that_user_and_asks_for
     let others = server.room(&[&bob]).await;
     say(server, &bob, &others, "not for her").await;
     say(server, &bob, &old, "the last one").await;
-    let contents = |received: &[Delivered]| {
-        let contents = received.iter().map(|delivered| text(&delivered.json()["data"]["content"]).to_owned());
+    let contents = |delivered: &[Delivered]| {
+        let contents = delivered.iter().map(|delivered| text(&delivered.json()["data"]["content"]).to_owned());
         contents.collect::<BTreeSet<_>>()
     };
     let expected = BTreeSet::from(["in a new conversation", "in the old room", "the last one"].map(str::to_owned));
-    let received = receiver.received_when("/ok", |received| contents(received).is_superset(&expected)).await;
-    assert!(received.iter().all(|delivered| delivered.json()["type"] == "message_created"));
-    assert!(!contents(&received).contains("not for her"));
+    let arrived = receiver.received_when("/ok", |received| contents(received).is_superset(&expected)).await;
+    assert!(arrived.iter().all(|delivered| delivered.json()["type"] == "message_created"));
+    assert!(!contents(&arrived).contains("not for her"));
 }
 
 #[tokio::test]
@@ -152,8 +152,8 @@ async fn repeats_failed_deliveries_with_their_id_and_not_before_the_receiver_wan
     }
     say(server, &ann, &room, "hello").await;
     for (path, pause_s) in [("/flaky/1/503", 5), ("/later/8", 8)] {
-        let received = receiver.received_many(path, 2).await;
-        let [first, second] = &received[..] else { panic!("{received:?}") };
+        let arrived = receiver.received_many(path, 2).await;
+        let [first, second] = &arrived[..] else { panic!("{arrived:?}") };
         assert_eq!((&first.id, &first.body), (&second.id, &second.body));
         assert!(second.timestamp >= first.timestamp + pause_s, "{path}: {} {}", first.timestamp, second.timestamp);
         assert_ne!(first.signature, second.signature, "it covers the time");
@@ -187,9 +187,9 @@ async fn a_redirect_is_a_failure_and_410_disables_the_webhook() {
     let change = json!({"active": true, "url": receiver.at("/ok/back")});
     let (status, shown) = call(server, &ann, Method::PATCH, &gone_path, Some(change)).await;
     assert_eq!((status, &shown["active"]), (200, &json!(true)), "{shown}");
-    let received = receiver.received_many("/ok/back", 2).await;
+    let arrived = receiver.received_many("/ok/back", 2).await;
     let contents: BTreeSet<String> =
-        received.iter().map(|delivered| text(&delivered.json()["data"]["content"]).to_owned()).collect();
+        arrived.iter().map(|delivered| text(&delivered.json()["data"]["content"]).to_owned()).collect();
     assert_eq!(contents, BTreeSet::from(["hello", "nobody wants this"].map(str::to_owned)));
     assert_eq!(receiver.received("/status/410").len(), 1, "nothing was sent while it was disabled");
 }
@@ -219,13 +219,10 @@ async fn an_ordered_webhook_receives_each_conversation_in_the_order_of_seq() {
         webhook["id"]
     );
     wait_until(&database, &delivered).await;
-    let received = receiver.received("/switch");
+    let arrived = receiver.received("/switch");
     for room in &rooms {
-        let of_room: Vec<Delivered> = received
-            .iter()
-            .filter(|delivered| delivered.json()["data"]["conversation_id"] == **room)
-            .cloned()
-            .collect();
+        let of_room: Vec<Delivered> =
+            arrived.iter().filter(|delivered| delivered.json()["data"]["conversation_id"] == **room).cloned().collect();
         let mut order = seqs(&of_room);
         order.dedup();
         assert!(order.is_sorted() && order.len() == 20, "{order:?}");
@@ -313,8 +310,8 @@ async fn receivers_that_never_answer_do_not_hold_up_others() {
     for n in 0..100 {
         say(server, well, &room, &n.to_string()).await;
     }
-    let received = receiver.received_many("/ok", 100).await;
-    assert_eq!(seqs(&received).into_iter().collect::<BTreeSet<_>>().len(), 100);
+    let arrived = receiver.received_many("/ok", 100).await;
+    assert_eq!(seqs(&arrived).into_iter().collect::<BTreeSet<_>>().len(), 100);
     for n in 0..hung.len() {
         let waiting = receiver.received(&format!("/hang/{n}")).len();
         assert!(waiting <= 8, "four requests at a time, and the breaker opens after five: {waiting}");
@@ -438,9 +435,9 @@ async fn sends_nothing_that_its_owner_may_not_read_or_that_was_deleted() {
     let again = "UPDATE webhook_deliveries SET next_at = now() WHERE webhook_id = $1 AND state = 'pending'";
     database.execute(again, &[&webhook["id"].as_i64()]).await.unwrap();
     let of_first =
-        |received: &[Delivered]| received.iter().filter(|one| one.json()["data"]["seq"] == secret["seq"]).count();
-    let received = receiver.received_when("/switch", |received| of_first(received) >= 2).await;
-    let repeated = received.last().unwrap().json();
+        |delivered: &[Delivered]| delivered.iter().filter(|one| one.json()["data"]["seq"] == secret["seq"]).count();
+    let arrived = receiver.received_when("/switch", |received| of_first(received) >= 2).await;
+    let repeated = arrived.last().unwrap().json();
     assert_eq!((&repeated["data"]["content"], &repeated["data"]["deleted"]), (&json!(""), &json!(true)), "{repeated}");
 
     // A delivery that waits when its owner is removed is given up.
@@ -488,8 +485,8 @@ async fn replays_a_part_of_the_log_and_rotates_its_secret() {
     let range = json!({"conversation_id": room, "from_seq": first, "to_seq": first + 9});
     let (status, replayed) = call(server, &ann, Method::POST, &format!("{path}/replay"), Some(range.clone())).await;
     assert_eq!((status, &replayed["queued"]), (202, &json!(2)), "{replayed}");
-    let received = receiver.received_many("/ok", 3).await;
-    assert_eq!(seqs(&received[1..]).into_iter().collect::<BTreeSet<_>>(), BTreeSet::from([first, first + 1]));
+    let arrived = receiver.received_many("/ok", 3).await;
+    assert_eq!(seqs(&arrived[1..]).into_iter().collect::<BTreeSet<_>>(), BTreeSet::from([first, first + 1]));
     let database = server.database().await;
     let expire = "UPDATE webhooks SET previous_until = now() WHERE id = $1";
     database.execute(expire, &[&webhook["id"].as_i64()]).await.unwrap();
