@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Installs third-party programs for the tests: Python's `websockets`, `moto` (an S3 server), npm's `ws`, a headless
-# Chromium, oathtool, zbarimg, clamd, Redis, podman and buildah. The first three go into target/test-clients/; the
-# others are system packages. There goes also a base image of Debian, from which the tests build the server's image.
+# Installs third-party programs for the tests: Python's `websockets`, `moto` (an S3 server) and `standardwebhooks`, npm's
+# `ws` and `standardwebhooks`, a headless Chromium, oathtool, zbarimg, clamd, Redis, podman and buildah. The packages of
+# Python and npm go into target/test-clients/; the others are system packages. There goes also a base image of Debian,
+# from which the tests build the server's image.
 # Also extracts Prometheus and promtool, for the rules and dashboards of deploy/, HAProxy, which runs the files of
 # deploy/proxies and is in front of the nodes of compose.yaml, and nginx, from Debian's packages. Installing these would
 # start their services on this machine.
@@ -15,6 +16,8 @@ moto=5.2.5
 flask=3.1.3
 flask_cors=6.0.5
 ws=8.23.0
+standardwebhooks_python=1.1.0
+standardwebhooks_node=1.1.1
 hadolint=2.14.0
 kubernetes_validate=1.37.0
 check_jsonschema=0.39.0
@@ -81,14 +84,15 @@ if [ "$(id -u)" -eq 0 ]; then
 fi
 
 # The stamp names the installed versions; a different stamp means a fresh installation.
-stamp="websockets $websockets msgpack $msgpack moto $moto flask $flask flask-cors $flask_cors"
+stamp="websockets $websockets msgpack $msgpack moto $moto flask $flask flask-cors $flask_cors standardwebhooks $standardwebhooks_python"
 if [ "$(cat "$clients/python.stamp" 2>/dev/null)" != "$stamp" ]; then
     say "Installing Python's websockets $websockets, msgpack $msgpack and moto $moto in $clients/python"
     rm -rf "$clients/python"
     python3 -m venv "$clients/python"
     # moto[server] would install the libraries of all its services. Its S3 needs only these.
     "$clients/python/bin/pip" install --quiet --disable-pip-version-check "websockets==$websockets" \
-        "msgpack==$msgpack" "moto[s3]==$moto" "flask==$flask" "flask-cors==$flask_cors"
+        "msgpack==$msgpack" "moto[s3]==$moto" "flask==$flask" "flask-cors==$flask_cors" \
+        "standardwebhooks==$standardwebhooks_python"
     say "$stamp" >"$clients/python.stamp"
 fi
 # Offline checks of the Dockerfile, compose.yaml and deploy/kubernetes, with the schemas of their makers.
@@ -103,6 +107,8 @@ if [ "$(cat "$clients/lint.stamp" 2>/dev/null)" != "$stamp" ]; then
     say "$stamp" >"$clients/lint.stamp"
 fi
 npm_install ws "$ws" "$clients/node"
+# They verify what webhooks receive.
+npm_install standardwebhooks "$standardwebhooks_node" "$clients/standardwebhooks"
 
 # Takes one program from a package of Debian that is not installed: that would start its service on this machine.
 # from_package PACKAGE PATH_IN_IT WHAT_NEEDS_IT [LIBRARIES…]: to $clients/PROGRAM/PROGRAM, and lib/ beside it

@@ -1,7 +1,7 @@
 -- Outgoing webhooks.
 --
--- The change log is the outbox. An event is in the log from the commit on, and a webhook owes a delivery for every event
--- after its cursor in that conversation. So an event and its delivery are committed together, and the commit of a
+-- The change log is the outbox. An event is in the log from the commit on, and a webhook owes a delivery for every
+-- event after its cursor in that conversation. So an event and its delivery are committed together, and the commit of a
 -- message does nothing for webhooks. webhook_deliveries has a row for each event that was taken from the log.
 --
 -- Invariants:

@@ -2,8 +2,8 @@
 //!
 //! Invariants:
 //! - who reads the database or its backup, but not the keys, learns no secret;
-//! - a sealed secret opens for its owner and under its key id only. Both are authenticated, so that a row that is copied
-//!   to another user or webhook does not open;
+//! - a sealed secret opens for its owner and under its key id only. Both are authenticated, so that a row that is
+//!   copied to another user or webhook does not open;
 //! - the first key seals, and every key opens. So a new key can be added first, and an old one removed last.
 
 use crate::ids::UserId;

@@ -7,7 +7,7 @@ use crate::auth::sealed::SealingKeys;
 use crate::config::Config;
 use crate::control::jobs::{self, HOOKS};
 use crate::hooks::deliver::{HookParts, Hooks};
-use crate::hooks::sender::Sender;
+use crate::hooks::sender::HookSender;
 use crate::hooks::target::AddressPolicy;
 use crate::hooks::wake;
 use crate::mesh::lane::Mesh;
@@ -53,7 +53,7 @@ impl HookThreads {
         };
         let names = runtime(NAME_THREADS)?;
         let allowed = config.webhooks.allowed_networks.iter().filter_map(|text| parse_network(text)).collect();
-        let sender = Sender::new(AddressPolicy::new(allowed), config.webhooks.timeout, names.handle());
+        let sender = HookSender::new(AddressPolicy::new(allowed), config.webhooks.timeout, names.handle());
         let sender = sender.map_err(|error| {
             BootError::Configuration(format!(
                 "features.webhooks: the certificates of this machine cannot be read: {error}; install ca-certificates"

@@ -15,7 +15,7 @@ use crate::error::{ErrorCode, Refusal};
 use crate::hooks::EVENTS;
 use crate::hooks::deliver::Hooks;
 use crate::hooks::signature;
-use crate::hooks::target::Target;
+use crate::hooks::target::HookTarget;
 use crate::ids::{ConversationId, Seq};
 use crate::mesh::record::rfc3339;
 use crate::storage::jobs::Job;
@@ -117,7 +117,7 @@ struct DeliveryFilter {
 
 /// The address, normalised.
 fn checked_url(hooks: &Hooks, url: &str) -> Result<String, Problem> {
-    let target = Target::parse(url, hooks.sender().policy());
+    let target = HookTarget::parse(url, hooks.sender().policy());
     target.map(|target| target.as_str().to_owned()).map_err(|error| Problem::bad_request(error.to_string()))
 }
 

@@ -81,8 +81,8 @@ async fn resolve(names: &Handle, name: Name) -> io::Result<Vec<SocketAddr>> {
 pub const NOT_PUBLIC: &str = "the name has an address that is not public (webhooks.allowed_networks)";
 
 impl HookClients {
-    /// Connects to nothing yet. `names` has threads of its own for the resolver: a name server that does not answer must
-    /// not occupy those that hash passwords.
+    /// Connects to nothing yet. `names` has threads of its own for the resolver: a name server that does not answer
+    /// must not occupy those that hash passwords.
     ///
     /// # Errors
     /// When the machine has no certificates.

@@ -5,7 +5,8 @@
 //! 2. `due`: a page of deliveries whose time has come. While the circuit breaker is half open, one.
 //! 3. The bodies are read from the log, with the rights of the webhook's owner.
 //! 4. They are sent, some at the same time; those of an ordered webhook one by one in each conversation.
-//! 5. `settle`: one transaction records the outcomes. A server that dies before sends the page again, with the same ids.
+//! 5. `settle`: one transaction records the outcomes. If the server dies before, the page is sent again with the same
+//!    ids.
 //!
 //! Invariants:
 //! - the job's lease keeps other servers from sending deliveries of this webhook, so an ordered one stays in order;
@@ -15,7 +16,7 @@
 
 use super::body;
 use super::retry;
-use super::sender::{Attempt, Sender};
+use super::sender::{HookSender, SendOutcome};
 use crate::auth::sealed::{SealedOwner, SealedSecret, SealingKeys};
 use crate::error::{Disposition, ErrorCode, Refusal};
 use crate::faults::error_limited;
@@ -79,7 +80,7 @@ pub struct HookParts {
     /// The logs.
     pub log: LogReader,
     /// The HTTP client.
-    pub sender: Sender,
+    pub sender: HookSender,
     /// Decrypts the secrets.
     pub keys: SealingKeys,
 }
@@ -102,13 +103,13 @@ struct HooksInner {
 type Prepared = (DueDelivery, Option<Bytes>);
 
 /// What the deliveries of one page share while they are sent.
-struct Page {
+struct DeliveryPage {
     failures: AtomicU32,
     is_gone: AtomicBool,
     settled: Mutex<Vec<SettledDelivery>>,
 }
 
-impl Page {
+impl DeliveryPage {
     fn goes_on(&self) -> bool {
         self.failures.load(Relaxed) < retry::FAILURES_MAX && !self.is_gone.load(Relaxed)
     }
@@ -168,7 +169,7 @@ impl Hooks {
 
     /// The HTTP client.
     #[must_use]
-    pub fn sender(&self) -> &Sender {
+    pub fn sender(&self) -> &HookSender {
         &self.0.parts.sender
     }
 
@@ -216,7 +217,7 @@ impl Hooks {
     ///
     /// # Errors
     /// A secret that cannot be decrypted.
-    pub async fn test(&self, webhook: &Webhook) -> Result<Attempt, Refusal> {
+    pub async fn test(&self, webhook: &Webhook) -> Result<SendOutcome, Refusal> {
         let secrets = self.secrets(webhook)?;
         let now = rfc3339(OffsetDateTime::now_utc());
         let body = body::of("webhook_test", &now, json!({ "webhook_id": webhook.id }));
@@ -247,7 +248,7 @@ impl Hooks {
     async fn send_page(&self, webhook: &Webhook, due: Vec<DueDelivery>) -> Result<(), Refusal> {
         let secrets = self.secrets(webhook)?;
         let prepared = self.read_bodies(webhook, due).await?;
-        let page = Page {
+        let page = DeliveryPage {
             failures: AtomicU32::new(webhook.failures),
             is_gone: AtomicBool::new(false),
             settled: Mutex::default(),
@@ -264,7 +265,7 @@ impl Hooks {
             }
         });
         stream::iter(sending).buffer_unordered(IN_FLIGHT_MAX).collect::<()>().await;
-        let Page { failures, is_gone, settled } = page;
+        let DeliveryPage { failures, is_gone, settled } = page;
         let mut failures = failures.into_inner();
         if webhook.failures >= retry::FAILURES_MAX && failures >= retry::FAILURES_MAX {
             failures = webhook.failures.saturating_add(1);
@@ -283,7 +284,7 @@ impl Hooks {
         &self,
         webhook: &Webhook,
         secrets: &[Vec<u8>],
-        page: &Page,
+        page: &DeliveryPage,
         delivery: DueDelivery,
         body: Option<Bytes>,
     ) -> bool {
@@ -296,7 +297,7 @@ impl Hooks {
             return true;
         };
         let attempt = self.sender().send(&webhook.url, &event_id(conversation, seq), secrets, body).await;
-        let Attempt { at, ms, status, error, retry_after } = &attempt;
+        let SendOutcome { at, ms, status, error, retry_after } = &attempt;
         let logged = json!({ "at": rfc3339(*at), "ms": ms, "status": status, "error": error });
         let (state, pause, count) = if attempt.is_success() {
             page.failures.store(0, Relaxed);
@@ -368,7 +369,8 @@ fn event_id(conversation: ConversationId, seq: Seq) -> String {
     format!("evt_{conversation}_{}", seq.0)
 }
 
-/// What is sent one by one, in its order: the deliveries of a conversation for an ordered webhook, each alone otherwise.
+/// What is sent one by one, in its order: the deliveries of a conversation for an ordered webhook. Otherwise each
+/// delivery is alone.
 fn groups(prepared: Vec<Prepared>, is_ordered: bool) -> Vec<Vec<Prepared>> {
     if !is_ordered {
         return prepared.into_iter().map(|one| vec![one]).collect();

@@ -8,7 +8,7 @@
 use super::connect::HookClients;
 use super::retry;
 use super::signature;
-use super::target::{AddressPolicy, Target};
+use super::target::{AddressPolicy, HookTarget};
 use crate::faults::root_cause;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
@@ -27,7 +27,7 @@ const ERROR_CHARS_MAX: usize = 200;
 
 /// What an attempt has led to.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Attempt {
+pub struct SendOutcome {
     /// When it began.
     pub at: OffsetDateTime,
     /// How long it took, in milliseconds.
@@ -40,7 +40,7 @@ pub struct Attempt {
     pub retry_after: Option<Duration>,
 }
 
-impl Attempt {
+impl SendOutcome {
     /// Whether the receiver has the delivery.
     #[must_use]
     pub fn is_success(&self) -> bool {
@@ -55,13 +55,13 @@ impl Attempt {
 }
 
 /// Sends deliveries.
-pub struct Sender {
+pub struct HookSender {
     clients: HookClients,
     policy: Arc<AddressPolicy>,
     time_max: Duration,
 }
 
-impl Sender {
+impl HookSender {
     /// Connects to nothing yet. An attempt takes `time_max` at most; `names` is for [`HookClients::new`].
     ///
     /// # Errors
@@ -78,7 +78,7 @@ impl Sender {
     }
 
     /// Sends `body` once, signed with each of the secrets.
-    pub async fn send(&self, url: &str, id: &str, secrets: &[Vec<u8>], body: Bytes) -> Attempt {
+    pub async fn send(&self, url: &str, id: &str, secrets: &[Vec<u8>], body: Bytes) -> SendOutcome {
         let (at, began) = (OffsetDateTime::now_utc(), Instant::now());
         let sent = timeout(self.time_max, self.exchange(url, id, secrets, at.unix_timestamp(), body)).await;
         let ms = began.elapsed().as_millis() as u64;
@@ -88,7 +88,7 @@ impl Sender {
             Err(_) => (None, None, Some(format!("no response within {} s", self.time_max.as_secs_f32()))),
         };
         let error = error.map(|error| error.chars().take(ERROR_CHARS_MAX).collect());
-        Attempt { at, ms, status: status.map(|status| status.as_u16()), error, retry_after }
+        SendOutcome { at, ms, status: status.map(|status| status.as_u16()), error, retry_after }
     }
 
     async fn exchange(
@@ -100,7 +100,7 @@ impl Sender {
         body: Bytes,
     ) -> Result<(StatusCode, Option<Duration>), String> {
         // Again: the operator may allow less than when the webhook was created.
-        let target = Target::parse(url, &self.policy).map_err(|error| error.to_string())?;
+        let target = HookTarget::parse(url, &self.policy).map_err(|error| error.to_string())?;
         let signature = signature::sign(secrets.iter().map(Vec::as_slice), id, now_s, &body);
         let request = Request::builder()
             .method(Method::POST)

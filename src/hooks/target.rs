@@ -110,11 +110,11 @@ pub enum TargetError {
 
 /// The address of a receiver.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Target {
+pub struct HookTarget {
     url: Url,
 }
 
-impl Target {
+impl HookTarget {
     /// Reads an address that a user gave, and refuses those that no delivery may go to. A name is resolved later.
     ///
     /// # Errors
@@ -174,7 +174,7 @@ mod tests {
 
     fn parsed(url: &str, allowed: &[&str]) -> Result<String, TargetError> {
         let policy = AddressPolicy::new(allowed.iter().map(|network| network.parse().unwrap()).collect());
-        Target::parse(url, &policy).map(|target| target.as_str().to_owned())
+        HookTarget::parse(url, &policy).map(|target| target.as_str().to_owned())
     }
 
     #[test]

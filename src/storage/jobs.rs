@@ -73,8 +73,8 @@ impl JobStore {
         self.0.rows("finish_job", false, statement, |_| Ok(())).await.map(drop)
     }
 
-    /// A job is done for now, and goes on after a pause. It goes on at once if it was wanted again meanwhile, or when its
-    /// lease has ended if this fails.
+    /// A job is done for now, and goes on after a pause. It goes on at once if it was wanted again meanwhile, or when
+    /// its lease has ended if this fails.
     ///
     /// # Errors
     /// Failures of PostgreSQL.

@@ -32,3 +32,4 @@ mod support;
 mod traffic;
 mod uploads;
 mod victims;
+mod webhooks;

@@ -254,7 +254,7 @@ async fn a_failing_receiver_is_paused_and_gets_everything_when_it_is_back() {
         database.execute(sql, &[&id]).await.unwrap();
         let due = "UPDATE jobs SET next_at = now() WHERE kind = 'send_webhooks' AND subject = $1::bigint::text";
         database.execute(due, &[&id]).await.unwrap();
-        let due = "UPDATE webhook_deliveries SET next_at = now() WHERE webhook_id = $1 AND attempts > 0 AND state = 'pending'";
+        let due = "UPDATE webhook_deliveries SET next_at = now() WHERE webhook_id = $1 AND state = 'pending'";
         database.execute(due, &[&id]).await.unwrap();
     };
     end_pause().await;

@@ -4,8 +4,9 @@
 //! shipped ones; only their times are shorter (`SHORTER`). The faults are real: processes are killed, threads stopped,
 //! rights taken away, clients do not read. An alert without a fault fails the test.
 
+use crate::support::receiver::Receiver;
 use crate::support::redis::Redis;
-use crate::support::{Client, Format, PATIENCE, Server};
+use crate::support::{Client, Format, PATIENCE, Server, wait_until};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -296,6 +297,22 @@ async fn attacked(prometheus: &Prometheus, server: &Server) {
     prometheus.fires_during(server.address, &["VezaSignInFailures"], again).await;
 }
 
+/// A receiver fails for as long as a delivery is tried. The nine attempts before are written down, not made.
+async fn undelivered(prometheus: &Prometheus, server: &Server) {
+    let receiver = Receiver::start().await;
+    let ann = server.register().await;
+    let room = server.room(&[&ann]).await;
+    let webhook = json!({"url": receiver.at("/status/500"), "conversation_id": room});
+    let (status, created) = server.request(reqwest::Method::POST, "/webhooks", Some(&ann.token), Some(&webhook)).await;
+    assert_eq!(status, 201, "{created}");
+    server.ok(&ann, "send_message", json!({"conversation_id": room, "content": "hello"})).await;
+    let database = server.database().await;
+    wait_until(&database, "SELECT count(*) = 1 FROM webhook_deliveries WHERE attempts = 1").await;
+    let last = "UPDATE webhook_deliveries SET attempts = 9, next_at = now()";
+    database.batch_execute(last).await.unwrap();
+    prometheus.fires(server.address, &["VezaWebhookDead"]).await;
+}
+
 /// The bytes of an upload are lost. One answer is enough.
 async fn broken(prometheus: &Prometheus, server: &Server) {
     let ann = server.register().await;
@@ -409,7 +426,8 @@ async fn stored_badly(prometheus: &Prometheus, server: &Server) {
 async fn every_alert_fires_when_its_fault_happens() {
     let mut redis = Redis::start();
     let victim = std::thread::spawn(|| Server::start(2, &[]));
-    let host = Server::start(1, &[("database.shared", "true")]);
+    let hooks = [("features.webhooks", "true"), ("webhooks.allowed_networks", "127.0.0.0/8")];
+    let host = Server::start(1, &[&[("database.shared", "true")], &hooks[..]].concat());
     let url = url_of(&host);
     let mut stoppable = Stoppable::start(&url);
     let faulty = node(&url, &[]);
@@ -434,6 +452,7 @@ async fn every_alert_fires_when_its_fault_happens() {
         attacked(&prometheus, &quiet),
         broken(&prometheus, &quiet),
         slow(&prometheus, &host),
+        undelivered(&prometheus, &host),
         crowded(&prometheus, &crowd, &mut redis),
         stored_badly(&prometheus, &victim),
     );

@@ -125,8 +125,12 @@ async fn every_expression_yields_data_on_a_prometheus_that_scrapes_a_server_in_u
     let (redis, data) = (Redis::start(), tempfile::tempdir().unwrap());
     let internal = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let redis_url = redis.url();
-    let settings =
-        [("database.url", database.as_str()), ("cluster.redis_url", &redis_url), ("server.internal_addr", &internal)];
+    let settings = [
+        ("database.url", database.as_str()),
+        ("cluster.redis_url", &redis_url),
+        ("server.internal_addr", &internal),
+        ("features.webhooks", "true"),
+    ];
     let server = Server::start_first(2, &settings, &[]);
     let prometheus = LivePrometheus::start(&internal, data.path());
     let (ann, bob) = (server.register().await, server.register().await);

@@ -8,6 +8,7 @@ mod containers;
 mod dashboard;
 mod deploy;
 mod foreign_clients;
+mod foreign_receivers;
 mod live_prometheus;
 mod manifests;
 mod nodes_behind_proxy;

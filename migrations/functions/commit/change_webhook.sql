@@ -13,7 +13,8 @@ BEGIN
     IF NOT FOUND THEN
         RETURN false;
     ELSIF p_url IS NOT NULL AND w.owner_id <> p_user THEN
-        PERFORM refuse('forbidden', 'Only the owner of a webhook can change its address. You can disable or delete it.');
+        PERFORM refuse('forbidden',
+            'Only the owner of a webhook can change its address. You can disable or delete it.');
     END IF;
     UPDATE webhooks x
        SET url = coalesce(p_url, x.url), events = coalesce(p_events, x.events),

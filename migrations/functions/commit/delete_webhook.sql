@@ -1,5 +1,5 @@
--- Deletes a webhook that the user may manage, with its deliveries. p_row begins the audit row. Returns whether there was
--- one.
+-- Deletes a webhook that the user may manage, with its deliveries. p_row begins the audit row. Returns whether there
+-- was one.
 -- Locks: the webhook's row, then the end of the audit trail.
 
 CREATE FUNCTION delete_webhook(p_user bigint, p_webhook bigint, p_row jsonb) RETURNS boolean LANGUAGE plpgsql AS $$

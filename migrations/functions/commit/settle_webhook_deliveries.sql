@@ -15,8 +15,10 @@ BEGIN
        SET state = a.state, attempts = d.attempts + 1,
            next_at = now() + make_interval(secs => a.pause_s),
            settled_at = CASE WHEN a.state <> 'pending' THEN now() END,
-           log = (CASE WHEN jsonb_array_length(d.log) >= 10 THEN d.log - 0 ELSE d.log END) || jsonb_build_array(a.attempt)
-      FROM unnest(p_conversation, p_seq, p_state, p_pause_s, p_attempt) a (conversation_id, seq, state, pause_s, attempt)
+           log = CASE WHEN jsonb_array_length(d.log) >= 10 THEN d.log - 0 ELSE d.log END
+                 || jsonb_build_array(a.attempt)
+      FROM unnest(p_conversation, p_seq, p_state, p_pause_s, p_attempt)
+           AS a (conversation_id, seq, state, pause_s, attempt)
      WHERE d.webhook_id = p_webhook AND d.conversation_id = a.conversation_id AND d.seq = a.seq
        AND d.state = 'pending';
     UPDATE webhooks w

@@ -17,7 +17,7 @@ macro_rules! webhook {
 pub const NEXT_ID: &str = "SELECT nextval('webhook_ids')";
 /// $1 webhook, $2 user, $3 conversation, $4 address, $5 events, $6 ordered, $7 key, $8 sealed secret, $9 audit row.
 pub const CREATE: &str = "SELECT create_webhook($1, $2, $3, $4, $5, $6, $7, $8, $9)";
-/// $1 user, $2 conversation or null → the user's webhooks, and with a conversation those that the user may manage in it.
+/// $1 user, $2 conversation or null → the user's webhooks; with a conversation, those that the user may manage in it.
 pub const LIST: &str = webhook!(
     "FROM webhooks w WHERE CASE WHEN $2::bigint IS NULL THEN w.owner_id = $1 \
         ELSE w.conversation_id = $2 AND (w.owner_id = $1 OR EXISTS (SELECT FROM conversation_members m \
@@ -33,7 +33,7 @@ pub const CHANGE: &str = "SELECT change_webhook($1, $2, $3, $4, $5, $6, $7)";
 pub const ROTATE: &str = "SELECT rotate_webhook_secret($1, $2, $3, $4, $5, $6)";
 /// $1 user, $2 webhook, $3 audit row → whether there was one.
 pub const DELETE: &str = "SELECT delete_webhook($1, $2, $3)";
-/// $1 user, $2 webhook, $3 from, $4 to, $5 conversation, $6 from seq, $7 to seq, $8 audit row → how many are sent again.
+/// $1 user, $2 webhook, $3 from, $4 to, $5 conversation, $6 from seq, $7 to seq, $8 audit row → how many are sent.
 pub const REPLAY: &str = "SELECT replay_webhook($1, $2, $3, $4, $5, $6, $7, $8)";
 /// $1 user, $2 webhook, $3 state or null, $4 cursor, $5 most → deliveries of a webhook, the newest first.
 pub const DELIVERIES: &str = "SELECT d.id, d.conversation_id, d.seq, d.kind, d.state, d.attempts, d.created_at, \
@@ -45,8 +45,8 @@ pub const DELIVERIES: &str = "SELECT d.id, d.conversation_id, d.seq, d.kind, d.s
 pub const QUEUE: &str = "SELECT queue_webhook_events($1, $2, $3)";
 /// $1 webhook, $2 most → deliveries that are due.
 pub const DUE: &str = "SELECT conversation_id, seq, kind, attempts FROM due_webhook_deliveries($1, $2)";
-/// $1 webhook, $2 conversations, $3 seqs, $4 states, $5 pauses in seconds, $6 attempts, $7 failures in a row, $8 seconds
-/// of a pause, $9 why the webhook is disabled.
+/// $1 webhook, $2 conversations, $3 seqs, $4 states, $5 pauses in seconds, $6 attempts, $7 failures in a row,
+/// $8 seconds of a pause, $9 why the webhook is disabled.
 pub const SETTLE: &str = "SELECT settle_webhook_deliveries($1, $2, $3, $4, $5, $6, $7, $8, $9)";
 /// $1 webhook → seconds until the next delivery is due; null without any.
 pub const NEXT_DUE: &str = "SELECT greatest(extract(epoch FROM greatest(min(d.next_at), max(w.paused_until)) - now()), \
@@ -55,8 +55,7 @@ pub const NEXT_DUE: &str = "SELECT greatest(extract(epoch FROM greatest(min(d.ne
     WHERE d.webhook_id = $1 AND d.state = 'pending'";
 /// $1 conversations, or null for all webhooks that are behind; see `commit/wake_webhooks.sql`.
 pub const WAKE: &str = "SELECT wake_webhooks($1)";
-/// Deliveries that wait, seconds since the oldest of them was taken from the log, and webhooks that are disabled because
-/// of their receiver.
+/// Deliveries that wait, and seconds since the oldest of them was taken from the log.
 pub const BACKLOG: &str = "SELECT count(*), coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8 \
     FROM webhook_deliveries WHERE state = 'pending'";
 /// $1 seconds for which delivered ones are kept, $2 the same for dead ones, $3 most.
