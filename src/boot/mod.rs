@@ -289,6 +289,10 @@ pub fn serve(config: &Config, sources: Sources, log: &LoggingGuard) -> Result<()
     runtime.spawn(watch.clone().run(accounts.clone(), move |sessions| notify_revoked(sessions)));
     let files = files::files(config, file_store, &accounts, Arc::clone(&commands) as _, metrics.clone(), &scans_files)?;
     runtime.spawn(files.clone().probe_scanner());
+    if !is_shared {
+        // What fails here only waits until the leases end by themselves.
+        let _ = runtime.block_on(JobStore::new(accounts.clone()).end_leases());
+    }
     for lane in [jobs::CHECKS, jobs::REMOVALS] {
         runtime.spawn(jobs::run(JobStore::new(accounts.clone()), files.clone(), lane));
     }

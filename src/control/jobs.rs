@@ -3,7 +3,8 @@
 //! Invariants:
 //! - a job is a row, so it outlives this process. It goes when it is done;
 //! - a job has a lease that is renewed while it runs. When a process dies, others take its jobs [`LEASE_SECONDS`]
-//!   later; a process that was only slow can still be working then. Every job can therefore be repeated;
+//!   later, and a server that is alone on its database as soon as it starts. A process that was only slow can still be
+//!   working then. Every job can therefore be repeated;
 //! - slow jobs do not delay quick ones: each [`JobLane`] has places of its own;
 //! - a user's jobs take at most all places of a lane but one, so those of others never wait for all of them.
 

@@ -54,6 +54,15 @@ impl JobStore {
         Ok(self.0.rows("claim_job", false, (sql::CLAIM, &[&kinds, &users, &lease_s]), read).await?.pop())
     }
 
+    /// Ends all leases. For a server that is alone on its database: a process that has ended holds them, and its jobs
+    /// need not wait.
+    ///
+    /// # Errors
+    /// Failures of PostgreSQL.
+    pub async fn end_leases(&self) -> Result<(), Refusal> {
+        self.0.rows("end_leases", false, (sql::END_LEASES, &[]), |_| Ok(())).await.map(drop)
+    }
+
     /// The process that has taken a job still works on it: its lease is so many seconds from now on.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kills_lose_no_delivery_and_repeats_have_the_same_id() {
-    let (events, kills) = (from_env("CHAT_TEST_HOOK_EVENTS", 1_200), from_env("CHAT_TEST_HOOK_KILLS", 4));
+    let (events, kills) = (from_env("CHAT_TEST_HOOK_EVENTS", 1_200), from_env("CHAT_TEST_HOOK_KILLS", 3));
     let settings = [
         ("features.webhooks", "true"),
         ("webhooks.allowed_networks", "127.0.0.0/8"),

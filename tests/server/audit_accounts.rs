@@ -39,6 +39,12 @@ const ROUTES: &[(&str, &str)] = &[
     ("HEAD /files/{id}", ""),
     ("PATCH /files/{id}", ""),
     ("DELETE /files/{id}", ""),
+    ("POST /webhooks", "create_webhook"),
+    ("PATCH /webhooks/{id}", "change_webhook"),
+    ("DELETE /webhooks/{id}", "delete_webhook"),
+    ("POST /webhooks/{id}/rotate", "rotate_webhook_secret"),
+    ("POST /webhooks/{id}/replay", "replay_webhook"),
+    ("POST /webhooks/{id}/test", ""), // sends no event
     ("POST /admin/reload", "reload_configuration"),
     ("PUT /admin/filter-rules", "replace_filter_rules"),
     ("PUT /conversations/{id}/filter-rules", "replace_filter_rules"),
@@ -137,6 +143,9 @@ async fn records_every_change_of_accounts() {
     found.insert("GET /admin/users/{id}/limits"); // by adaptive_limits.rs
     found.insert("POST /admin/reload"); // by reloads.rs
     found.extend(["PUT /users/me/avatar", "DELETE /users/me/avatar"]); // by avatars.rs
+    // by webhooks.rs
+    found.extend(["POST /webhooks", "PATCH /webhooks/{id}", "DELETE /webhooks/{id}", "POST /webhooks/{id}/test"]);
+    found.extend(["POST /webhooks/{id}/rotate", "POST /webhooks/{id}/replay"]);
     // by file_shares.rs
     found.extend(["POST /files/{id}/shares", "DELETE /files/{id}/shares/{share}"]);
     found.extend(["POST /files", "POST /files/simple", "POST /files/{id}/link", "OPTIONS /files"]);

@@ -57,6 +57,14 @@ fn signed_by(delivered: &Delivered, secret: &Value) -> (bool, usize) {
     (signatures.contains(&expected.as_str()), signatures.len())
 }
 
+/// Fails unless the audit trail has these actions about a webhook, in this order.
+async fn audited(server: &Server, webhook: &Value, actions: &[&str]) {
+    let sql = "SELECT action FROM audit_logs WHERE target_type = 'webhook' AND target_id = $1 ORDER BY position";
+    let rows = server.database().await.query(sql, &[&webhook["id"].as_i64()]).await.unwrap();
+    let found: Vec<&str> = rows.iter().map(|row| row.get(0)).collect();
+    assert_eq!(found, actions);
+}
+
 fn seqs(received: &[Delivered]) -> Vec<i64> {
     received.iter().map(|delivered| delivered.json()["data"]["seq"].as_i64().unwrap()).collect()
 }
@@ -112,9 +120,7 @@ async fn delivers_every_event_of_a_conversation_with_a_signature() {
     wait_until(&database, &settled).await;
     let logged = deliveries(server, &ann, &webhook, "&state=delivered").await;
     assert_eq!((&logged[0]["attempts"], &logged[0]["log"][0]["status"]), (&json!(1), &json!(204)), "{}", logged[0]);
-    let audited = "SELECT count(*) FROM audit_logs WHERE action = 'create_webhook' AND target_id = $1";
-    let rows: i64 = database.query_one(audited, &[&webhook["id"].as_i64()]).await.unwrap().get(0);
-    assert_eq!(rows, 1);
+    audited(server, &webhook, &["create_webhook"]).await;
 }
 
 #[tokio::test]
@@ -400,6 +406,7 @@ async fn only_owners_and_administrators_manage_webhooks() {
     assert_eq!(show(server, &bob, &webhook).await["disabled_reason"], "switched off");
     assert_eq!(call(server, &ann, Method::DELETE, &path, None).await.0, 204);
     assert_eq!(call(server, &bob, Method::GET, &path, None).await.0, 404);
+    audited(server, &webhook, &["create_webhook", "change_webhook", "delete_webhook"]).await;
     // There can be twenty.
     for _ in 0..20 {
         create(server, &bob, json!({"url": receiver.at("/ok")})).await;
@@ -487,6 +494,7 @@ async fn replays_a_part_of_the_log_and_rotates_its_secret() {
     assert_eq!((status, &replayed["queued"]), (202, &json!(2)), "{replayed}");
     let arrived = receiver.received_many("/ok", 3).await;
     assert_eq!(seqs(&arrived[1..]).into_iter().collect::<BTreeSet<_>>(), BTreeSet::from([first, first + 1]));
+    audited(server, &webhook, &["create_webhook", "rotate_webhook_secret", "replay_webhook"]).await;
     let database = server.database().await;
     let expire = "UPDATE webhooks SET previous_until = now() WHERE id = $1";
     database.execute(expire, &[&webhook["id"].as_i64()]).await.unwrap();

@@ -2,6 +2,8 @@
 
 /// $1 kinds, $2 users whose jobs are not taken, $3 seconds of the lease → a job.
 pub const CLAIM: &str = "SELECT id, kind, subject, attempts, next_at, owner_id FROM claim_job($1, $2, $3)";
+/// Ends all leases.
+pub const END_LEASES: &str = "UPDATE jobs SET leased_until = NULL WHERE leased_until IS NOT NULL";
 /// $1 job, $2 its attempts, $3 seconds of the lease.
 pub const RENEW: &str =
     "UPDATE jobs SET leased_until = now() + make_interval(secs => $3) WHERE id = $1 AND attempts = $2";
