@@ -32,15 +32,19 @@ async fn kills_lose_no_delivery_and_repeats_have_the_same_id() {
     for kill in 0..=kills {
         let mut client = Client::none(&server, &ann, Format::Json).await;
         let share = if kill == kills { events - sent } else { events / (kills + 1) };
-        let mut unacknowledged = Vec::new();
-        for _ in 0..share {
-            let data = json!({"conversation_id": room, "content": format!("event {sent}"),
-                "client_message_id": format!("event-{sent}")});
-            unacknowledged.push(client.send("send_message", data).await);
-            sent += 1;
-        }
-        for id in unacknowledged {
-            client.reply(id).await.unwrap();
+        let mut left = share;
+        while left > 0 {
+            // A connection may have 256 commands in flight.
+            let mut unacknowledged = Vec::new();
+            for _ in 0..left.min(200) {
+                let data = json!({"conversation_id": room, "content": format!("event {sent}"),
+                    "client_message_id": format!("event-{sent}")});
+                unacknowledged.push(client.send("send_message", data).await);
+                (sent, left) = (sent + 1, left - 1);
+            }
+            for id in unacknowledged {
+                client.reply(id).await.unwrap();
+            }
         }
         // Deliveries are under way now, and the rest has not begun.
         receiver.received_many("/ok/plain", (sent / 2) as usize).await;

@@ -126,7 +126,7 @@ fn parse_page(text: &str) -> Page {
 
 /// The metrics page after messages from one user to another and a failed login.
 async fn page_after_traffic() -> Page {
-    let server = Server::start(2, &[("database.shared", "true")]);
+    let server = Server::start(2, &[("database.shared", "true"), ("features.webhooks", "true")]);
     let (ann, bob) = (server.register().await, server.register().await);
     let mut listener = Client::all(&server, &bob, Format::Json).await;
     let mut sender = Client::all(&server, &ann, Format::MessagePack).await;
