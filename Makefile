@@ -1,7 +1,7 @@
 # `make run` and `make test` announce every package before they install it. NO_INSTALL=1 forbids installing.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint format bench fuzz advisories prerequisites test-clients formatter cargo-deny
+.PHONY: help run build test lint checks format bench fuzz advisories prerequisites test-clients formatter cargo-deny
 
 prettier = target/tools/prettier/node_modules/.bin/prettier
 javascript = 'web/*.js' 'tests/**/*.mjs' 'src/control/dashboard/assets/*.js' 'loadtest/src/report/*.js' \
@@ -21,16 +21,23 @@ run: prerequisites ## build and run the server on 127.0.0.1:8080, with a private
 build: prerequisites ## build target/release/chat-server
 	cargo build --release --bin chat-server
 
-# Tests wait for timers and for the disk most of the time: twice as many threads as cores keep the cores busy.
-test: prerequisites test-clients lint ## check the format, run the lints and all tests
-	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$((2 * $$(nproc)))} cargo test --workspace --features test-db
+# Clippy compiles the packages of the workspace here, so one build has lints and tests. `cargo clippy` sets the same
+# variables, but a build of its own would examine all dependencies without compiling them.
+linted = RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS=-D__CLIPPY_HACKERY__warnings__CLIPPY_HACKERY__ cargo
 
-lint: prerequisites formatter cargo-deny ## check the format and the dependencies, and run the lints
+# Tests wait for timers and for the disk most of the time: twice as many threads as cores keep the cores busy.
+test: prerequisites test-clients checks ## check the format, run the lints and all tests
+	$(linted) build --workspace --all-targets --features test-db
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$((2 * $$(nproc)))} $(linted) test --workspace --features test-db
+
+lint: checks ## check the format and the dependencies, and run the lints
+	cargo clippy --workspace --all-targets --features test-db -- -D warnings
+
+checks: prerequisites formatter cargo-deny
 	cargo fmt --all --check
 	rustfmt --check --edition 2024 $(fuzz_targets)
 	$(prettier) --check --log-level warn $(javascript)
 	$(deny) check --hide-inclusion-graph licenses bans sources
-	cargo clippy --workspace --all-targets --features test-db -- -D warnings
 	@! command -v shellcheck >/dev/null || shellcheck --external-sources --severity=warning $(scripts)
 
 format: prerequisites formatter ## format Rust and JavaScript

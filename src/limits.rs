@@ -153,6 +153,9 @@ pub const TYPING_PERMISSION_MS: u64 = 8_000;
 
 /// Maximum shards in one process. A shard's number has 8 bits in a `ConnId`, and one bit in an interest mask.
 pub const SHARDS_MAX: usize = 64;
+/// Nodes of a cluster that a node counts. There may be more: then connections to the rest of them do not count for the
+/// limit of a user, and no alert says that they are not heard.
+pub const NODES_MAX: usize = 64;
 /// Capacity of a lane from one shard to another, per direction and kind.
 pub const LANE_FRAMES: usize = 4_096;
 /// Maximum mutations of one shard on the I/O shard, and the slots reserved for their outcomes.

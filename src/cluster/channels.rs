@@ -93,6 +93,53 @@ mod tests {
         assert!(counts.values().all(|count| (50..200).contains(count)), "{counts:?}");
     }
 
+    /// CRC-16/XMODEM, bit by bit.
+    fn crc16(bytes: &[u8]) -> u16 {
+        bytes.iter().fold(0, |crc, byte| {
+            (0..8).fold(crc ^ (u16::from(*byte) << 8), |crc, _| (crc << 1) ^ if crc >> 15 == 1 { 0x1021 } else { 0 })
+        })
+    }
+
+    /// The slot of a channel, as the Redis Cluster specification computes it from the hash tag.
+    fn slot(channel: &str) -> usize {
+        let (_, tagged) = channel.split_once('{').unwrap();
+        let (tag, _) = tagged.split_once('}').unwrap();
+        usize::from(crc16(tag.as_bytes())) % SLOTS
+    }
+
+    /// The slots of a Redis Cluster.
+    const SLOTS: usize = 16_384;
+
+    #[test]
+    fn partitions_are_spread_over_the_masters_of_a_redis_cluster() {
+        assert_eq!(crc16(b"123456789"), 0x31c3, "the known value of the Redis Cluster specification");
+        let channels = Channels::new("veza".to_owned(), 7);
+        let slots: Vec<usize> = (0..PARTITIONS).map(|partition| slot(&channels.heartbeats(partition).name)).collect();
+        for masters in 1..=8 {
+            // Each master has an equal range of slots, as `redis-cli --cluster create` gives it.
+            let mut counts = vec![0; masters];
+            for slot in &slots {
+                counts[slot * masters / SLOTS] += 1;
+            }
+            let share = PARTITIONS.div_ceil(masters);
+            assert!(counts.iter().all(|count| *count <= share * 13 / 10), "at most 1.3 times its share: {counts:?}");
+            assert!(masters != 3 || counts.iter().all(|count| (40..=46).contains(count)), "43 ± 3: {counts:?}");
+        }
+    }
+
+    #[test]
+    fn the_channels_of_one_subscription_share_a_slot() {
+        let channels = Channels::new("veza".to_owned(), 7);
+        let conversations = (1..=1_280).map(|number| ConversationId::from_number(number * 4 + 2).unwrap());
+        let followed = conversations.map(|conversation| channels.conversation(conversation));
+        let heartbeats = (0..PARTITIONS).map(|partition| channels.heartbeats(partition));
+        let subscriptions = by_partition(followed.chain(heartbeats).chain([channels.all()]));
+        assert_eq!(subscriptions.len(), PARTITIONS);
+        for names in subscriptions {
+            assert!(names.len() > 1 && names.iter().all(|name| slot(name) == slot(&names[0])), "{names:?}");
+        }
+    }
+
     #[test]
     fn the_hash_tag_is_the_partition() {
         let channels = Channels::new("my.chat".to_owned(), 7);

@@ -4,14 +4,13 @@
 //! Nothing here shows that, since the connection of this node stands. So each node sends its heartbeats to all of them,
 //! and compares the number of those it hears with the number of servers that hold the lock of the database.
 
+use crate::limits::NODES_MAX;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// A node that was not heard for so long is silent. Heartbeats come every second. This node counts when its own have
 /// come back from every server of Redis.
 const SILENT_AFTER: Duration = Duration::from_millis(1_600);
-/// More nodes than these are not counted.
-const NODES_MAX: usize = 1_000;
 
 /// When each node was last heard, this one included.
 #[derive(Debug, Default)]

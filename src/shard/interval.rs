@@ -7,9 +7,6 @@ pub(super) const PRESENCE_MS: u64 = 500;
 pub(super) const PRESENCE_REPEAT_MS: u64 = 1_000;
 /// Parts of the connected users.
 pub(super) const PRESENCE_REPEAT_PARTS: u64 = 10;
-/// How long this node believes what another one said of a user: two repetitions may be lost, or be late. Whatever a
-/// dead node said is forgotten after this time and one round of [`SWEEP_MS`].
-pub(super) const PRESENCE_LEASE_MS: u64 = 35_000;
 /// How often failed replays are tried again: what keeps the store from answering lasts longer than a tick.
 pub(super) const REPLAY_RETRY_MS: u64 = 1_000;
 /// How often memory of the past is swept, in milliseconds.

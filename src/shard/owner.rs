@@ -9,7 +9,6 @@
 //! nothing for them but a read of the log.
 
 use super::Shard;
-use super::interval::PRESENCE_LEASE_MS;
 use super::publish::Audience;
 use super::refusals::too_many_commits;
 use super::world::{Clock, World};
@@ -232,7 +231,7 @@ impl<W: World> Shard<W> {
             FromNodes::Presence(node, users) => {
                 self.directory.users.heard_node(node, self.now_ms);
                 for shown in users {
-                    self.directory.users.shown_elsewhere(node, shown, (self.now_ms, self.now_ms + PRESENCE_LEASE_MS));
+                    self.directory.users.shown_elsewhere(node, shown, self.now_ms);
                 }
             }
             FromNodes::Spent(spent) => self.spent_elsewhere(spent),

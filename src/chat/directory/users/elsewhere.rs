@@ -1,15 +1,17 @@
 //! What a user's shard knows of other nodes: which of them live, and how many connections a user has there. Pure.
 
+use crate::limits::NODES_MAX;
 use std::collections::HashMap;
 
-/// Nodes that are counted; more are possible, and what happens on them is not.
-pub(super) const NODES_MAX: usize = 64;
 /// A node without a message for so long does not count for the limit on connections: it may have died. Nodes send a
 /// message to every shard twice a second.
 const HEARD_MS: u64 = 2_000;
 /// Connections count for so long after their node reported them. It repeats its reports every ten seconds; the report
 /// of their end may have been lost.
 const COUNTED_MS: u64 = 12_000;
+/// How long this node shows what another one reported of a user: two repetitions may be lost, or be late. After that
+/// time, that node has forgotten the user, or has died; the next sweep of the shard forgets its report.
+const LEASE_MS: u64 = 35_000;
 
 /// A user's connections to another node.
 pub(super) struct Elsewhere {
@@ -17,8 +19,13 @@ pub(super) struct Elsewhere {
     pub(super) connections: usize,
     /// When the node reported them.
     pub(super) reported_ms: u64,
-    /// A node without a report until then has forgotten the user, or has died.
-    pub(super) until_ms: u64,
+}
+
+impl Elsewhere {
+    /// Whether the report still holds for what the user shows.
+    pub(super) fn is_shown(&self, now_ms: u64) -> bool {
+        now_ms < self.reported_ms + LEASE_MS
+    }
 }
 
 /// When the last message of each other node came.

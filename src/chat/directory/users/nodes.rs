@@ -4,9 +4,10 @@
 //! - A node that is silent does not count for the limit on connections: users who were connected to a node that has
 //!   died must be able to come back at once.
 
-use super::elsewhere::{Elsewhere, NODES_MAX};
+use super::elsewhere::Elsewhere;
 use super::{Presence, User, Users, unix_ms};
 use crate::ids::UserId;
+use crate::limits::NODES_MAX;
 use crate::mesh::nodes::NodePresence;
 use time::OffsetDateTime;
 
@@ -39,13 +40,13 @@ impl Users {
         }
     }
 
-    /// What another node knows of a user. It is forgotten at `until_ms`, unless the node repeats it.
-    pub fn shown_elsewhere(&mut self, node: u64, shown: NodePresence, (now_ms, until_ms): (u64, u64)) {
+    /// What another node reports of a user. It holds for a lease, unless the node repeats it.
+    pub fn shown_elsewhere(&mut self, node: u64, shown: NodePresence, now_ms: u64) {
         let NodePresence { user: id, connections, chosen, text, chosen_at_ms, last_seen_ms } = shown;
         let user = self.known.entry(id).or_default();
         user.elsewhere.retain(|known| known.node != node);
         if connections > 0 && user.elsewhere.len() < NODES_MAX {
-            user.elsewhere.push(Elsewhere { node, connections: connections as usize, reported_ms: now_ms, until_ms });
+            user.elsewhere.push(Elsewhere { node, connections: connections as usize, reported_ms: now_ms });
         }
         let presence = &mut user.presence;
         if chosen_at_ms > presence.chosen_at_ms {
@@ -97,7 +98,7 @@ impl Users {
         let mut gone = Vec::new();
         for (id, user) in &mut self.known {
             let before = user.elsewhere.len();
-            user.elsewhere.retain(|known| known.until_ms > now_ms);
+            user.elsewhere.retain(|known| known.is_shown(now_ms));
             if user.elsewhere.len() < before {
                 gone.push(*id);
             }
@@ -126,7 +127,7 @@ mod tests {
         let mut users = Users::default();
         users.tell_nodes();
         assert_eq!(users.presence(ANN, Some(ShardId(0))).status, "offline");
-        users.shown_elsewhere(7, on_node(2, None, 0), (1_000, 30_000));
+        users.shown_elsewhere(7, on_node(2, None, 0), 1_000);
         assert_eq!(users.next_presence_change().unwrap().0.status, "online");
         users.connect(ANN);
         users.heard_node(7, 1_000);
@@ -134,19 +135,19 @@ mod tests {
         users.heard_node(7, 12_900);
         assert_eq!((users.connections(ANN, 12_999), users.connections(ANN, 13_000)), (3, 1), "not repeated");
         users.choose_presence(ANN, "busy", None, EPOCH + Duration::seconds(9));
-        users.shown_elsewhere(8, on_node(1, Some("away"), 8_000), (1_000, 30_000));
+        users.shown_elsewhere(8, on_node(1, Some("away"), 8_000), 1_000);
         assert_eq!(users.presence(ANN, None).status, "busy", "an older choice");
         users.next_untold(9);
-        users.shown_elsewhere(8, on_node(1, Some("away"), 8_000), (1_000, 30_000));
+        users.shown_elsewhere(8, on_node(1, Some("away"), 8_000), 1_000);
         assert_eq!(users.next_untold(9)[0].chosen, Some("busy"), "the other node has missed it");
-        users.shown_elsewhere(8, on_node(1, Some("away"), 10_000), (1_000, 30_000));
+        users.shown_elsewhere(8, on_node(1, Some("away"), 10_000), 1_000);
         assert_eq!(users.presence(ANN, None).status, "away");
         users.disconnect(ANN, EPOCH);
-        users.shown_elsewhere(8, on_node(0, Some("away"), 10_000), (1_000, 30_000));
+        users.shown_elsewhere(8, on_node(0, Some("away"), 10_000), 1_000);
         assert_eq!(users.presence(ANN, None).status, "away", "still connected to node 7");
-        users.expire_elsewhere(29_999);
+        users.expire_elsewhere(35_999);
         assert_eq!(users.presence(ANN, None).status, "away");
-        users.expire_elsewhere(30_000);
+        users.expire_elsewhere(36_000);
         let (shown, _) = users.next_presence_change().unwrap();
         assert_eq!((shown.status, shown.last_seen_at.as_deref()), ("offline", Some("1970-01-01T00:00:01.000Z")));
     }
