@@ -104,6 +104,9 @@ pub const FLOOD_RETRY_MS: u64 = 5_000;
 pub const PROFILE_EDITS_PER_MINUTE: u32 = 10;
 /// Pictures of users that one network may load per minute. A browser asks for each picture once.
 pub const AVATAR_READS_PER_MINUTE: u32 = 6_000;
+/// Messages that the programs of one network may post to incoming webhooks per minute. Those of each bot are limited
+/// besides, as those of a user.
+pub const HOOK_POSTS_PER_MINUTE: u32 = 1_200;
 /// Times that one user may replace rules of the content filter, per minute. Each is kept in the audit trail.
 pub const FILTER_EDITS_PER_MINUTE: u32 = 10;
 /// Decisions of one user about held texts, per minute.

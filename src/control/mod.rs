@@ -35,6 +35,7 @@ pub mod filter;
 pub mod hashing;
 pub mod health;
 pub mod http;
+mod incoming_webhooks;
 pub mod jobs;
 mod key_budget;
 pub mod media_worker;
@@ -154,6 +155,7 @@ fn routes() -> Router<Control> {
         .merge(moderation::router())
         .merge(web::router())
         .merge(webhooks::router())
+        .merge(incoming_webhooks::router())
         .route("/ws", get(upgrade_required))
 }
 

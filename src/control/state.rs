@@ -116,6 +116,7 @@ struct ControlInner {
     requests: RequestBudget,
     profile_edits: KeyBudget,
     avatar_reads: KeyBudget<ClientNetwork>,
+    hook_posts: KeyBudget<ClientNetwork>,
     filter_edits: KeyBudget,
     decisions: KeyBudget,
     reloads: KeyBudget,
@@ -150,6 +151,7 @@ impl Control {
                 requests,
                 profile_edits: KeyBudget::of_profile_edits(),
                 avatar_reads: KeyBudget::of_avatar_reads(),
+                hook_posts: KeyBudget::of_hook_posts(),
                 filter_edits: KeyBudget::of_filter_rules(),
                 decisions: KeyBudget::of_decisions(),
                 reloads: KeyBudget::of_reloads(),
@@ -209,6 +211,10 @@ impl Control {
 
     pub(super) fn profile_edits(&self) -> &KeyBudget {
         &self.inner.profile_edits
+    }
+
+    pub(super) fn hook_posts(&self) -> &KeyBudget<ClientNetwork> {
+        &self.inner.hook_posts
     }
 
     pub(super) fn avatar_reads(&self) -> &KeyBudget<ClientNetwork> {

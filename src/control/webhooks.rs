@@ -64,6 +64,20 @@ impl JobWorker for Hooks {
     }
 }
 
+/// Refuses everything while webhooks are switched off.
+pub(super) fn require_webhooks(control: &Control) -> Result<(), Problem> {
+    hooks(control).map(drop)
+}
+
+/// The conversation that a list is asked for.
+pub(super) fn conversation_filter(text: Option<&str>) -> Result<Option<ConversationId>, Problem> {
+    let parsed = text.map(|text| {
+        ConversationId::parse(text)
+            .ok_or_else(|| Problem::bad_request("conversation_id: Must be the id of a conversation, like room_6."))
+    });
+    parsed.transpose()
+}
+
 fn hooks(control: &Control) -> Result<&Hooks, Problem> {
     let detail = "Webhooks are switched off on this server (features.webhooks).";
     control.hooks().ok_or_else(|| Refusal::new(ErrorCode::Forbidden, detail).into())
@@ -209,11 +223,8 @@ async fn list(
     QueryString(filter): QueryString<ListFilter>,
 ) -> Result<Reply<Value>, Problem> {
     let hooks = hooks(&control)?;
-    let conversation = filter.conversation_id.map(|text| {
-        ConversationId::parse(&text)
-            .ok_or_else(|| Problem::bad_request("conversation_id: Must be the id of a conversation, like room_6."))
-    });
-    let found = hooks.store().list(reader.caller.user, conversation.transpose()?).await?;
+    let conversation = conversation_filter(filter.conversation_id.as_deref())?;
+    let found = hooks.store().list(reader.caller.user, conversation).await?;
     Ok(Reply(json!({ "webhooks": found.iter().map(shown).collect::<Vec<_>>() })))
 }
 

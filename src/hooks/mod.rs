@@ -26,6 +26,7 @@ pub mod deliver;
 pub mod retry;
 pub mod sender;
 pub mod signature;
+pub mod slack;
 pub mod target;
 pub mod wake;
 

@@ -45,6 +45,10 @@ const ROUTES: &[(&str, &str)] = &[
     ("POST /webhooks/{id}/rotate", "rotate_webhook_secret"),
     ("POST /webhooks/{id}/replay", "replay_webhook"),
     ("POST /webhooks/{id}/test", ""), // sends no event
+    ("POST /incoming-webhooks", "create_incoming_webhook"),
+    ("DELETE /incoming-webhooks/{id}", "delete_incoming_webhook"),
+    ("POST /incoming-webhooks/{id}/rotate", "rotate_incoming_webhook"),
+    ("POST /hooks/in/{token}", ""), // a message
     ("POST /admin/reload", "reload_configuration"),
     ("PUT /admin/filter-rules", "replace_filter_rules"),
     ("PUT /conversations/{id}/filter-rules", "replace_filter_rules"),
@@ -146,6 +150,9 @@ async fn records_every_change_of_accounts() {
     // by webhooks.rs
     found.extend(["POST /webhooks", "PATCH /webhooks/{id}", "DELETE /webhooks/{id}", "POST /webhooks/{id}/test"]);
     found.extend(["POST /webhooks/{id}/rotate", "POST /webhooks/{id}/replay"]);
+    // by incoming_webhooks.rs
+    found.extend(["POST /incoming-webhooks", "DELETE /incoming-webhooks/{id}", "POST /hooks/in/{token}"]);
+    found.insert("POST /incoming-webhooks/{id}/rotate");
     // by file_shares.rs
     found.extend(["POST /files/{id}/shares", "DELETE /files/{id}/shares/{share}"]);
     found.extend(["POST /files", "POST /files/simple", "POST /files/{id}/link", "OPTIONS /files"]);

@@ -27,6 +27,7 @@ mod filter_texts;
 mod handshakes;
 mod http_accounts;
 mod http_requests;
+mod incoming_webhooks;
 mod large_rooms;
 mod media_worker;
 mod message_changes;
