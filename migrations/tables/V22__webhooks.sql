@@ -56,16 +56,20 @@ CREATE TABLE webhook_deliveries (
     conversation_id bigint      NOT NULL,
     seq             bigint      NOT NULL,
     kind            text        NOT NULL,
-    -- pending, delivered, or dead: given up.
-    state           text        NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'delivered', 'dead')),
+    -- dead: given up. withdrawn: its owner can no longer read the event.
+    state           text        NOT NULL DEFAULT 'pending'
+                                CHECK (state IN ('pending', 'delivered', 'dead', 'withdrawn')),
     attempts        integer     NOT NULL DEFAULT 0,
     next_at         timestamptz NOT NULL DEFAULT now(),
     -- The last attempts: {at, status, ms, error}.
     log             jsonb       NOT NULL DEFAULT '[]',
     created_at      timestamptz NOT NULL DEFAULT now(),
+    -- When it began to wait, which a replay renews.
+    queued_at       timestamptz NOT NULL DEFAULT now(),
     settled_at      timestamptz,
     PRIMARY KEY (webhook_id, conversation_id, seq)
 );
+CREATE INDEX webhook_deliveries_by_time ON webhook_deliveries (webhook_id, created_at);
 CREATE UNIQUE INDEX webhook_deliveries_by_id ON webhook_deliveries (webhook_id, id);
 CREATE INDEX webhook_deliveries_pending ON webhook_deliveries (webhook_id, next_at) WHERE state = 'pending';
 CREATE INDEX webhook_deliveries_by_end ON webhook_deliveries (settled_at) WHERE settled_at IS NOT NULL;
@@ -79,7 +83,7 @@ GRANT SELECT, INSERT, DELETE ON webhooks, webhook_cursors, webhook_deliveries TO
 GRANT UPDATE (url, events, is_ordered, key_id, sealed, previous_key_id, previous_sealed, previous_until, disabled_at,
     disabled_reason, failures, paused_until, last_success_at, last_failure_at) ON webhooks TO chat_writer;
 GRANT UPDATE (seq) ON webhook_cursors TO chat_writer;
-GRANT UPDATE (state, attempts, next_at, log, settled_at) ON webhook_deliveries TO chat_writer;
+GRANT UPDATE (state, attempts, next_at, log, queued_at, settled_at) ON webhook_deliveries TO chat_writer;
 
 CREATE POLICY writer_manages ON webhooks TO chat_writer USING (true) WITH CHECK (true);
 CREATE POLICY writer_moves ON webhook_cursors TO chat_writer USING (true) WITH CHECK (true);

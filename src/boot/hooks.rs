@@ -6,7 +6,7 @@ use crate::address::parse_network;
 use crate::auth::sealed::SealingKeys;
 use crate::config::Config;
 use crate::control::jobs::{self, HOOKS};
-use crate::hooks::deliver::{HookParts, Hooks};
+use crate::hooks::deliver::{HookParts, Hooks, IN_FLIGHT_MAX};
 use crate::hooks::sender::HookSender;
 use crate::hooks::target::AddressPolicy;
 use crate::hooks::wake;
@@ -23,7 +23,10 @@ use tokio::runtime::{Handle, Runtime};
 /// Connections to PostgreSQL that write for webhooks. They are apart from those of sign-ins, which must not wait.
 const CONNECTIONS: usize = 2;
 /// All connections to PostgreSQL: those, the one that takes jobs, and the one that reads logs.
-pub(super) const CONNECTIONS_MAX: usize = CONNECTIONS + 2;
+const CONNECTIONS_MAX: usize = CONNECTIONS + 2;
+/// Descriptors that webhooks need: those, the requests to receivers, and as many connections that are kept for the next
+/// request.
+pub(super) const DESCRIPTORS: usize = CONNECTIONS_MAX + 2 * HOOKS.at_once * IN_FLIGHT_MAX;
 /// Threads that may wait for a name server.
 const NAME_THREADS: usize = 32;
 
@@ -46,7 +49,7 @@ impl HookThreads {
         }
         let Some(keys) = keys else {
             tracing::error!(
-                "features.webhooks is on, but no key encrypts the secrets of webhooks, so there are none: set \
+                "features.webhooks is on, but no key encrypts the secrets of webhooks, so webhooks stay off: set \
                  security.encryption_keys"
             );
             return Ok(None);

@@ -290,8 +290,10 @@ pub fn serve(config: &Config, sources: Sources, log: &LoggingGuard) -> Result<()
     let files = files::files(config, file_store, &accounts, Arc::clone(&commands) as _, metrics.clone(), &scans_files)?;
     runtime.spawn(files.clone().probe_scanner());
     if !is_shared {
-        // What fails here only waits until the leases end by themselves.
-        let _ = runtime.block_on(JobStore::new(accounts.clone()).end_leases());
+        // If this fails, the jobs wait until their leases expire.
+        if let Err(refusal) = runtime.block_on(JobStore::new(accounts.clone()).end_leases()) {
+            tracing::warn!(%refusal, "the leases of jobs could not be ended, so jobs wait for some seconds");
+        }
     }
     for lane in [jobs::CHECKS, jobs::REMOVALS] {
         runtime.spawn(jobs::run(JobStore::new(accounts.clone()), files.clone(), lane));

@@ -83,7 +83,7 @@ pub(super) fn check_kernel() -> Result<String, BootError> {
 /// The most connections other than those of clients.
 pub(super) fn other_connections(config: &Config) -> usize {
     let internal = config.server.internal_addr.map_or(0, |_| INTERNAL_CONNECTIONS_MAX);
-    let hooks = if config.features.webhooks { hooks::CONNECTIONS_MAX } else { 0 };
+    let hooks = if config.features.webhooks { hooks::DESCRIPTORS } else { 0 };
     config.database.max_connections + ACCOUNT_CONNECTIONS + internal + hooks + cluster::DESCRIPTORS
 }
 

@@ -6,7 +6,8 @@
 //!   later, and a server that is alone on its database as soon as it starts. A process that was only slow can still be
 //!   working then. Every job can therefore be repeated;
 //! - slow jobs do not delay quick ones: each [`JobLane`] has places of its own;
-//! - a user's jobs take at most all places of a lane but one, so those of others never wait for all of them.
+//! - a user's jobs take a part of the places of a lane only, so those of others never wait for all of them;
+//! - a process that has lost the lease of a job stops working on it.
 
 use crate::error::{ErrorCode, Refusal};
 use crate::faults::warn_limited;
@@ -25,7 +26,9 @@ pub struct JobLane {
     /// The kinds.
     kinds: &'static [&'static str],
     /// How many run at the same time.
-    at_once: usize,
+    pub at_once: usize,
+    /// How many of these are of one user.
+    of_user: usize,
     /// Whether it also sweeps.
     sweeps: bool,
 }
@@ -35,8 +38,8 @@ pub struct JobLane {
 pub enum JobEnd {
     /// There is nothing left to do.
     Done,
-    /// It goes on after this time, or when it is wanted again.
-    GoesOn(Duration),
+    /// It runs again after this time, or when it is wanted again.
+    RunAgainAfter(Duration),
 }
 
 /// Does the jobs of some kinds.
@@ -52,13 +55,12 @@ pub trait JobWorker: Clone + Send + Sync + 'static {
 }
 
 /// Checks of files, of which each reads all of a file and may wait for a virus scan.
-pub const CHECKS: JobLane = JobLane { kinds: &["check_file"], at_once: 3, sweeps: false };
+pub const CHECKS: JobLane = JobLane { kinds: &["check_file"], at_once: 3, of_user: 2, sweeps: false };
 /// Removals, which take a moment.
 pub const REMOVALS: JobLane =
-    JobLane { kinds: &["remove_upload", "release_content", "remove_blob"], at_once: 4, sweeps: true };
-
-/// Webhooks, each of which sends what it has for some seconds. One that waits for its receiver takes a place meanwhile.
-pub const HOOKS: JobLane = JobLane { kinds: &["send_webhooks"], at_once: 64, sweeps: false };
+    JobLane { kinds: &["remove_upload", "release_content", "remove_blob"], at_once: 4, of_user: 3, sweeps: true };
+/// Jobs of webhooks. Each holds its place while it waits for its receiver.
+pub const HOOKS: JobLane = JobLane { kinds: &["send_webhooks"], at_once: 64, of_user: 8, sweeps: false };
 
 /// Time between two looks, unless there is a sign of work.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -78,7 +80,7 @@ pub async fn run<W: JobWorker>(store: JobStore, worker: W, lane: JobLane) {
     let mut work = worker.work();
     let mut swept_at: Option<Instant> = None;
     let mut running = JoinSet::new();
-    let places = UserPlaces::new(lane.at_once);
+    let places = UserPlaces::new(lane.of_user);
     loop {
         if lane.sweeps && swept_at.is_none_or(|at| at.elapsed() >= SWEEP_INTERVAL) {
             swept_at = Some(Instant::now());
@@ -117,9 +119,9 @@ async fn claimed(store: &JobStore, lane: JobLane, passed_over: &[UserId]) -> Opt
 struct UserPlaces(Quota<UserId>);
 
 impl UserPlaces {
-    /// Of a lane with so many places.
-    fn new(at_once: usize) -> Self {
-        Self(Quota::new(at_once.saturating_sub(1).max(1)))
+    /// With so many for each user.
+    fn new(of_user: usize) -> Self {
+        Self(Quota::new(of_user))
     }
 
     /// A place for a job of this user; it is freed when it is dropped.
@@ -136,7 +138,7 @@ impl UserPlaces {
 async fn work_on<W: JobWorker>(store: JobStore, worker: W, job: Job) {
     let settled = match while_renewing(&store, &job, worker.work_on(&job)).await {
         Ok(JobEnd::Done) => store.finish(&job).await,
-        Ok(JobEnd::GoesOn(pause)) => store.go_on(&job, pause.as_secs_f64()).await,
+        Ok(JobEnd::RunAgainAfter(pause)) => store.go_on(&job, pause.as_secs_f64()).await,
         Err(refusal) => {
             let given = refusal.retry_after_ms.map_or(f64::MAX, |ms| ms as f64 / 1_000.0);
             let pause = pause_seconds(job.attempts).min(given);
@@ -162,11 +164,14 @@ async fn while_renewing(
                 let late = Refusal::new(ErrorCode::DeadlineExceeded, "The job took too long.");
                 return ended.unwrap_or(Err(late));
             }
-            Err(_) => {
-                if let Err(refusal) = store.renew(job, LEASE_SECONDS).await {
-                    warn_limited!(%refusal, "the lease of a job could not be renewed");
+            Err(_) => match store.renew(job, LEASE_SECONDS).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    let lost = "The lease of the job has ended, and another server may have the job.";
+                    return Err(Refusal::new(ErrorCode::Conflict, lost));
                 }
-            }
+                Err(refusal) => warn_limited!(%refusal, "the lease of a job could not be renewed"),
+            },
         }
     }
 }
@@ -191,7 +196,7 @@ mod tests {
     #[test]
     fn a_user_with_many_files_leaves_a_place_to_others() {
         let (ann, bob, carl) = (UserId(1), UserId(2), UserId(3));
-        let places = UserPlaces::new(CHECKS.at_once);
+        let places = UserPlaces::new(CHECKS.of_user);
         let mut queue = [vec![ann; 50], vec![bob, bob, carl]].concat();
         let mut running = Vec::new();
         while running.len() < CHECKS.at_once {
@@ -210,7 +215,9 @@ mod tests {
         running.pop();
         running.push(claimed_of(&mut queue, &places).unwrap());
         assert_eq!(owners(&running), [ann, ann], "a place that ends can be taken again");
-        assert_eq!(UserPlaces::new(1).full(), [], "a lane of one place serves everybody");
+        for lane in [CHECKS, REMOVALS, HOOKS] {
+            assert!(lane.of_user < lane.at_once, "{lane:?}");
+        }
     }
 
     #[test]

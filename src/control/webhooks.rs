@@ -1,10 +1,10 @@
 //! `/webhooks`: users send the events of their conversations to other services. [`crate::hooks`] has the rest.
 //!
 //! Invariants:
-//! - a webhook belongs to its owner. The administrators of its conversation can see, disable and delete it too; its
-//!   secret and its address stay the owner's;
+//! - a webhook belongs to its owner. The administrators of its conversation can list, disable and delete it. Only its
+//!   owner can change, enable, test, rotate or replay it, and see its full address, which can hold a token;
 //! - a secret is shown once, when it is made;
-//! - creating, changing, replaying and deleting are rows of the audit trail.
+//! - creating, changing, rotating, replaying and deleting are rows of the audit trail.
 
 use super::Control;
 use super::audit::time_of;
@@ -16,16 +16,19 @@ use crate::hooks::EVENTS;
 use crate::hooks::deliver::Hooks;
 use crate::hooks::signature;
 use crate::hooks::target::HookTarget;
-use crate::ids::{ConversationId, Seq};
+use crate::ids::{ConversationId, Seq, UserId};
 use crate::mesh::record::rfc3339;
 use crate::storage::jobs::Job;
-use crate::storage::webhooks::{DELIVERIES_MAX, LoggedDelivery, NewWebhook, ReplayRange, Webhook, WebhookChange};
+use crate::storage::webhooks::{
+    DELIVERIES_MAX, DeliveryState, LoggedDelivery, NewWebhook, ReplayRange, Webhook, WebhookChange,
+};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json as Reply, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use time::OffsetDateTime;
@@ -34,8 +37,9 @@ use tokio::sync::watch;
 
 /// How long the old secret signs too after a rotation.
 const OLD_SECRET_SECONDS: i64 = 86_400;
-/// How long a request for a test waits for the receiver.
+/// How long a request for a test waits for the receiver: less than a request may take.
 const TEST_TIME_MAX: Duration = Duration::from_secs(12);
+const _: () = assert!(TEST_TIME_MAX.as_millis() < super::REQUEST_TIMEOUT.as_millis());
 /// Entries of a log that one replay can name.
 const REPLAY_EVENTS_MAX: i64 = 10_000;
 
@@ -56,7 +60,7 @@ impl JobWorker for Hooks {
 
     async fn work_on(&self, job: &Job) -> Result<JobEnd, Refusal> {
         let id = job.subject.parse().map_err(|_| Refusal::bad_request("subject: Must be a number."))?;
-        Ok(self.run(id).await?.map_or(JobEnd::Done, JobEnd::GoesOn))
+        Ok(self.run(id).await?.map_or(JobEnd::Done, JobEnd::RunAgainAfter))
     }
 
     async fn sweep(&self) -> Result<(), Refusal> {
@@ -79,7 +83,7 @@ pub(super) fn conversation_filter(text: Option<&str>) -> Result<Option<Conversat
 }
 
 fn hooks(control: &Control) -> Result<&Hooks, Problem> {
-    let detail = "Webhooks are switched off on this server (features.webhooks).";
+    let detail = "Webhooks are switched off on this server. Ask its operator.";
     control.hooks().ok_or_else(|| Refusal::new(ErrorCode::Forbidden, detail).into())
 }
 
@@ -145,18 +149,20 @@ fn checked_events(given: &[String]) -> Result<Vec<String>, Problem> {
         None => Ok(names.into_iter().cloned().collect()),
         Some(name) => {
             let name: String = name.chars().take(50).collect();
-            Err(Problem::bad_request(format!("events: There is no event {name:?}. There are {}.", EVENTS.join(", "))))
+            Err(Problem::bad_request(format!("events: There is no event {name:?}. Choose from {}.", EVENTS.join(", "))))
         }
     }
 }
 
-fn shown(webhook: &Webhook) -> Value {
+/// A webhook as a user sees it.
+fn shown(webhook: &Webhook, user: UserId) -> Value {
     let disabled = webhook.disabled.as_ref();
+    let is_owner = webhook.owner == user;
     json!({
         "id": webhook.id,
         "owner_id": webhook.owner,
         "conversation_id": webhook.conversation,
-        "url": webhook.url,
+        "url": if is_owner { Cow::from(&webhook.url) } else { HookTarget::origin(&webhook.url).into() },
         "events": webhook.events,
         "ordered": webhook.is_ordered,
         "active": disabled.is_none(),
@@ -188,7 +194,7 @@ fn shown_delivery(delivery: &LoggedDelivery) -> Value {
 
 /// The webhook with a field that has its secret.
 fn with_secret(webhook: &Webhook, secret: &[u8]) -> Reply<Value> {
-    let mut shown = shown(webhook);
+    let mut shown = shown(webhook, webhook.owner);
     shown["secret"] = signature::shown(secret).into();
     Reply(shown)
 }
@@ -225,7 +231,8 @@ async fn list(
     let hooks = hooks(&control)?;
     let conversation = conversation_filter(filter.conversation_id.as_deref())?;
     let found = hooks.store().list(reader.caller.user, conversation).await?;
-    Ok(Reply(json!({ "webhooks": found.iter().map(shown).collect::<Vec<_>>() })))
+    let shown: Vec<Value> = found.iter().map(|webhook| shown(webhook, reader.caller.user)).collect();
+    Ok(Reply(json!({ "webhooks": shown })))
 }
 
 async fn managed(control: &Control, caller: &Caller, id: i64) -> Result<Webhook, Problem> {
@@ -233,7 +240,7 @@ async fn managed(control: &Control, caller: &Caller, id: i64) -> Result<Webhook,
 }
 
 async fn show(State(control): State<Control>, caller: Caller, PathId(id): PathId) -> Result<Reply<Value>, Problem> {
-    Ok(Reply(shown(&managed(&control, &caller, id).await?)))
+    Ok(Reply(shown(&managed(&control, &caller, id).await?, caller.user)))
 }
 
 async fn change(
@@ -255,7 +262,7 @@ async fn change(
         return Err(no_such_webhook());
     }
     hooks.note_change();
-    Ok(Reply(shown(&managed(&control, &caller, id).await?)))
+    Ok(Reply(shown(&managed(&control, &caller, id).await?, caller.user)))
 }
 
 async fn remove(State(control): State<Control>, caller: Caller, PathId(id): PathId) -> Result<StatusCode, Problem> {
@@ -278,6 +285,9 @@ async fn test(State(control): State<Control>, caller: Caller, PathId(id): PathId
     let hooks = hooks(&control)?;
     let _place = hooks.admit_test(caller.user)?;
     let webhook = managed(&control, &caller, id).await?;
+    if webhook.owner != caller.user {
+        return Err(Refusal::new(ErrorCode::Forbidden, "Only the owner of a webhook can test it.").into());
+    }
     let attempt = tokio::time::timeout(TEST_TIME_MAX, hooks.test(&webhook)).await;
     let Ok(attempt) = attempt else {
         let error = format!("no response within {} s", TEST_TIME_MAX.as_secs());
@@ -325,7 +335,7 @@ impl GivenRange {
             } => {
                 if from < 1 || to < from || to - from >= REPLAY_EVENTS_MAX {
                     let most = REPLAY_EVENTS_MAX;
-                    let detail = format!("from_seq, to_seq: Must be positions of the log, {most} of them at most.");
+                    let detail = format!("from_seq, to_seq: Must be a range of at most {most} seqs, from 1 on.");
                     return Err(Problem::bad_request(detail));
                 }
                 Ok(ReplayRange::Log(conversation, Seq(from), Seq(to)))
@@ -347,8 +357,9 @@ async fn deliveries(
     if !(1..=DELIVERIES_MAX).contains(&limit) {
         return Err(Problem::bad_request(format!("limit: Must be 1 to {DELIVERIES_MAX}.")));
     }
-    if filter.state.as_ref().is_some_and(|state| !["pending", "delivered", "dead"].contains(&state.as_str())) {
-        return Err(Problem::bad_request("state: Must be pending, delivered or dead."));
+    let states = DeliveryState::ALL.map(DeliveryState::as_str);
+    if filter.state.as_ref().is_some_and(|state| !states.contains(&state.as_str())) {
+        return Err(Problem::bad_request(format!("state: Must be one of {}.", states.join(", "))));
     }
     managed(&control, &caller, id).await?;
     let before = filter.cursor.unwrap_or(i64::MAX);

@@ -1,16 +1,16 @@
 //! The body of a delivery: `{"type", "timestamp", "data"}`, as Standard Webhooks recommends. `data` is what clients
 //! receive as the event's `data` over their WebSocket.
 //!
-//! A body has less than 20 kB, the size that receivers must accept. A longer text is cut, and `content_truncated` says
-//! so. If that is not enough, `data` only names the place in the log, and `truncated` says so.
+//! A body is smaller than 20 kB, the size that receivers must accept. A longer text is cut, and `content_truncated` is
+//! true. If that is not enough, `data` has only the ids, and `truncated` is true.
 
 use crate::ids::ConversationId;
 use crate::mesh::record::{LogEntry, shown_event};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-/// A body has fewer bytes.
-pub const BODY_BYTES_MAX: usize = 20_000;
+/// The largest body.
+pub const BODY_BYTES_MAX: usize = 19_999;
 
 /// The body of an entry of the log.
 #[must_use]
@@ -37,7 +37,7 @@ pub fn of_entry(conversation: ConversationId, entry: LogEntry) -> Bytes {
 pub fn of(kind: &str, timestamp: &str, mut data: Value) -> Bytes {
     let write = |data: &Value| {
         let body = json!({ "type": kind, "timestamp": timestamp, "data": data }).to_string();
-        let excess = (body.len() + 1).saturating_sub(BODY_BYTES_MAX);
+        let excess = body.len().saturating_sub(BODY_BYTES_MAX);
         (body, excess)
     };
     let (mut body, mut excess) = write(&data);
@@ -45,8 +45,11 @@ pub fn of(kind: &str, timestamp: &str, mut data: Value) -> Bytes {
         && let Some(content) = data["content"].as_str().map(str::to_owned)
     {
         data["content_truncated"] = true.into();
-        // A character takes at least a byte in JSON, and at most six. So a few rounds cut enough, and not too much.
-        let mut kept = content.as_str();
+        // A byte takes at least one byte in JSON, and at most six. So the first cut leaves a few rounds, and no round
+        // cuts too much.
+        let mut kept = &content[..content.floor_char_boundary(BODY_BYTES_MAX)];
+        data["content"] = kept.into();
+        (body, excess) = write(&data);
         while excess > 0 && !kept.is_empty() {
             kept = &kept[..kept.floor_char_boundary(kept.len().saturating_sub(excess.div_ceil(6).max(64)))];
             data["content"] = kept.into();
@@ -83,7 +86,7 @@ mod tests {
         for character in ["x", "é", "🌳", "\u{1}", "\""] {
             let content = character.repeat(20_000);
             let body = of("message_created", "t", json!({"seq": 1, "content": content}));
-            assert!(body.len() < BODY_BYTES_MAX && body.len() > BODY_BYTES_MAX - 700, "{character:?}: {}", body.len());
+            assert!(body.len() <= BODY_BYTES_MAX && body.len() > BODY_BYTES_MAX - 700, "{character:?}: {}", body.len());
             let read = read(&body);
             let kept = read["data"]["content"].as_str().unwrap();
             assert!(content.starts_with(kept) && read["data"]["content_truncated"] == true);

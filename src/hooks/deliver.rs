@@ -9,7 +9,8 @@
 //!    ids.
 //!
 //! Invariants:
-//! - the job's lease keeps other servers from sending deliveries of this webhook, so an ordered one stays in order;
+//! - the job's lease keeps other servers from sending deliveries of this webhook, so an ordered one stays in order,
+//!   unless a server loses its lease while it still sends;
 //! - a job ends after [`TURN`], so that webhooks with much to send leave places to the others;
 //! - after [`retry::FAILURES_MAX`] failures in a row nothing else is sent. So a receiver that does not answer holds its
 //!   place for a few timeouts at most.
@@ -24,7 +25,9 @@ use crate::ids::{ConversationId, Seq, UserId};
 use crate::mesh::quota::{Quota, QuotaPlace, QuotaRefusal};
 use crate::mesh::record::{LogEntry, rfc3339};
 use crate::storage::log_reader::LogReader;
-use crate::storage::webhooks::{DueDelivery, SettledDelivery, SettledWebhook, Webhook, WebhookSecret, WebhookStore};
+use crate::storage::webhooks::{
+    DeliveryState, DueDelivery, SettledDelivery, SettledWebhook, Webhook, WebhookSecret, WebhookStore,
+};
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
 use serde_json::json;
@@ -43,9 +46,9 @@ const PENDING_MAX: i64 = 10_000;
 const PAGE: i64 = 64;
 /// Entries of a log that are read at a time.
 const LOG_PAGE: i64 = 64;
-/// Requests to one receiver at the same time.
-const IN_FLIGHT_MAX: usize = 4;
-/// How long a job goes on before other webhooks have their turn.
+/// Requests of one webhook at the same time.
+pub const IN_FLIGHT_MAX: usize = 4;
+/// How long a job goes on before its place is free for other webhooks.
 const TURN: Duration = Duration::from_secs(10);
 
 /// Why a delivery is given up without an attempt.
@@ -54,11 +57,11 @@ const UNREADABLE: &str = "the owner of the webhook can no longer read this event
 const TOO_MANY_TESTS: QuotaRefusal = QuotaRefusal {
     limiter: "webhook_tests",
     scope: "user",
-    detail: "Another test of a webhook of yours is running. Wait for it.",
+    detail: "You are already testing a webhook. Wait until that test ends.",
     retry_ms: 1_000,
 };
 
-/// What deliveries became, since the process started.
+/// Outcomes of deliveries, since the process started.
 #[derive(Debug, Default)]
 pub struct HookCounts {
     /// Delivered.
@@ -67,6 +70,8 @@ pub struct HookCounts {
     pub failed: AtomicU64,
     /// Given up.
     pub dead: AtomicU64,
+    /// Not sent, because their owners can no longer read the event.
+    pub withdrawn: AtomicU64,
     /// Deliveries that wait, as of the last look.
     pub pending: AtomicU64,
     /// Seconds since the oldest of these was taken from the log.
@@ -106,12 +111,16 @@ type Prepared = (DueDelivery, Option<Bytes>);
 struct DeliveryPage {
     failures: AtomicU32,
     is_gone: AtomicBool,
+    /// Seconds for which the receiver wants no request.
+    wait_s: AtomicU64,
     settled: Mutex<Vec<SettledDelivery>>,
 }
 
 impl DeliveryPage {
     fn goes_on(&self) -> bool {
-        self.failures.load(Relaxed) < retry::FAILURES_MAX && !self.is_gone.load(Relaxed)
+        self.failures.load(Relaxed) < retry::FAILURES_MAX
+            && !self.is_gone.load(Relaxed)
+            && self.wait_s.load(Relaxed) == 0
     }
 
     fn settle(&self, settled: SettledDelivery) {
@@ -173,7 +182,7 @@ impl Hooks {
         &self.0.parts.sender
     }
 
-    /// What deliveries became.
+    /// Outcomes of deliveries.
     #[must_use]
     pub fn counts(&self) -> &Arc<HookCounts> {
         &self.0.counts
@@ -213,7 +222,7 @@ impl Hooks {
         }
     }
 
-    /// Sends an event that only says that the address works, and records nothing.
+    /// Sends a test event, and records nothing.
     ///
     /// # Errors
     /// A secret that cannot be decrypted.
@@ -225,24 +234,25 @@ impl Hooks {
         Ok(self.sender().send(&webhook.url, &id, &secrets, body).await)
     }
 
-    /// The secrets that sign now.
+    /// The secrets that sign now. An old one that cannot be read signs nothing any more.
     fn secrets(&self, webhook: &Webhook) -> Result<Vec<Vec<u8>>, Refusal> {
-        let previous = webhook.previous.as_ref().filter(|(_, until)| *until > OffsetDateTime::now_utc());
-        let secrets = std::iter::once(&webhook.secret).chain(previous.map(|(secret, _)| secret));
-        let opened = secrets.map(|secret| {
+        let open = |secret: &WebhookSecret| {
             let sealed = SealedSecret { key_id: secret.key_id.clone(), bytes: secret.sealed.clone() };
-            self.0.parts.keys.open(SealedOwner::Webhook(webhook.id), &sealed)
-        });
-        opened.collect::<Result<_, _>>().map_err(|error| {
-            error_limited!(
-                webhook = webhook.id,
-                "the secret of a webhook cannot be read, so it sends nothing: {error}"
-            );
+            let opened = self.0.parts.keys.open(SealedOwner::Webhook(webhook.id), &sealed);
+            opened.inspect_err(|error| {
+                error_limited!(webhook = webhook.id, "a secret of a webhook cannot be read: {error}");
+            })
+        };
+        let secret = open(&webhook.secret).map_err(|_| {
             Refusal::new(
                 ErrorCode::Internal,
-                "The server cannot read the secret of this webhook. Rotate it, or ask the operator for the key.",
+                "The server cannot read the secret of this webhook, so it sends nothing. Rotate the secret, or ask the \
+                 operator of this server for the key.",
             )
-        })
+        })?;
+        let previous = webhook.previous.as_ref().filter(|(_, until)| *until > OffsetDateTime::now_utc());
+        let previous = previous.and_then(|(secret, _)| open(secret).ok());
+        Ok(std::iter::once(secret).chain(previous).collect())
     }
 
     async fn send_page(&self, webhook: &Webhook, due: Vec<DueDelivery>) -> Result<(), Refusal> {
@@ -251,6 +261,7 @@ impl Hooks {
         let page = DeliveryPage {
             failures: AtomicU32::new(webhook.failures),
             is_gone: AtomicBool::new(false),
+            wait_s: AtomicU64::new(0),
             settled: Mutex::default(),
         };
         // While the breaker is half open, the failures of before do not keep the probe from being sent.
@@ -265,18 +276,20 @@ impl Hooks {
             }
         });
         stream::iter(sending).buffer_unordered(IN_FLIGHT_MAX).collect::<()>().await;
-        let DeliveryPage { failures, is_gone, settled } = page;
+        let DeliveryPage { failures, is_gone, wait_s, settled } = page;
         let mut failures = failures.into_inner();
         if webhook.failures >= retry::FAILURES_MAX && failures >= retry::FAILURES_MAX {
             failures = webhook.failures.saturating_add(1);
         }
         let after = SettledWebhook {
             failures,
-            paused_s: retry::breaker_pause(failures).as_secs_f64(),
+            breaker_s: retry::breaker_pause(failures).as_secs_f64().max(wait_s.into_inner() as f64),
             disabled: is_gone.into_inner().then_some("the receiver answered 410 Gone"),
         };
         let settled = settled.into_inner().unwrap_or_else(PoisonError::into_inner);
-        self.store().settle(webhook.id, &settled, &after).await
+        let given_up = self.store().settle(webhook.id, &settled, &after).await?;
+        self.0.counts.dead.fetch_add(given_up as u64, Relaxed);
+        Ok(())
     }
 
     /// Sends a delivery. Returns whether the next one in its order may follow.
@@ -292,8 +305,9 @@ impl Hooks {
         let DueDelivery { conversation, seq, attempts, .. } = delivery;
         let Some(body) = body else {
             let attempt = json!({ "at": rfc3339(OffsetDateTime::now_utc()), "error": UNREADABLE });
-            page.settle(SettledDelivery { conversation, seq, state: "dead", pause_s: 0.0, attempt });
-            counts.dead.fetch_add(1, Relaxed);
+            let state = DeliveryState::Withdrawn;
+            page.settle(SettledDelivery { conversation, seq, state, retry_s: 0.0, attempt });
+            counts.withdrawn.fetch_add(1, Relaxed);
             return true;
         };
         let attempt = self.sender().send(&webhook.url, &event_id(conversation, seq), secrets, body).await;
@@ -301,20 +315,23 @@ impl Hooks {
         let logged = json!({ "at": rfc3339(*at), "ms": ms, "status": status, "error": error });
         let (state, pause, count) = if attempt.is_success() {
             page.failures.store(0, Relaxed);
-            ("delivered", Duration::ZERO, &counts.delivered)
+            (DeliveryState::Delivered, Duration::ZERO, &counts.delivered)
         } else {
             page.failures.fetch_add(1, Relaxed);
             if attempt.is_gone() {
                 page.is_gone.store(true, Relaxed);
             }
+            if let Some(wait) = retry_after.filter(|_| attempt.is_overloaded()) {
+                page.wait_s.fetch_max(retry::bounded(wait).as_secs(), Relaxed);
+            }
             match retry::pause(attempts + 1, *retry_after, rand::random()) {
-                Some(pause) => ("pending", pause, &counts.failed),
-                None => ("dead", Duration::ZERO, &counts.dead),
+                Some(pause) => (DeliveryState::Pending, pause, &counts.failed),
+                None => (DeliveryState::Dead, Duration::ZERO, &counts.dead),
             }
         };
         count.fetch_add(1, Relaxed);
-        page.settle(SettledDelivery { conversation, seq, state, pause_s: pause.as_secs_f64(), attempt: logged });
-        state != "pending"
+        page.settle(SettledDelivery { conversation, seq, state, retry_s: pause.as_secs_f64(), attempt: logged });
+        state != DeliveryState::Pending
     }
 
     /// The bodies of deliveries, in their order.
@@ -327,16 +344,15 @@ impl Hooks {
         for (number, mut seqs) in wanted {
             let Some(conversation) = ConversationId::from_number(number) else { continue };
             seqs.sort_unstable();
-            let mut read: Option<Vec<LogEntry>> = None;
+            // A page is read from the first seq that is wanted, up to `read_to`.
+            let (mut read, mut read_to) = (Vec::new(), Seq(0));
             for seq in seqs {
-                let is_read = |entries: &Vec<LogEntry>| entries.last().is_some_and(|last| last.seq() >= seq);
-                if !read.as_ref().is_some_and(is_read) {
-                    read = Some(self.read_log(webhook, conversation, seq).await?);
+                if seq > read_to {
+                    read = self.read_log(webhook, conversation, seq).await?;
+                    read_to = Seq(seq.0 + LOG_PAGE - 1);
                 }
-                let entries = read.get_or_insert_default();
-                if let Some(at) = entries.iter().position(|entry| entry.seq() == seq) {
-                    bodies.insert((conversation, seq), body::of_entry(conversation, entries.swap_remove(at)));
-                    entries.sort_unstable_by_key(LogEntry::seq);
+                if let Some(at) = read.iter().position(|entry| entry.seq() == seq) {
+                    bodies.insert((conversation, seq), body::of_entry(conversation, read.swap_remove(at)));
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! When a delivery is tried again, and when a receiver is left alone: pure rules.
+//! When a delivery is tried again, and when its webhook is paused; pure rules.
 //!
 //! ```text
 //!            5 failures in a row             the pause ends
@@ -9,7 +9,8 @@
 //! ```
 //!
 //! Invariants:
-//! - a delivery is tried ten times over some three days, and is then given up;
+//! - a delivery is tried ten times over some three days, and is then given up. While the circuit breaker is open, a
+//!   delivery that has waited for four days is given up (`settle_webhook_deliveries`);
 //! - a receiver that fails gets one request per pause, whatever waits for it.
 
 use std::time::Duration;
@@ -18,7 +19,7 @@ use time::macros::format_description;
 
 /// Pauses before the second attempt, the third, and so on, in seconds: 5 s, 5 min, 30 min, 2, 5, 10, 14, 20 and 24 h.
 const PAUSES_S: [u64; 9] = [5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400];
-/// The longest `Retry-After` that is heeded.
+/// The longest `Retry-After` that is honoured.
 const RETRY_AFTER_MAX: Duration = Duration::from_hours(24);
 /// Pauses are this part longer at most, so that receivers do not get everything at the same moment.
 const JITTER: f64 = 0.2;
@@ -31,13 +32,19 @@ const BREAKER_PAUSE_S: (f64, f64) = (30.0, 3_600.0);
 const HTTP_DATE: &[BorrowedFormatItem<'_>] =
     format_description!("[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT");
 
-/// The pause after so many failed attempts; `None` when the delivery is given up. `random` is between 0 and 1. A
-/// receiver that names a later time in `Retry-After` is heeded.
+/// A `Retry-After` that is honoured.
+#[must_use]
+pub fn bounded(retry_after: Duration) -> Duration {
+    retry_after.min(RETRY_AFTER_MAX)
+}
+
+/// The pause after so many failed attempts; `None` when the delivery is given up. `random` is between 0 and 1. A later
+/// time in `Retry-After` is honoured.
 #[must_use]
 pub fn pause(attempts: u32, retry_after: Option<Duration>, random: f64) -> Option<Duration> {
     let seconds = *PAUSES_S.get(attempts.saturating_sub(1) as usize)?;
     let pause = Duration::from_secs_f64(seconds as f64 * (1.0 + JITTER * random.clamp(0.0, 1.0)));
-    Some(pause.max(retry_after.unwrap_or_default().min(RETRY_AFTER_MAX)))
+    Some(pause.max(bounded(retry_after.unwrap_or_default())))
 }
 
 /// How long nothing is sent to a receiver after so many failures in a row.
@@ -48,7 +55,8 @@ pub fn breaker_pause(failures: u32) -> Duration {
     Duration::from_secs_f64((first * 2_f64.powi(above.min(20) as i32)).min(longest))
 }
 
-/// Reads `Retry-After` (RFC 9110 §10.2.3): seconds, or a date. `now_s` is Unix time.
+/// Reads `Retry-After` (RFC 9110 §10.2.3): seconds, or a date in the form that servers must send. The two obsolete
+/// forms of dates are ignored. `now_s` is Unix time.
 #[must_use]
 pub fn retry_after(value: &str, now_s: i64) -> Option<Duration> {
     let value = value.trim();
@@ -76,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn heeds_a_later_time_of_the_receiver_for_a_day_at_most() {
+    fn honours_a_later_time_of_the_receiver_for_a_day_at_most() {
         let after = |attempts, seconds| pause(attempts, Some(Duration::from_secs(seconds)), 0.0).unwrap().as_secs();
         assert_eq!((after(1, 60), after(1, 1), after(2, 60)), (60, 5, 300));
         assert_eq!(after(1, u64::MAX), 86_400);

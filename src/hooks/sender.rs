@@ -25,7 +25,7 @@ const RESPONSE_BYTES_MAX: usize = 16 * 1024;
 /// Characters of an error that are recorded.
 const ERROR_CHARS_MAX: usize = 200;
 
-/// What an attempt has led to.
+/// Outcome of an attempt.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SendOutcome {
     /// When it began.
@@ -41,10 +41,18 @@ pub struct SendOutcome {
 }
 
 impl SendOutcome {
-    /// Whether the receiver has the delivery.
+    /// Whether the receiver has accepted the delivery.
     #[must_use]
     pub fn is_success(&self) -> bool {
         self.error.is_none()
+    }
+
+    /// Whether the receiver has no room for requests now.
+    #[must_use]
+    pub fn is_overloaded(&self) -> bool {
+        [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE]
+            .map(|status| Some(status.as_u16()))
+            .contains(&self.status)
     }
 
     /// Whether the receiver wants no delivery any more.
@@ -68,7 +76,7 @@ impl HookSender {
     /// When the machine has no certificates.
     pub fn new(policy: AddressPolicy, time_max: Duration, names: &Handle) -> io::Result<Self> {
         let policy = Arc::new(policy);
-        Ok(Self { clients: HookClients::new(&policy, time_max, names)?, policy, time_max })
+        Ok(Self { clients: HookClients::new(&policy, names)?, policy, time_max })
     }
 
     /// Where deliveries may go.

@@ -56,7 +56,7 @@ static NETWORKS: LazyLock<Networks> = LazyLock::new(|| {
     Networks { special: parse(&[SPECIAL_V4, SPECIAL_V6].concat()), public_v6: parse(&[PUBLIC_V6]) }
 });
 
-/// Whether everybody on the internet can reach an address.
+/// Whether an address is public.
 #[must_use]
 pub fn is_public(address: IpAddr) -> bool {
     let address = address.to_canonical();
@@ -85,7 +85,7 @@ impl AddressPolicy {
     }
 }
 
-/// Why an address is not one of a receiver. The texts are for the person who gave it.
+/// Why a URL is refused. The texts are for the person who gave it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum TargetError {
     /// It is no URL.
@@ -94,7 +94,7 @@ pub enum TargetError {
     /// It is too long.
     #[error("url: Must have at most {URL_BYTES_MAX} bytes.")]
     TooLong,
-    /// Its scheme is another one.
+    /// Its scheme is neither https nor a permitted http.
     #[error("url: Must begin with https:// (or http:// inside a network that the operator of this server allows).")]
     Scheme,
     /// It has a user name or a password.
@@ -104,7 +104,7 @@ pub enum TargetError {
     #[error("url: Must not have a fragment (#…).")]
     Fragment,
     /// It names an address that is not public.
-    #[error("url: Its address is not public. Ask the operator of this server to allow it (webhooks.allowed_networks).")]
+    #[error("url: Its address is not public. Ask the operator of this server to allow it.")]
     NotPublic,
 }
 
@@ -143,6 +143,12 @@ impl HookTarget {
             }
             _ => Ok(target),
         }
+    }
+
+    /// Scheme, host and port of an address that was accepted. Its path and query can hold a token.
+    #[must_use]
+    pub fn origin(url: &str) -> String {
+        Url::parse(url).map_or_else(|_| String::new(), |url| url.origin().ascii_serialization())
     }
 
     /// The address, normalised.

@@ -63,14 +63,15 @@ impl JobStore {
         self.0.rows("end_leases", false, (sql::END_LEASES, &[]), |_| Ok(())).await.map(drop)
     }
 
-    /// The process that has taken a job still works on it: its lease is so many seconds from now on.
+    /// The process that has taken a job still works on it: its lease is so many seconds from now on. Returns whether it
+    /// still has the job: otherwise the lease ended, and another process may have it.
     ///
     /// # Errors
     /// Failures of PostgreSQL.
-    pub async fn renew(&self, job: &Job, lease_s: i64) -> Result<(), Refusal> {
+    pub async fn renew(&self, job: &Job, lease_s: i64) -> Result<bool, Refusal> {
         let lease = lease_s as f64;
         let statement: Statement<'_> = (sql::RENEW, &[&job.id, &job.attempts, &lease]);
-        self.0.rows("renew_job", false, statement, |_| Ok(())).await.map(drop)
+        Ok(!self.0.rows("renew_job", false, statement, |_| Ok(())).await?.is_empty())
     }
 
     /// A job is done. It runs again if it was wanted again meanwhile, or if this fails.
@@ -82,8 +83,8 @@ impl JobStore {
         self.0.rows("finish_job", false, statement, |_| Ok(())).await.map(drop)
     }
 
-    /// A job is done for now, and goes on after a pause. It goes on at once if it was wanted again meanwhile, or when
-    /// its lease has ended if this fails.
+    /// Reschedules a job. If it was wanted again meanwhile, it is due at once. If this fails, it runs again when its
+    /// lease has ended.
     ///
     /// # Errors
     /// Failures of PostgreSQL.

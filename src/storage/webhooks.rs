@@ -12,10 +12,14 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use tokio_postgres::{Error, Row};
 
-/// How long a delivered event stays in the log of deliveries, and how long one that was given up.
-const KEPT_SECONDS: (f64, f64) = (7.0 * 86_400.0, 30.0 * 86_400.0);
-/// Rows that one sweep removes.
-const SWEPT_MAX: i64 = 10_000;
+/// How long a delivery that was given up stays in the log of deliveries.
+const DEAD_KEPT_SECONDS: f64 = 30.0 * 86_400.0;
+/// The same for other deliveries that have ended.
+const KEPT_SECONDS: f64 = 7.0 * 86_400.0;
+/// Rows that one statement of a sweep removes.
+const SWEPT_MAX: i64 = 5_000;
+/// Statements of one sweep: more than any load needs between two of them.
+const SWEEP_BATCHES_MAX: u32 = 1_000;
 /// Most rows of a page of the log of deliveries.
 pub const DELIVERIES_MAX: i64 = 200;
 
@@ -28,12 +32,41 @@ pub struct WebhookSecret {
     pub sealed: Vec<u8>,
 }
 
-/// A webhook.
+/// The state of a delivery.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DeliveryState {
+    /// It waits for an attempt.
+    Pending,
+    /// The receiver has accepted it.
+    Delivered,
+    /// It was given up.
+    Dead,
+    /// Its owner can no longer read the event.
+    Withdrawn,
+}
+
+impl DeliveryState {
+    /// Every state.
+    pub const ALL: [Self; 4] = [Self::Pending, Self::Delivered, Self::Dead, Self::Withdrawn];
+
+    /// The name in the database and on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Delivered => "delivered",
+            Self::Dead => "dead",
+            Self::Withdrawn => "withdrawn",
+        }
+    }
+}
+
+/// A webhook: where events go, and how its receiver has answered of late.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Webhook {
     /// Its number.
     pub id: i64,
-    /// Through whose rights it reads.
+    /// The user whose rights limit what it reads.
     pub owner: UserId,
     /// Its conversation; none for every conversation of its owner.
     pub conversation: Option<ConversationId>,
@@ -49,7 +82,7 @@ pub struct Webhook {
     pub disabled: Option<(OffsetDateTime, String)>,
     /// Attempts in a row that have failed.
     pub failures: u32,
-    /// Until when nothing is sent, and how many seconds that still is.
+    /// Until when nothing is sent.
     pub paused_until: Option<OffsetDateTime>,
     /// Seconds until then; 0 when nothing is paused.
     pub paused_s: f64,
@@ -134,23 +167,21 @@ pub struct DueDelivery {
     pub conversation: ConversationId,
     /// The position of its event in the conversation's log.
     pub seq: Seq,
-    /// The event's name.
-    pub kind: String,
     /// Attempts so far.
     pub attempts: u32,
 }
 
-/// What became of a delivery.
+/// Outcome of an attempt at a delivery.
 #[derive(Clone, PartialEq, Debug)]
 pub struct SettledDelivery {
     /// The conversation of its event.
     pub conversation: ConversationId,
     /// The position of its event in the conversation's log.
     pub seq: Seq,
-    /// `pending`, `delivered` or `dead`.
-    pub state: &'static str,
-    /// Seconds until the next attempt.
-    pub pause_s: f64,
+    /// Its state from now on.
+    pub state: DeliveryState,
+    /// Seconds before the next attempt.
+    pub retry_s: f64,
     /// The attempt: `{at, status, ms, error}`.
     pub attempt: Value,
 }
@@ -161,7 +192,7 @@ pub struct SettledWebhook {
     /// Attempts in a row that have failed.
     pub failures: u32,
     /// Seconds for which nothing is sent.
-    pub paused_s: f64,
+    pub breaker_s: f64,
     /// Why the webhook is disabled from now on.
     pub disabled: Option<&'static str>,
 }
@@ -344,33 +375,45 @@ impl WebhookStore {
     /// Failures of PostgreSQL.
     pub async fn due(&self, id: i64, most: i64) -> Result<Vec<DueDelivery>, Refusal> {
         let read = |row: &Row| {
-            let (number, seq, attempts): (i64, i64, i32) = (row.try_get(0)?, row.try_get(1)?, row.try_get(3)?);
-            Ok((number, seq, row.try_get::<_, String>(2)?, attempts))
+            let place: (i64, i64, i32) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+            Ok(place)
         };
         let found = self.0.rows("due_webhook_deliveries", false, (sql::DUE, &[&id, &most]), read).await?;
-        let due = found.into_iter().map(|(number, seq, kind, attempts)| {
+        let due = found.into_iter().map(|(number, seq, attempts)| {
             let conversation = rows::conversation(number)?;
-            Ok(DueDelivery { conversation, seq: Seq(seq), kind, attempts: attempts as u32 })
+            Ok(DueDelivery { conversation, seq: Seq(seq), attempts: attempts as u32 })
         });
         due.collect()
     }
 
-    /// Records attempts at deliveries, and the state of the webhook after them.
+    /// Records attempts at deliveries, and the state of the webhook after them. Returns how many other deliveries were
+    /// given up, because the receiver has failed for days.
     ///
     /// # Errors
     /// Failures of PostgreSQL.
-    pub async fn settle(&self, id: i64, settled: &[SettledDelivery], webhook: &SettledWebhook) -> Result<(), Refusal> {
+    pub async fn settle(&self, id: i64, settled: &[SettledDelivery], webhook: &SettledWebhook) -> Result<i64, Refusal> {
         let conversations: Vec<i64> = settled.iter().map(|one| one.conversation.number()).collect();
         let seqs: Vec<i64> = settled.iter().map(|one| one.seq.0).collect();
-        let states: Vec<&str> = settled.iter().map(|one| one.state).collect();
-        let pauses: Vec<f64> = settled.iter().map(|one| one.pause_s).collect();
+        let states: Vec<&str> = settled.iter().map(|one| one.state.as_str()).collect();
+        let pauses: Vec<f64> = settled.iter().map(|one| one.retry_s).collect();
         let attempts: Vec<&Value> = settled.iter().map(|one| &one.attempt).collect();
         let failures = webhook.failures as i32;
         let statement: Statement<'_> = (
             sql::SETTLE,
-            &[&id, &conversations, &seqs, &states, &pauses, &attempts, &failures, &webhook.paused_s, &webhook.disabled],
+            &[
+                &id,
+                &conversations,
+                &seqs,
+                &states,
+                &pauses,
+                &attempts,
+                &failures,
+                &webhook.breaker_s,
+                &webhook.disabled,
+            ],
         );
-        self.0.rows("settle_webhook_deliveries", true, statement, |_| Ok(())).await.map(drop)
+        let given_up = self.0.rows("settle_webhook_deliveries", true, statement, |row| row.try_get(0)).await?;
+        Ok(given_up.first().copied().unwrap_or(0))
     }
 
     /// Seconds until the next delivery of a webhook is due; `None` if none waits.
@@ -417,8 +460,14 @@ impl WebhookStore {
     /// # Errors
     /// Failures of PostgreSQL.
     pub async fn sweep(&self) -> Result<(), Refusal> {
-        let statement: Statement<'_> = (sql::SWEEP, &[&KEPT_SECONDS.0, &KEPT_SECONDS.1, &SWEPT_MAX]);
-        self.0.rows("sweep_webhook_deliveries", true, statement, |_| Ok(())).await.map(drop)
+        let statement: Statement<'_> = (sql::SWEEP, &[&DEAD_KEPT_SECONDS, &KEPT_SECONDS, &SWEPT_MAX]);
+        for _ in 0..SWEEP_BATCHES_MAX {
+            let removed = self.0.rows("sweep_webhook_deliveries", true, statement, |_| Ok(())).await?;
+            if (removed.len() as i64) < SWEPT_MAX {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Secrets that another key than `key` encrypts, of webhooks after `after`.

@@ -2,6 +2,7 @@
 //!
 //! How: the bodies are those that programs for Slack send. A post is judged by what members of the conversation see.
 
+use crate::support::protocol::{Exchange, assert_answer};
 use crate::support::{Client, Format, Server, User, code, text};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -27,9 +28,18 @@ async fn post(server: &Server, url: &Value, fields: &[(&str, &str)], body: &str)
         request = request.header(*name, *value);
     }
     let answer = request.send().await.unwrap();
-    let status = answer.status();
-    crate::support::protocol::assert_response("/hooks/in/{token}", &answer, None);
-    (status.as_u16(), answer.json().await.unwrap())
+    let status = answer.status().as_u16();
+    let kind = answer.headers().get("content-type").map(|kind| kind.to_str().unwrap().to_owned());
+    let bytes = answer.bytes().await.unwrap();
+    assert_answer(&Exchange {
+        method: "POST",
+        target: text(url),
+        sent: None,
+        status,
+        content_type: kind.as_deref(),
+        body: Some(&bytes),
+    });
+    (status, serde_json::from_slice(&bytes).unwrap())
 }
 
 #[tokio::test]

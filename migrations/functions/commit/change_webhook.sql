@@ -1,6 +1,7 @@
--- Changes a webhook that the user may manage; null leaves a field as it is. A webhook that is enabled again goes on
--- where it stopped, and tries what is pending at once. p_row begins the audit row. Returns whether there is such a
--- webhook; a new address needs its owner.
+-- Changes a webhook; null leaves a field as it is. Administrators of its conversation can only switch it off. A webhook
+-- that is enabled again goes on where it stopped, and tries what is pending at once. p_row begins the audit row, which
+-- has the origin of an address and not its path, because paths often hold a secret. Returns whether there is such a
+-- webhook.
 -- Locks: the webhook's row, then the end of the audit trail.
 
 CREATE FUNCTION change_webhook(
@@ -12,9 +13,11 @@ BEGIN
     SELECT * INTO w FROM managed_webhook(p_user, p_webhook);
     IF NOT FOUND THEN
         RETURN false;
-    ELSIF p_url IS NOT NULL AND w.owner_id <> p_user THEN
-        PERFORM refuse('forbidden',
-            'Only the owner of a webhook can change its address. You can disable or delete it.');
+    ELSIF w.owner_id <> p_user
+          AND (p_url IS NOT NULL OR p_events IS NOT NULL OR p_ordered IS NOT NULL OR coalesce(p_active, true)) THEN
+        PERFORM refuse('forbidden', 'Only the owner of a webhook can change it. You can switch it off or delete it.');
+    ELSIF p_url IS NULL AND p_events IS NULL AND p_ordered IS NULL AND p_active IS NULL THEN
+        RETURN true;
     END IF;
     UPDATE webhooks x
        SET url = coalesce(p_url, x.url), events = coalesce(p_events, x.events),
@@ -31,7 +34,9 @@ BEGIN
     PERFORM append_audit(jsonb_build_array(p_row || jsonb_build_object(
         'conversation_id', w.conversation_id, 'target_type', 'webhook', 'target_id', p_webhook,
         'details', jsonb_build_object(
-            'before', jsonb_build_object('url', w.url, 'events', w.events, 'active', w.disabled_at IS NULL),
-            'after', jsonb_strip_nulls(jsonb_build_object('url', p_url, 'events', p_events, 'active', p_active))))));
+            'before', jsonb_build_object('origin', url_origin(w.url), 'events', w.events, 'ordered', w.is_ordered,
+                'active', w.disabled_at IS NULL),
+            'after', jsonb_strip_nulls(jsonb_build_object('origin', url_origin(p_url), 'events', p_events,
+                'ordered', p_ordered, 'active', p_active))))));
     RETURN true;
 END $$;

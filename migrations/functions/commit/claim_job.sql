@@ -5,7 +5,7 @@
 
 CREATE FUNCTION claim_job(p_kinds text[], p_passed_over bigint[], p_lease_s bigint) RETURNS SETOF jobs
 LANGUAGE sql AS $$
-    UPDATE jobs j SET leased_until = now() + make_interval(secs => p_lease_s), attempts = j.attempts + 1
+    UPDATE jobs j SET leased_until = now() + make_interval(secs => p_lease_s), attempts = j.attempts % 1000000000 + 1
      WHERE j.id IN (
         SELECT x.id FROM jobs x
          WHERE x.kind = ANY (p_kinds) AND x.next_at <= now() AND (x.leased_until IS NULL OR x.leased_until < now())

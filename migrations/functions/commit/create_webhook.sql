@@ -33,5 +33,5 @@ BEGIN
      WHERE y.user_id = p_user AND (p_conversation IS NULL OR x.id = p_conversation);
     PERFORM append_audit(jsonb_build_array(p_row || jsonb_build_object(
         'conversation_id', p_conversation, 'target_type', 'webhook', 'target_id', p_webhook,
-        'details', jsonb_build_object('after', jsonb_build_object('url', p_url, 'events', p_events)))));
+        'details', jsonb_build_object('after', jsonb_build_object('origin', url_origin(p_url), 'events', p_events)))));
 END $$;

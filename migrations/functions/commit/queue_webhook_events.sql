@@ -8,7 +8,8 @@ LANGUAGE plpgsql AS $$
 DECLARE
     w         webhooks;
     k         record;
-    v_room    bigint;
+    v_free    bigint;
+    v_logs    bigint := 0;
     v_through bigint;
     v_added   bigint;
     v_more    boolean := false;
@@ -18,23 +19,25 @@ BEGIN
         RETURN false;
     END IF;
     IF w.conversation_id IS NULL THEN
-        -- Conversations that the owner has joined since, from the event of joining on.
+        -- Conversations that the owner has joined since, from the event of the first time on.
         INSERT INTO webhook_cursors (webhook_id, conversation_id, seq)
         SELECT w.id, m.conversation_id, greatest(m.joined_seq - 1, 0) FROM conversation_members m
          WHERE m.user_id = w.owner_id
         ON CONFLICT DO NOTHING;
     END IF;
-    SELECT p_pending - count(*) INTO v_room FROM (
+    SELECT p_pending - count(*) INTO v_free FROM (
         SELECT FROM webhook_deliveries d WHERE d.webhook_id = w.id AND d.state = 'pending' LIMIT p_pending) waiting;
     FOR k IN
         SELECT x.conversation_id, x.seq, c.last_seq FROM webhook_cursors x
           JOIN conversations c ON c.id = x.conversation_id
           JOIN conversation_members m ON m.conversation_id = x.conversation_id AND m.user_id = w.owner_id
          WHERE x.webhook_id = w.id AND c.last_seq > x.seq
-         ORDER BY x.conversation_id LIMIT 100
+         -- Those with few events first, so that a busy one does not take every free place.
+         ORDER BY c.last_seq - x.seq, x.conversation_id LIMIT 100
     LOOP
-        EXIT WHEN v_room <= 0;
-        v_through := least(k.last_seq, k.seq + least(p_most, v_room));
+        v_logs := v_logs + 1;
+        EXIT WHEN v_free <= 0;
+        v_through := least(k.last_seq, k.seq + least(p_most, v_free));
         v_more := v_more OR v_through < k.last_seq;
         INSERT INTO webhook_deliveries (webhook_id, conversation_id, seq, kind)
         SELECT w.id, k.conversation_id, e.seq, e.kind FROM (
@@ -47,9 +50,9 @@ BEGIN
          ORDER BY e.seq
         ON CONFLICT DO NOTHING;
         GET DIAGNOSTICS v_added = ROW_COUNT;
-        v_room := v_room - v_added;
+        v_free := v_free - v_added;
         UPDATE webhook_cursors x SET seq = v_through
          WHERE x.webhook_id = w.id AND x.conversation_id = k.conversation_id;
     END LOOP;
-    RETURN v_more AND v_room > 0;
+    RETURN (v_more OR v_logs = 100) AND v_free > 0;
 END $$;

@@ -42,7 +42,12 @@ impl Collector for HookMetrics {
 
     fn collect(&self) -> Vec<MetricFamily> {
         let counts = &self.counts;
-        let outcomes = [("delivered", &counts.delivered), ("failed", &counts.failed), ("dead", &counts.dead)];
+        let outcomes = [
+            ("delivered", &counts.delivered),
+            ("failed", &counts.failed),
+            ("dead", &counts.dead),
+            ("withdrawn", &counts.withdrawn),
+        ];
         let outcomes = outcomes
             .map(|(outcome, count)| sample(&[("outcome", outcome)], MetricType::COUNTER, count.load(Relaxed) as f64));
         let gauge = |name, help, value: u64| {

@@ -44,25 +44,27 @@ pub const DELIVERIES: &str = "SELECT d.id, d.conversation_id, d.seq, d.kind, d.s
 /// $1 webhook, $2 events of each log, $3 deliveries that may wait → whether there are more.
 pub const QUEUE: &str = "SELECT queue_webhook_events($1, $2, $3)";
 /// $1 webhook, $2 most → deliveries that are due.
-pub const DUE: &str = "SELECT conversation_id, seq, kind, attempts FROM due_webhook_deliveries($1, $2)";
-/// $1 webhook, $2 conversations, $3 seqs, $4 states, $5 pauses in seconds, $6 attempts, $7 failures in a row,
-/// $8 seconds of a pause, $9 why the webhook is disabled.
+pub const DUE: &str = "SELECT conversation_id, seq, attempts FROM waiting_webhook_deliveries($1) \
+    WHERE due_at <= now() ORDER BY place, due_at, conversation_id, seq LIMIT $2";
+/// $1 webhook, $2 conversations, $3 seqs, $4 states, $5 seconds before the next attempt, $6 attempts, $7 failures in a
+/// row, $8 seconds for which nothing is sent, $9 why the webhook is disabled → how many other deliveries are given up.
 pub const SETTLE: &str = "SELECT settle_webhook_deliveries($1, $2, $3, $4, $5, $6, $7, $8, $9)";
 /// $1 webhook → seconds until the next delivery is due; null without any.
-pub const NEXT_DUE: &str = "SELECT greatest(extract(epoch FROM greatest(min(d.next_at), max(w.paused_until)) - now()), \
+pub const NEXT_DUE: &str = "SELECT greatest(extract(epoch FROM greatest(min(d.due_at), max(w.paused_until)) - now()), \
         0)::float8 \
-    FROM webhook_deliveries d JOIN webhooks w ON w.id = d.webhook_id AND w.disabled_at IS NULL \
-    WHERE d.webhook_id = $1 AND d.state = 'pending'";
+    FROM webhooks w CROSS JOIN LATERAL waiting_webhook_deliveries(w.id) d \
+    WHERE w.id = $1 AND w.disabled_at IS NULL";
 /// $1 conversations, or null for all webhooks that are behind; see `commit/wake_webhooks.sql`.
 pub const WAKE: &str = "SELECT wake_webhooks($1)";
-/// Deliveries that wait, and seconds since the oldest of them was taken from the log.
-pub const BACKLOG: &str = "SELECT count(*), coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8 \
-    FROM webhook_deliveries WHERE state = 'pending'";
-/// $1 seconds for which delivered ones are kept, $2 the same for dead ones, $3 most.
+/// Deliveries of active webhooks that wait, and seconds since the oldest of them was queued.
+pub const BACKLOG: &str = "SELECT count(*), coalesce(extract(epoch FROM now() - min(d.queued_at)), 0)::float8 \
+    FROM webhooks w JOIN webhook_deliveries d ON d.webhook_id = w.id AND d.state = 'pending' \
+    WHERE w.disabled_at IS NULL";
+/// $1 seconds for which dead ones are kept, $2 the same for others, $3 most → each that was removed.
 pub const SWEEP: &str = "DELETE FROM webhook_deliveries d WHERE (d.webhook_id, d.conversation_id, d.seq) IN ( \
     SELECT x.webhook_id, x.conversation_id, x.seq FROM webhook_deliveries x \
-    WHERE x.settled_at < now() - make_interval(secs => CASE x.state WHEN 'dead' THEN $2 ELSE $1 END) \
-    ORDER BY x.settled_at LIMIT $3)";
+    WHERE x.settled_at < now() - make_interval(secs => CASE x.state WHEN 'dead' THEN $1 ELSE $2 END) \
+    LIMIT $3) RETURNING 1";
 
 /// $1 key, $2 webhook, $3 most → secrets that another key encrypts, of webhooks after that one.
 pub const TO_RESEAL: &str = "SELECT id, key_id, sealed, previous_key_id, previous_sealed FROM webhooks \
