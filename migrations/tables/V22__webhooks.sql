@@ -28,6 +28,8 @@ CREATE TABLE webhooks (
     previous_sealed    bytea,
     previous_until     timestamptz,
     created_at         timestamptz NOT NULL DEFAULT now(),
+    -- Counts the changes by people. What a server has found out about the receiver before a change does not count.
+    version            bigint      NOT NULL DEFAULT 0,
     disabled_at        timestamptz,
     disabled_reason    text        CHECK (char_length(disabled_reason) <= 200),
     -- The circuit breaker: failed attempts in a row, and until when nothing is sent.
@@ -72,7 +74,7 @@ CREATE TABLE webhook_deliveries (
 CREATE INDEX webhook_deliveries_by_time ON webhook_deliveries (webhook_id, created_at);
 CREATE UNIQUE INDEX webhook_deliveries_by_id ON webhook_deliveries (webhook_id, id);
 CREATE INDEX webhook_deliveries_pending ON webhook_deliveries (webhook_id, next_at) WHERE state = 'pending';
-CREATE INDEX webhook_deliveries_by_end ON webhook_deliveries (settled_at) WHERE settled_at IS NOT NULL;
+CREATE INDEX webhook_deliveries_by_end ON webhook_deliveries (state, settled_at) WHERE settled_at IS NOT NULL;
 
 ALTER TABLE webhooks ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 ALTER TABLE webhook_cursors ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
@@ -80,8 +82,8 @@ ALTER TABLE webhook_deliveries ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURI
 
 GRANT USAGE ON SEQUENCE webhook_ids TO chat_writer;
 GRANT SELECT, INSERT, DELETE ON webhooks, webhook_cursors, webhook_deliveries TO chat_writer;
-GRANT UPDATE (url, events, is_ordered, key_id, sealed, previous_key_id, previous_sealed, previous_until, disabled_at,
-    disabled_reason, failures, paused_until, last_success_at, last_failure_at) ON webhooks TO chat_writer;
+GRANT UPDATE (url, events, is_ordered, key_id, sealed, previous_key_id, previous_sealed, previous_until, version,
+    disabled_at, disabled_reason, failures, paused_until, last_success_at, last_failure_at) ON webhooks TO chat_writer;
 GRANT UPDATE (seq) ON webhook_cursors TO chat_writer;
 GRANT UPDATE (state, attempts, next_at, log, queued_at, settled_at) ON webhook_deliveries TO chat_writer;
 

@@ -15,18 +15,17 @@ use crate::storage::accounts::Accounts;
 use crate::storage::connect::{Role, Target};
 use crate::storage::health::StorageHealth;
 use crate::storage::jobs::JobStore;
-use crate::storage::log_reader::LogReader;
+use crate::storage::log_reader::{self, LogReader};
 use crate::storage::webhooks::WebhookStore;
 use std::sync::Arc;
 use tokio::runtime::{Handle, Runtime};
 
 /// Connections to PostgreSQL that write for webhooks. They are apart from those of sign-ins, which must not wait.
 const CONNECTIONS: usize = 2;
-/// All connections to PostgreSQL: those, the one that takes jobs, and the one that reads logs.
-const CONNECTIONS_MAX: usize = CONNECTIONS + 2;
-/// Descriptors that webhooks need: those, the requests to receivers, and as many connections that are kept for the next
-/// request.
-pub(super) const DESCRIPTORS: usize = CONNECTIONS_MAX + 2 * HOOKS.at_once * IN_FLIGHT_MAX;
+/// All connections to PostgreSQL: those, the one that takes jobs, and those that read logs.
+const CONNECTIONS_MAX: usize = CONNECTIONS + 1 + log_reader::CONNECTIONS;
+/// Descriptors that webhooks need: those, and a connection for each request to a receiver.
+pub(super) const DESCRIPTORS: usize = CONNECTIONS_MAX + HOOKS.at_once * IN_FLIGHT_MAX;
 /// Threads that may wait for a name server.
 const NAME_THREADS: usize = 32;
 

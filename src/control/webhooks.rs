@@ -20,7 +20,7 @@ use crate::ids::{ConversationId, Seq, UserId};
 use crate::mesh::record::rfc3339;
 use crate::storage::jobs::Job;
 use crate::storage::webhooks::{
-    DELIVERIES_MAX, DeliveryState, LoggedDelivery, NewWebhook, ReplayRange, Webhook, WebhookChange,
+    DELIVERIES_MAX, DeliveryState, LoggedDelivery, NewWebhook, ReplayRange, Webhook, WebhookChange, WebhookStore,
 };
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -85,6 +85,12 @@ pub(super) fn conversation_filter(text: Option<&str>) -> Result<Option<Conversat
 fn hooks(control: &Control) -> Result<&Hooks, Problem> {
     let detail = "Webhooks are switched off on this server. Ask its operator.";
     control.hooks().ok_or_else(|| Refusal::new(ErrorCode::Forbidden, detail).into())
+}
+
+/// The rows, over the connections of the accounts: those of the jobs must not wait for requests.
+fn store(control: &Control) -> Result<WebhookStore, Problem> {
+    require_webhooks(control)?;
+    Ok(WebhookStore::new(control.accounts().clone()))
 }
 
 fn no_such_webhook() -> Problem {
@@ -207,7 +213,7 @@ async fn create(
     let hooks = hooks(&control)?;
     let url = checked_url(hooks, &given.url)?;
     let events = checked_events(&given.events)?;
-    let id = hooks.store().next_id().await?;
+    let id = store(&control)?.next_id().await?;
     let secret = signature::new_secret();
     let new = NewWebhook {
         id,
@@ -217,9 +223,9 @@ async fn create(
         is_ordered: given.ordered,
         secret: hooks.seal(id, &secret),
     };
-    hooks.store().create(&caller, new).await?;
-    hooks.note_change();
-    let webhook = hooks.store().managed(caller.user, id).await?.ok_or_else(no_such_webhook)?;
+    store(&control)?.create(&caller, new).await?;
+    hooks.note_change(id).await;
+    let webhook = store(&control)?.managed(caller.user, id).await?.ok_or_else(no_such_webhook)?;
     Ok((StatusCode::CREATED, with_secret(&webhook, &secret)))
 }
 
@@ -228,15 +234,14 @@ async fn list(
     reader: AccountReader,
     QueryString(filter): QueryString<ListFilter>,
 ) -> Result<Reply<Value>, Problem> {
-    let hooks = hooks(&control)?;
     let conversation = conversation_filter(filter.conversation_id.as_deref())?;
-    let found = hooks.store().list(reader.caller.user, conversation).await?;
+    let found = store(&control)?.list(reader.caller.user, conversation).await?;
     let shown: Vec<Value> = found.iter().map(|webhook| shown(webhook, reader.caller.user)).collect();
     Ok(Reply(json!({ "webhooks": shown })))
 }
 
 async fn managed(control: &Control, caller: &Caller, id: i64) -> Result<Webhook, Problem> {
-    hooks(control)?.store().managed(caller.user, id).await?.ok_or_else(no_such_webhook)
+    store(control)?.managed(caller.user, id).await?.ok_or_else(no_such_webhook)
 }
 
 async fn show(State(control): State<Control>, caller: Caller, PathId(id): PathId) -> Result<Reply<Value>, Problem> {
@@ -258,15 +263,15 @@ async fn change(
         is_ordered: given.ordered,
         is_active: given.active,
     };
-    if !hooks.store().change(&caller, id, change).await? {
+    if !store(&control)?.change(&caller, id, change).await? {
         return Err(no_such_webhook());
     }
-    hooks.note_change();
+    hooks.note_change(id).await;
     Ok(Reply(shown(&managed(&control, &caller, id).await?, caller.user)))
 }
 
 async fn remove(State(control): State<Control>, caller: Caller, PathId(id): PathId) -> Result<StatusCode, Problem> {
-    if !hooks(&control)?.store().delete(&caller, id).await? {
+    if !store(&control)?.delete(&caller, id).await? {
         return Err(no_such_webhook());
     }
     Ok(StatusCode::NO_CONTENT)
@@ -275,7 +280,7 @@ async fn remove(State(control): State<Control>, caller: Caller, PathId(id): Path
 async fn rotate(State(control): State<Control>, caller: Caller, PathId(id): PathId) -> Result<Reply<Value>, Problem> {
     let hooks = hooks(&control)?;
     let secret = signature::new_secret();
-    if !hooks.store().rotate(&caller, id, &hooks.seal(id, &secret), OLD_SECRET_SECONDS).await? {
+    if !store(&control)?.rotate(&caller, id, &hooks.seal(id, &secret), OLD_SECRET_SECONDS).await? {
         return Err(no_such_webhook());
     }
     Ok(with_secret(&managed(&control, &caller, id).await?, &secret))
@@ -306,8 +311,8 @@ async fn replay(
     Json(given): Json<GivenRange>,
 ) -> Result<(StatusCode, Reply<Value>), Problem> {
     let hooks = hooks(&control)?;
-    let queued = hooks.store().replay(&caller, id, given.checked()?).await?.ok_or_else(no_such_webhook)?;
-    hooks.note_change();
+    let queued = store(&control)?.replay(&caller, id, given.checked()?).await?.ok_or_else(no_such_webhook)?;
+    hooks.note_change(id).await;
     Ok((StatusCode::ACCEPTED, Reply(json!({ "queued": queued }))))
 }
 
@@ -363,7 +368,7 @@ async fn deliveries(
     }
     managed(&control, &caller, id).await?;
     let before = filter.cursor.unwrap_or(i64::MAX);
-    let found = hooks(&control)?.store().deliveries(caller.user, id, filter.state.as_deref(), before, limit).await?;
+    let found = store(&control)?.deliveries(caller.user, id, filter.state.as_deref(), before, limit).await?;
     let next = found.last().filter(|_| found.len() as i64 == limit).map(|last| last.id);
     let shown: Vec<Value> = found.iter().map(shown_delivery).collect();
     Ok(Reply(json!({ "deliveries": shown, "next_cursor": next })))

@@ -4,6 +4,9 @@
 //! - the resolver checks every address that a name has, and the connector connects to these addresses only. There is no
 //!   second resolution that could give others;
 //! - a name with one forbidden address is refused, also if its other addresses are public;
+//! - a connection serves one request. The pool of the client would go on making connections in the background when an
+//!   older one becomes free first, without a limit of time, and a receiver that stalls their handshakes would take every
+//!   descriptor;
 //! - no redirect is followed and no proxy is used: the request goes to the receiver that its owner named.
 
 use super::target::AddressPolicy;
@@ -15,13 +18,12 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::TokioExecutor;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 use tokio::runtime::Handle;
 use tower::Service;
 
@@ -29,10 +31,6 @@ use tower::Service;
 const ADDRESSES_MAX: usize = 32;
 /// Names of one domain that are resolved at the same time, so that its name servers do not hold every thread.
 const LOOK_UPS_PER_DOMAIN_MAX: usize = 4;
-/// How long a connection stays open without a request.
-const IDLE: Duration = Duration::from_secs(10);
-/// Open connections without a request, for each receiver.
-const IDLE_PER_RECEIVER_MAX: usize = 1;
 
 /// The clients of all webhooks.
 pub struct HookClients {
@@ -134,7 +132,7 @@ impl HookClients {
             http
         };
         let mut builder = Client::builder(TokioExecutor::new());
-        builder.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE).pool_max_idle_per_host(IDLE_PER_RECEIVER_MAX);
+        builder.pool_max_idle_per_host(0);
         let https = HttpsConnectorBuilder::new().with_native_roots()?.https_only().enable_http1();
         Ok(Self {
             encrypted: builder.build(https.wrap_connector(connector(true))),
@@ -146,6 +144,7 @@ impl HookClients {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
     use tokio::time::timeout;
 
     fn resolver(allowed: &[&str], look_up: LookUp) -> CheckedResolver {

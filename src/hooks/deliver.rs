@@ -11,7 +11,8 @@
 //! Invariants:
 //! - the job's lease keeps other servers from sending deliveries of this webhook, so an ordered one stays in order,
 //!   unless a server loses its lease while it still sends;
-//! - a job ends after [`TURN`], so that webhooks with much to send leave places to the others;
+//! - a job begins no request after [`TURN`], so that webhooks with much to send leave places to the others, and no body
+//!   is sent that was read long ago;
 //! - after [`retry::FAILURES_MAX`] failures in a row nothing else is sent. So a receiver that does not answer holds its
 //!   place for a few timeouts at most.
 
@@ -20,7 +21,7 @@ use super::retry;
 use super::sender::{HookSender, SendOutcome};
 use crate::auth::sealed::{SealedOwner, SealedSecret, SealingKeys};
 use crate::error::{Disposition, ErrorCode, Refusal};
-use crate::faults::error_limited;
+use crate::faults::{error_limited, warn_limited};
 use crate::ids::{ConversationId, Seq, UserId};
 use crate::mesh::quota::{Quota, QuotaPlace, QuotaRefusal};
 use crate::mesh::record::{LogEntry, rfc3339};
@@ -113,6 +114,10 @@ struct DeliveryPage {
     is_gone: AtomicBool,
     /// Seconds for which the receiver wants no request.
     wait_s: AtomicU64,
+    /// Requests that were made.
+    attempts: AtomicU32,
+    /// No request begins afterwards.
+    until: Instant,
     settled: Mutex<Vec<SettledDelivery>>,
 }
 
@@ -121,6 +126,7 @@ impl DeliveryPage {
         self.failures.load(Relaxed) < retry::FAILURES_MAX
             && !self.is_gone.load(Relaxed)
             && self.wait_s.load(Relaxed) == 0
+            && Instant::now() < self.until
     }
 
     fn settle(&self, settled: SettledDelivery) {
@@ -141,9 +147,16 @@ impl Hooks {
         }))
     }
 
-    /// A webhook was created, changed, or has something to send again.
-    pub fn note_change(&self) {
+    /// A webhook was created, changed, or has something to send again: its job is made due.
+    ///
+    /// # Errors
+    /// Failures of PostgreSQL. A sweep makes the job due later.
+    pub async fn note_change(&self, webhook: i64) {
         self.0.changes.notify_one();
+        if let Err(refusal) = self.store().wake_behind(webhook - 1, 1).await {
+            warn_limited!(%refusal, "a webhook could not be woken; a sweep does it later");
+        }
+        self.work_arrived();
     }
 
     /// Waits for the next change.
@@ -214,7 +227,7 @@ impl Hooks {
                 return Ok(self.store().next_due(id).await?.map(seconds));
             }
             if !due.is_empty() {
-                self.send_page(&webhook, due).await?;
+                self.send_page(&webhook, due, until).await?;
             }
             if Instant::now() >= until {
                 return Ok(Some(Duration::ZERO));
@@ -255,13 +268,15 @@ impl Hooks {
         Ok(std::iter::once(secret).chain(previous).collect())
     }
 
-    async fn send_page(&self, webhook: &Webhook, due: Vec<DueDelivery>) -> Result<(), Refusal> {
+    async fn send_page(&self, webhook: &Webhook, due: Vec<DueDelivery>, until: Instant) -> Result<(), Refusal> {
         let secrets = self.secrets(webhook)?;
         let prepared = self.read_bodies(webhook, due).await?;
         let page = DeliveryPage {
             failures: AtomicU32::new(webhook.failures),
             is_gone: AtomicBool::new(false),
             wait_s: AtomicU64::new(0),
+            attempts: AtomicU32::new(0),
+            until,
             settled: Mutex::default(),
         };
         // While the breaker is half open, the failures of before do not keep the probe from being sent.
@@ -276,14 +291,18 @@ impl Hooks {
             }
         });
         stream::iter(sending).buffer_unordered(IN_FLIGHT_MAX).collect::<()>().await;
-        let DeliveryPage { failures, is_gone, wait_s, settled } = page;
-        let mut failures = failures.into_inner();
-        if webhook.failures >= retry::FAILURES_MAX && failures >= retry::FAILURES_MAX {
-            failures = webhook.failures.saturating_add(1);
-        }
+        let DeliveryPage { failures, is_gone, wait_s, attempts, settled, .. } = page;
+        let failures = if attempts.into_inner() == 0 {
+            webhook.failures // nothing was sent, so nothing is known
+        } else {
+            failures_after(webhook.failures, failures.into_inner())
+        };
+        let is_paused = failures > webhook.failures;
+        let breaker = if is_paused { retry::breaker_pause(failures) } else { Duration::ZERO };
         let after = SettledWebhook {
             failures,
-            breaker_s: retry::breaker_pause(failures).as_secs_f64().max(wait_s.into_inner() as f64),
+            version: webhook.version,
+            breaker_s: breaker.as_secs_f64().max(wait_s.into_inner() as f64),
             disabled: is_gone.into_inner().then_some("the receiver answered 410 Gone"),
         };
         let settled = settled.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -310,6 +329,7 @@ impl Hooks {
             counts.withdrawn.fetch_add(1, Relaxed);
             return true;
         };
+        page.attempts.fetch_add(1, Relaxed);
         let attempt = self.sender().send(&webhook.url, &event_id(conversation, seq), secrets, body).await;
         let SendOutcome { at, ms, status, error, retry_after } = &attempt;
         let logged = json!({ "at": rfc3339(*at), "ms": ms, "status": status, "error": error });
@@ -344,12 +364,14 @@ impl Hooks {
         for (number, mut seqs) in wanted {
             let Some(conversation) = ConversationId::from_number(number) else { continue };
             seqs.sort_unstable();
-            // A page is read from the first seq that is wanted, up to `read_to`.
+            // A page is read from the first seq that is wanted, up to the last wanted one that is near enough.
             let (mut read, mut read_to) = (Vec::new(), Seq(0));
-            for seq in seqs {
+            for seq in &seqs {
+                let seq = *seq;
                 if seq > read_to {
-                    read = self.read_log(webhook, conversation, seq).await?;
-                    read_to = Seq(seq.0 + LOG_PAGE - 1);
+                    let near = seqs.iter().rev().find(|last| last.0 < seq.0 + LOG_PAGE);
+                    read_to = near.copied().unwrap_or(seq);
+                    read = self.read_log(webhook, conversation, seq, read_to.0 - seq.0 + 1).await?;
                 }
                 if let Some(at) = read.iter().position(|entry| entry.seq() == seq) {
                     bodies.insert((conversation, seq), body::of_entry(conversation, read.swap_remove(at)));
@@ -369,14 +391,25 @@ impl Hooks {
         webhook: &Webhook,
         conversation: ConversationId,
         from: Seq,
+        limit: i64,
     ) -> Result<Vec<LogEntry>, Refusal> {
-        match self.0.parts.log.page(webhook.owner, conversation, Seq(from.0 - 1), LOG_PAGE).await {
+        match self.0.parts.log.page(webhook.owner, conversation, Seq(from.0 - 1), limit).await {
             Ok(page) => Ok(page.entries),
             Err(refusal) if refusal.code.disposition() == Disposition::Final && refusal.code != ErrorCode::Internal => {
                 Ok(Vec::new())
             }
             Err(refusal) => Err(refusal),
         }
+    }
+}
+
+/// Failures in a row after a page that began with `before` of them and ended with `counted`. Requests that were in
+/// flight together when the breaker opened count as one, so that the first pause is the shortest.
+fn failures_after(before: u32, counted: u32) -> u32 {
+    match (before >= retry::FAILURES_MAX, counted >= retry::FAILURES_MAX) {
+        (true, true) => before.saturating_add(1),
+        (false, true) => retry::FAILURES_MAX,
+        (_, false) => counted,
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Invariants:
 //! - an attempt takes the configured time at most, with everything that it does;
-//! - of the response, the status and `Retry-After` count. Its body is not kept: it could quote what the owner of the
-//!   webhook may not read.
+//! - of the response, the status and `Retry-After` count. Its body is not read: it could be endless, and it could quote
+//!   what the owner of the webhook may not read.
 
 use super::connect::HookClients;
 use super::retry;
@@ -11,7 +11,7 @@ use super::signature;
 use super::target::{AddressPolicy, HookTarget};
 use crate::faults::root_cause;
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::Full;
 use hyper::{Method, Request, StatusCode, header};
 use std::io;
 use std::sync::Arc;
@@ -20,8 +20,6 @@ use time::OffsetDateTime;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-/// Bytes of a response that are read, so that its connection can be used again.
-const RESPONSE_BYTES_MAX: usize = 16 * 1024;
 /// Characters of an error that are recorded.
 const ERROR_CHARS_MAX: usize = 200;
 
@@ -129,8 +127,6 @@ impl HookSender {
         let status = response.status();
         let retry_after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
         let retry_after = retry_after.and_then(|value| retry::retry_after(value, now_s));
-        // Without its end, the connection is closed. The status counts nevertheless.
-        let _ = Limited::new(response.into_body(), RESPONSE_BYTES_MAX).collect().await;
         Ok((status, retry_after))
     }
 }

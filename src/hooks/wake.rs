@@ -1,8 +1,8 @@
 //! Notices which webhooks have something to send, and makes their jobs due.
 //!
 //! The committers note conversations with new events ([`LogWatch`]). A sweep finds what they could not note (the queue was
-//! full, the process ended), and the webhooks that other servers have created. Sweeps take a twentieth of the time at
-//! most, however many webhooks there are.
+//! full, the process ended), and the webhooks that other servers have created. It looks at some webhooks at a time and
+//! rests in between, so that it takes a small part of the time, however many webhooks there are.
 
 use super::deliver::Hooks;
 use crate::error::Refusal;
@@ -15,61 +15,86 @@ use std::time::{Duration, Instant};
 
 /// Time between two looks at the notes, while there are webhooks: an event waits half as long on average.
 const LOOK: Duration = Duration::from_millis(100);
-/// Time between two sweeps, and between a change of a webhook and the sweep that it causes.
+/// Conversations that one statement looks for.
+const WOKEN_MAX: usize = 2_000;
+/// Time between the beginnings of two sweeps.
 const SWEEP: Duration = Duration::from_secs(5);
-const SWEEP_AFTER_CHANGE: Duration = Duration::from_millis(500);
-/// A sweep that takes long is followed by a pause that is so many times as long.
-const SWEEP_REST: u32 = 20;
+/// Webhooks that one step of a sweep looks at. Each can follow thousands of conversations.
+const SWEEP_STEP: i64 = 10;
+/// After each step, the sweep rests for so many times as long as the step took.
+const SWEEP_REST: u32 = 10;
 /// Sweeps between two removals of old deliveries.
 const SWEEPS_PER_REMOVAL: u32 = 60;
 
+/// A sweep under way, or the pause between two.
+struct Sweep {
+    /// The last webhook that was looked at.
+    after: i64,
+    /// When the next step is due.
+    next_at: Instant,
+    /// When this sweep began.
+    began: Instant,
+    count: u32,
+}
+
 /// Wakes webhooks for as long as the server runs.
 pub async fn run(hooks: Hooks, watch: Arc<LogWatch>) {
-    let mut followed: HashSet<i64> = HashSet::new();
-    let (mut sweep_at, mut sweeps) = (Instant::now(), 0_u32);
-    let mut rested_at = sweep_at;
+    let now = Instant::now();
+    let mut sweep = Sweep { after: 0, next_at: now, began: now, count: 0 };
+    let mut has_webhooks = false;
     loop {
-        let began = Instant::now();
-        if began >= sweep_at {
-            match sweep(&hooks, sweeps.is_multiple_of(SWEEPS_PER_REMOVAL)).await {
-                Ok(found) => followed = found,
-                Err(refusal) => warn_limited!(%refusal, "webhooks could not be looked at; it is tried again"),
+        if Instant::now() >= sweep.next_at {
+            match sweep.step(&hooks).await {
+                Ok(found) => has_webhooks = found,
+                Err(refusal) => {
+                    warn_limited!(%refusal, "webhooks could not be looked at; it is tried again");
+                    sweep.next_at = Instant::now() + SWEEP;
+                }
             }
-            sweeps = sweeps.wrapping_add(1);
-            let now = Instant::now();
-            rested_at = now + (now - began) * SWEEP_REST;
-            sweep_at = rested_at.max(now + SWEEP);
-            watch.set_on(!followed.is_empty());
+            watch.set_on(has_webhooks);
             hooks.work_arrived();
         }
         let mut noted = HashSet::new();
-        if watch.take(&mut noted) {
-            sweep_at = sweep_at.min(rested_at.max(Instant::now() + SWEEP_AFTER_CHANGE));
-        }
-        let of_webhooks: Vec<i64> = noted.into_iter().filter(|conversation| followed.contains(conversation)).collect();
-        if !of_webhooks.is_empty() {
-            match hooks.store().wake(&of_webhooks).await {
+        // What was lost is found by the next sweep.
+        watch.take(&mut noted);
+        let noted: Vec<i64> = noted.into_iter().collect();
+        for conversations in noted.chunks(WOKEN_MAX) {
+            match hooks.store().wake(conversations).await {
                 Ok(()) => hooks.work_arrived(),
                 // The sweep finds them again.
                 Err(refusal) => warn_limited!(%refusal, "webhooks could not be woken; it is tried again"),
             }
         }
-        let pause = if followed.is_empty() { SWEEP } else { LOOK };
-        let pause = pause.min(sweep_at.saturating_duration_since(Instant::now()).max(LOOK / 10));
+        let pause = sweep.next_at.saturating_duration_since(Instant::now());
+        let pause = if has_webhooks { pause.min(LOOK) } else { pause };
         if tokio::time::timeout(pause, hooks.changed()).await.is_ok() {
-            sweep_at = sweep_at.min(rested_at.max(Instant::now() + SWEEP_AFTER_CHANGE));
+            has_webhooks = true;
+            watch.set_on(true);
         }
     }
 }
 
-/// Wakes webhooks that are behind. Returns the conversations that webhooks follow.
-async fn sweep(hooks: &Hooks, removes: bool) -> Result<HashSet<i64>, Refusal> {
-    let followed = hooks.store().wake_behind().await?;
-    let (pending, oldest_s) = hooks.store().backlog().await?;
-    hooks.counts().pending.store(pending as u64, Relaxed);
-    hooks.counts().oldest_s.store(oldest_s.max(0.0) as u64, Relaxed);
-    if removes {
-        hooks.store().sweep().await?;
+impl Sweep {
+    /// Looks at the next webhooks. Returns whether there are any.
+    async fn step(&mut self, hooks: &Hooks) -> Result<bool, Refusal> {
+        let started = Instant::now();
+        if self.after == 0 {
+            self.began = started;
+        }
+        let last = hooks.store().wake_behind(self.after, SWEEP_STEP).await?;
+        let ended = Instant::now();
+        let rested = ended + (ended - started) * SWEEP_REST;
+        self.after = last.unwrap_or(0);
+        self.next_at = if last.is_some() { rested } else { rested.max(self.began + SWEEP) };
+        if last.is_none() {
+            let (pending, oldest_s) = hooks.store().backlog().await?;
+            hooks.counts().pending.store(pending as u64, Relaxed);
+            hooks.counts().oldest_s.store(oldest_s.max(0.0) as u64, Relaxed);
+            if self.count.is_multiple_of(SWEEPS_PER_REMOVAL) {
+                hooks.store().sweep().await?;
+            }
+            self.count = self.count.wrapping_add(1);
+        }
+        hooks.store().any().await
     }
-    Ok(followed.into_iter().collect())
 }

@@ -1,7 +1,7 @@
 //! The change log for the server's own work, such as webhooks: read through the row policies of the user for whom the
 //! work is done, on a connection apart from those of the shards.
 //!
-//! One connection bounds what such work costs: a page at a time, whatever waits.
+//! A few connections bound what such work costs: as many pages at a time, whatever waits.
 
 use super::StorageError;
 use super::connect::{Role, Target};
@@ -16,6 +16,9 @@ use deadpool_postgres::Pool;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
+/// Connections.
+pub const CONNECTIONS: usize = 2;
+
 /// Reads logs; cloning it is cheap.
 #[derive(Clone)]
 pub struct LogReader {
@@ -29,7 +32,7 @@ impl LogReader {
     /// # Errors
     /// [`StorageError::Pool`].
     pub fn new(target: &Target, health: StorageHealth) -> Result<Self, StorageError> {
-        Ok(Self { pool: target.pool(Role::App, 1)?, health })
+        Ok(Self { pool: target.pool(Role::App, CONNECTIONS)?, health })
     }
 
     /// A page of the log of a conversation after a position, as `user` may see it.

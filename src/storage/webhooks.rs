@@ -12,10 +12,12 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use tokio_postgres::{Error, Row};
 
-/// How long a delivery that was given up stays in the log of deliveries.
-const DEAD_KEPT_SECONDS: f64 = 30.0 * 86_400.0;
-/// The same for other deliveries that have ended.
-const KEPT_SECONDS: f64 = 7.0 * 86_400.0;
+/// How many seconds a delivery that has ended stays in the log of deliveries.
+const KEPT: [(DeliveryState, f64); 3] = [
+    (DeliveryState::Delivered, 7.0 * 86_400.0),
+    (DeliveryState::Withdrawn, 7.0 * 86_400.0),
+    (DeliveryState::Dead, 30.0 * 86_400.0),
+];
 /// Rows that one statement of a sweep removes.
 const SWEPT_MAX: i64 = 5_000;
 /// Statements of one sweep: more than any load needs between two of them.
@@ -86,6 +88,8 @@ pub struct Webhook {
     pub paused_until: Option<OffsetDateTime>,
     /// Seconds until then; 0 when nothing is paused.
     pub paused_s: f64,
+    /// Counts the changes by people.
+    pub version: i64,
     /// When an attempt succeeded last.
     pub last_success_at: Option<OffsetDateTime>,
     /// When an attempt failed last.
@@ -189,6 +193,8 @@ pub struct SettledDelivery {
 /// The state of a webhook after attempts.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct SettledWebhook {
+    /// Its version before the attempts. If it has changed since, the rest does not count.
+    pub version: i64,
     /// Attempts in a row that have failed.
     pub failures: u32,
     /// Seconds for which nothing is sent.
@@ -407,6 +413,7 @@ impl WebhookStore {
                 &states,
                 &pauses,
                 &attempts,
+                &webhook.version,
                 &failures,
                 &webhook.breaker_s,
                 &webhook.disabled,
@@ -429,20 +436,31 @@ impl WebhookStore {
             .flatten())
     }
 
-    /// Makes the job due of each webhook of these conversations.
+    /// Makes the job due of each webhook that follows one of these conversations.
     ///
     /// # Errors
     /// Failures of PostgreSQL.
     pub async fn wake(&self, conversations: &[i64]) -> Result<(), Refusal> {
-        self.0.rows("wake_webhooks", true, (sql::WAKE, &[&Some(conversations)]), |_| Ok(())).await.map(drop)
+        self.0.rows("wake_webhooks", true, (sql::WAKE, &[&conversations]), |_| Ok(())).await.map(drop)
     }
 
-    /// Makes the job due of each webhook that has something to send. Returns the conversations of all webhooks.
+    /// Makes the job due of webhooks that have something to send, `most` of those after `after`. Returns the last one
+    /// that was looked at; `None` after the last of all.
     ///
     /// # Errors
     /// Failures of PostgreSQL.
-    pub async fn wake_behind(&self) -> Result<Vec<i64>, Refusal> {
-        self.0.rows("wake_webhooks", true, (sql::WAKE, &[&None::<&[i64]>]), |row| row.try_get(0)).await
+    pub async fn wake_behind(&self, after: i64, most: i64) -> Result<Option<i64>, Refusal> {
+        let statement: Statement<'_> = (sql::WAKE_BEHIND, &[&after, &most]);
+        Ok(self.0.rows("wake_webhooks_behind", true, statement, |row| row.try_get(0)).await?.pop().flatten())
+    }
+
+    /// Whether there is an active webhook.
+    ///
+    /// # Errors
+    /// Failures of PostgreSQL.
+    pub async fn any(&self) -> Result<bool, Refusal> {
+        let rows = self.0.rows("any_webhook", false, (sql::ANY, &[]), |row| row.try_get(0)).await?;
+        Ok(rows.first().copied().unwrap_or(false))
     }
 
     /// How many deliveries wait, and for how many seconds the oldest of them.
@@ -460,11 +478,14 @@ impl WebhookStore {
     /// # Errors
     /// Failures of PostgreSQL.
     pub async fn sweep(&self) -> Result<(), Refusal> {
-        let statement: Statement<'_> = (sql::SWEEP, &[&DEAD_KEPT_SECONDS, &KEPT_SECONDS, &SWEPT_MAX]);
-        for _ in 0..SWEEP_BATCHES_MAX {
-            let removed = self.0.rows("sweep_webhook_deliveries", true, statement, |_| Ok(())).await?;
-            if (removed.len() as i64) < SWEPT_MAX {
-                break;
+        for (state, seconds) in KEPT {
+            let state = state.as_str();
+            let statement: Statement<'_> = (sql::SWEEP, &[&state, &seconds, &SWEPT_MAX]);
+            for _ in 0..SWEEP_BATCHES_MAX {
+                let removed = self.0.rows("sweep_webhook_deliveries", true, statement, |_| Ok(())).await?;
+                if (removed.len() as i64) < SWEPT_MAX {
+                    break;
+                }
             }
         }
         Ok(())
@@ -529,6 +550,7 @@ fn webhook(row: &Row) -> Result<Webhook, Error> {
         failures: row.try_get::<_, i32>("failures")? as u32,
         paused_until: row.try_get("paused_until")?,
         paused_s: row.try_get::<_, Option<f64>>("paused_s")?.unwrap_or(0.0),
+        version: row.try_get("version")?,
         last_success_at: row.try_get("last_success_at")?,
         last_failure_at: row.try_get("last_failure_at")?,
         secret: WebhookSecret { key_id: row.try_get("key_id")?, sealed: row.try_get("sealed")? },

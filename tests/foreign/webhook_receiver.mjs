@@ -25,4 +25,5 @@ const server = createServer(async (request, response) => {
 server.listen(0, "127.0.0.1", () => console.log(server.address().port));
 createInterface({ input: process.stdin }).once("line", (secret) => {
     webhook = new Webhook(secret);
+    console.log("ready");
 });

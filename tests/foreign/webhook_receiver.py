@@ -1,6 +1,6 @@
 """Python's `standardwebhooks`: receives webhooks and verifies them. Used by tests/tools/foreign_receivers.rs.
 
-Prints its port, reads the secret from its input, and prints a line of JSON for each request: the path, and the event or
+Prints its port, reads the secret from its input, prints "ready", and then a line of JSON for each request: the path, and the event or
 why it is refused. Answers 204, or 400 to what it refuses.
 """
 
@@ -30,4 +30,5 @@ class Receiver(BaseHTTPRequestHandler):
 server = HTTPServer(("127.0.0.1", 0), Receiver)
 print(server.server_port, flush=True)
 webhook = Webhook(sys.stdin.readline().strip())
+print("ready", flush=True)
 server.serve_forever()

@@ -10,6 +10,7 @@ RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
     w webhooks;
 BEGIN
+    PERFORM FROM webhooks x WHERE x.id = p_webhook FOR NO KEY UPDATE;
     SELECT * INTO w FROM managed_webhook(p_user, p_webhook);
     IF NOT FOUND THEN
         RETURN false;
@@ -20,7 +21,7 @@ BEGIN
         RETURN true;
     END IF;
     UPDATE webhooks x
-       SET url = coalesce(p_url, x.url), events = coalesce(p_events, x.events),
+       SET version = x.version + 1, url = coalesce(p_url, x.url), events = coalesce(p_events, x.events),
            is_ordered = coalesce(p_ordered, x.is_ordered),
            disabled_at = CASE WHEN p_active THEN NULL WHEN NOT p_active THEN now() ELSE x.disabled_at END,
            disabled_reason = CASE WHEN p_active THEN NULL WHEN NOT p_active THEN 'switched off'

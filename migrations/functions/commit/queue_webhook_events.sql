@@ -14,7 +14,7 @@ DECLARE
     v_added   bigint;
     v_more    boolean := false;
 BEGIN
-    SELECT * INTO w FROM webhooks x WHERE x.id = p_webhook AND x.disabled_at IS NULL FOR NO KEY UPDATE;
+    SELECT x.* INTO w FROM webhooks x WHERE x.id = p_webhook AND x.disabled_at IS NULL FOR NO KEY UPDATE;
     IF NOT FOUND THEN
         RETURN false;
     END IF;
@@ -28,7 +28,8 @@ BEGIN
     SELECT p_pending - count(*) INTO v_free FROM (
         SELECT FROM webhook_deliveries d WHERE d.webhook_id = w.id AND d.state = 'pending' LIMIT p_pending) waiting;
     FOR k IN
-        SELECT x.conversation_id, x.seq, c.last_seq FROM webhook_cursors x
+        -- An owner who has rejoined gets nothing of their absence.
+        SELECT x.conversation_id, greatest(x.seq, m.joined_seq - 1) AS seq, c.last_seq FROM webhook_cursors x
           JOIN conversations c ON c.id = x.conversation_id
           JOIN conversation_members m ON m.conversation_id = x.conversation_id AND m.user_id = w.owner_id
          WHERE x.webhook_id = w.id AND c.last_seq > x.seq

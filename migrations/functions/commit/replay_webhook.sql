@@ -15,6 +15,7 @@ DECLARE
     v_kinds text[];
     v_waiting bigint;
 BEGIN
+    PERFORM FROM webhooks x WHERE x.id = p_webhook FOR NO KEY UPDATE;
     SELECT * INTO w FROM managed_webhook(p_user, p_webhook);
     IF NOT FOUND THEN
         RETURN NULL;

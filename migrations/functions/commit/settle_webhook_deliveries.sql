@@ -1,13 +1,15 @@
 -- Records attempts at deliveries of a webhook: the state of each, and the pause before its next attempt. p_failures
 -- attempts in a row have failed by now, and nothing is sent for p_breaker_s seconds. p_disabled disables the webhook, for
--- this reason. Returns how many other deliveries are given up.
+-- this reason. These three do not count if somebody has changed the webhook since p_version. Returns how many other
+-- deliveries are given up.
 -- While the circuit breaker is open, deliveries are tried one at a time. So those that have waited for four days, longer
--- than ten attempts take, are given up. A receiver that is back gets everything that waits at once.
+-- than ten attempts take, are given up. A receiver that is back gets what waits at once; what has failed four times keeps
+-- its pauses, so that a receiver that fails again and again does not use up ten attempts within minutes.
 -- Locks: the webhook's row, then those of its deliveries.
 
 CREATE FUNCTION settle_webhook_deliveries(
     p_webhook bigint, p_conversation bigint[], p_seq bigint[], p_state text[], p_retry_s double precision[],
-    p_attempt jsonb[], p_failures integer, p_breaker_s double precision, p_disabled text)
+    p_attempt jsonb[], p_version bigint, p_failures integer, p_breaker_s double precision, p_disabled text)
 RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     c_open CONSTANT integer := 5;
@@ -32,8 +34,10 @@ BEGIN
            last_failure_at = CASE WHEN p_failures > 0 THEN now() ELSE w.last_failure_at END,
            disabled_at = CASE WHEN p_disabled IS NOT NULL THEN now() ELSE w.disabled_at END,
            disabled_reason = coalesce(p_disabled, w.disabled_reason)
-     WHERE w.id = p_webhook;
-    IF p_failures >= c_open THEN
+     WHERE w.id = p_webhook AND w.version = p_version;
+    IF NOT FOUND THEN
+        RETURN 0;
+    ELSIF p_failures >= c_open THEN
         UPDATE webhook_deliveries d
            SET state = 'dead', settled_at = now(), log = d.log || jsonb_build_array(jsonb_build_object(
                'at', rfc3339(now()), 'error', 'the receiver has failed for four days'))
@@ -41,7 +45,7 @@ BEGIN
         GET DIAGNOSTICS v_given_up = ROW_COUNT;
     ELSIF v_failures >= c_open AND p_failures = 0 THEN
         UPDATE webhook_deliveries d SET next_at = now()
-         WHERE d.webhook_id = p_webhook AND d.state = 'pending' AND d.next_at > now();
+         WHERE d.webhook_id = p_webhook AND d.state = 'pending' AND d.next_at > now() AND d.attempts < 4;
     END IF;
     RETURN v_given_up;
 END $$;
