@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 /// The server of this module.
 fn hooked() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();
-    SERVER.get_or_init(|| Server::start(1, &[("features.webhooks", "true")]))
+    SERVER.get_or_init(|| Server::start(1, &[("features.webhooks", "true"), ("limits.max_messages_per_minute", "60")]))
 }
 
 async fn create(server: &Server, user: &User, room: &str) -> Value {

@@ -286,6 +286,13 @@ async fn a_failing_receiver_is_paused_and_gets_everything_when_it_is_back() {
     )
     .await;
     assert_eq!(receiver.received("/switch").len(), attempts + 1, "one probe");
+    // A receiver that has failed for four days gets no delivery of that time any more.
+    let old =
+        "UPDATE webhook_deliveries SET queued_at = now() - interval '5 days' WHERE webhook_id = $1 AND seq % 2 = 0";
+    database.execute(old, &[&id]).await.unwrap();
+    end_pause().await;
+    let given_up = format!("SELECT count(*) = 20 FROM webhook_deliveries WHERE webhook_id = {id} AND state = 'dead'");
+    wait_until(&database, &given_up).await;
     receiver.answer_with(204);
     end_pause().await;
     let delivered =
