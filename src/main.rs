@@ -25,7 +25,7 @@ Examples:
   chat-server files check                        whether all content of files is there
   chat-server keys rotate                        a new key for access tokens; reload the server after it
   chat-server backup create --to /var/backups    database, files and keys, while the server runs
-  chat-server rotate-keys --help                 how to change the key that encrypts two-factor secrets
+  chat-server rotate-keys --help                 how to change the key that encrypts stored secrets
   CHAT_SERVER__SERVER__BIND_ADDR=0.0.0.0:80 chat-server serve
 
 Configuration layers, the lowest first: built-in defaults, config/default.toml, config/{environment}.toml,
@@ -176,7 +176,7 @@ enum Command {
         #[command(subcommand)]
         action: BackupAction,
     },
-    /// Encrypt the stored two-factor secrets with the first of the configured keys.
+    /// Encrypt the stored secrets of two-factor authentication and of webhooks with the first of the configured keys.
     #[command(after_help = ROTATE_EXAMPLES)]
     RotateKeys,
     /// Examine the machine and the services that the configuration names, and change nothing.

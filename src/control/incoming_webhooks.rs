@@ -120,14 +120,14 @@ async fn admit(control: &Control, caller: &Caller, bot: UserId, conversation: Co
 }
 
 #[derive(Deserialize)]
-struct ListFilter {
+struct IncomingFilter {
     conversation_id: Option<String>,
 }
 
 async fn list(
     State(control): State<Control>,
     reader: AccountReader,
-    QueryString(filter): QueryString<ListFilter>,
+    QueryString(filter): QueryString<IncomingFilter>,
 ) -> Result<Reply<Value>, Problem> {
     let conversation = conversation_filter(filter.conversation_id.as_deref())?;
     let found = store(&control)?.list(reader.caller.user, conversation).await?;

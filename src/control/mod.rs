@@ -88,6 +88,7 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 const UPLOAD_TIMEOUT: Duration = Duration::from_hours(24);
 
 const _: () = assert!(HTTP_BODY_TIMEOUT_MS < REQUEST_TIMEOUT.as_millis() as u64, "a slow sender receives the reason");
+const _: () = assert!(webhooks::TEST_TIME_MAX.as_millis() < REQUEST_TIMEOUT.as_millis(), "the client gets the outcome");
 const _: () = assert!(captcha::TIMEOUT.as_millis() < REQUEST_TIMEOUT.as_millis(), "the client receives the reason");
 
 impl Control {

@@ -4,9 +4,9 @@
 //! - the resolver checks every address that a name has, and the connector connects to these addresses only. There is no
 //!   second resolution that could give others;
 //! - a name with one forbidden address is refused, also if its other addresses are public;
-//! - a connection serves one request. The pool of the client would go on making connections in the background when an
-//!   older one becomes free first, without a limit of time, and a receiver that stalls their handshakes would take every
-//!   descriptor;
+//! - a connection serves one request. The pool of the client would go on making connections in the background when
+//!   an older one becomes free first, without a limit of time, and a receiver that stalls their handshakes would take
+//!   every descriptor;
 //! - no redirect is followed and no proxy is used: the request goes to the receiver that its owner named.
 
 use super::target::AddressPolicy;

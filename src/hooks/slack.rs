@@ -19,7 +19,7 @@ const PARTS_MAX: usize = 50;
 pub struct Posted {
     text: Option<String>,
     content: Option<String>,
-    attachments: Vec<Attachment>,
+    attachments: Vec<SlackAttachment>,
     blocks: Vec<Value>,
     thread: Option<Value>,
     thread_ts: Option<Value>,
@@ -27,20 +27,20 @@ pub struct Posted {
 
 #[derive(Deserialize, Debug, Default)]
 #[serde(default)]
-struct Attachment {
+struct SlackAttachment {
     pretext: Option<String>,
     title: Option<String>,
     title_link: Option<String>,
     text: Option<String>,
     fallback: Option<String>,
-    fields: Vec<Field>,
+    fields: Vec<SlackField>,
     image_url: Option<String>,
     footer: Option<String>,
 }
 
 #[derive(Deserialize, Debug, Default)]
 #[serde(default)]
-struct Field {
+struct SlackField {
     title: Option<String>,
     value: Option<Value>,
 }
@@ -72,7 +72,7 @@ impl Posted {
         if lines.iter().all(|line| line.trim().is_empty()) {
             lines.extend(self.blocks.iter().take(PARTS_MAX).flat_map(block_lines));
         }
-        lines.extend(self.attachments.iter().take(PARTS_MAX).flat_map(Attachment::lines));
+        lines.extend(self.attachments.iter().take(PARTS_MAX).flat_map(SlackAttachment::lines));
         lines.retain(|line| !line.trim().is_empty());
         if lines.is_empty() { Err(PostError::Empty) } else { Ok(lines.join("\n")) }
     }
@@ -90,7 +90,7 @@ impl Posted {
     }
 }
 
-impl Attachment {
+impl SlackAttachment {
     fn lines(&self) -> Vec<String> {
         let mut lines: Vec<String> = self.pretext.iter().map(|text| plain(text)).collect();
         match (&self.title, &self.title_link) {
@@ -100,7 +100,7 @@ impl Attachment {
             (None, None) => {}
         }
         lines.extend(self.text.iter().map(|text| plain(text)));
-        for Field { title, value } in self.fields.iter().take(PARTS_MAX) {
+        for SlackField { title, value } in self.fields.iter().take(PARTS_MAX) {
             let value = match value {
                 Some(Value::String(text)) => plain(text),
                 Some(other) if !other.is_null() => other.to_string(),
@@ -190,8 +190,8 @@ mod tests {
     #[test]
     fn attachments_and_blocks_become_lines() {
         let body = json!({"text": "Build 7", "username": "ci", "icon_emoji": ":x:", "attachments": [
-            {"color": "#f00", "pretext": "It <https://ci.org/7|failed>", "title": "main", "title_link": "https://ci.org",
-             "text": "2 tests", "fallback": "not shown", "fields": [{"title": "Took", "value": 5, "short": true},
+            {"color": "#f00", "pretext": "It <https://ci.org/7|failed>", "title": "main",
+             "title_link": "https://ci.org", "text": "2 tests", "fallback": "not shown", "fields": [{"title": "Took", "value": 5, "short": true},
              {"value": "alone"}], "footer": "ci"},
             {"fallback": "only this"}]});
         let lines =
@@ -199,7 +199,8 @@ mod tests {
         assert_eq!(message(body).unwrap(), lines);
         let blocks = json!({"blocks": [
             {"type": "header", "text": {"type": "plain_text", "text": "Release"}}, {"type": "divider"},
-            {"type": "section", "text": {"type": "mrkdwn", "text": "out <https://x.org|now>"}, "fields": [{"text": "a"}]},
+            {"type": "section", "text": {"type": "mrkdwn", "text": "out <https://x.org|now>"},
+             "fields": [{"text": "a"}]},
             {"type": "context", "elements": [{"text": "by"}, {"text": "ann"}, {"type": "image"}]}, 7]});
         assert_eq!(message(blocks).unwrap(), "Release\nout now (https://x.org)\na\nby ann");
     }

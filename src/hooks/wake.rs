@@ -1,8 +1,8 @@
 //! Notices which webhooks have something to send, and makes their jobs due.
 //!
-//! The committers note conversations with new events ([`LogWatch`]). A sweep finds what they could not note (the queue was
-//! full, the process ended), and the webhooks that other servers have created. It looks at some webhooks at a time and
-//! rests in between, so that it takes a small part of the time, however many webhooks there are.
+//! The committers note conversations with new events ([`LogWatch`]). A sweep finds what they could not note (the queue
+//! was full, the process ended), and the webhooks that other servers have created. It looks at some webhooks at a time
+//! and rests in between, so that it takes a small part of the time, however many webhooks there are.
 
 use super::deliver::Hooks;
 use crate::error::Refusal;

@@ -49,8 +49,8 @@ async fn programs_post_as_a_bot_once_for_each_key() {
     let room = server.room(&[&ann, &bob]).await;
     let webhook = create(server, &ann, &room).await;
     let mut client = Client::all(server, &bob, Format::MessagePack).await;
-    let body = r#"{"text": "Build <https://ci.example.org/7|7> failed &amp; stopped", "username": "ci", "icon_emoji": ":x:",
-        "attachments": [{"title": "main", "text": "2 tests"}]}"#;
+    let body = r#"{"text": "Build <https://ci.example.org/7|7> failed &amp; stopped", "username": "ci",
+        "icon_emoji": ":x:", "attachments": [{"title": "main", "text": "2 tests"}]}"#;
     let (status, posted) = post(server, &webhook["url"], &[("idempotency-key", "build-7")], body).await;
     assert_eq!(status, 200, "{posted}");
     let event = client.event("message_created").await;

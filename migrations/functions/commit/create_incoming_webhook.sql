@@ -1,5 +1,5 @@
--- Creates an incoming webhook of a group or room, and the bot that posts through it. p_row begins the audit row. Returns
--- the webhook and the bot. The caller adds the bot to the conversation.
+-- Creates an incoming webhook of a group or room, and the bot that posts through it. p_row begins the audit row.
+-- Returns the webhook and the bot. The caller adds the bot to the conversation.
 -- Locks: the user's row, so that the webhooks are counted; then the end of the audit trail.
 
 CREATE FUNCTION create_incoming_webhook(

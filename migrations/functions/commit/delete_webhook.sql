@@ -14,6 +14,7 @@ BEGIN
     DELETE FROM webhooks x WHERE x.id = p_webhook;
     PERFORM append_audit(jsonb_build_array(p_row || jsonb_build_object(
         'conversation_id', w.conversation_id, 'target_type', 'webhook', 'target_id', p_webhook,
-        'details', jsonb_build_object('before', jsonb_build_object('origin', url_origin(w.url), 'owner_id', w.owner_id)))));
+        'details', jsonb_build_object('before', jsonb_build_object(
+            'origin', url_origin(w.url), 'owner_id', w.owner_id)))));
     RETURN true;
 END $$;

@@ -1,10 +1,10 @@
 -- Records attempts at deliveries of a webhook: the state of each, and the pause before its next attempt. p_failures
--- attempts in a row have failed by now, and nothing is sent for p_breaker_s seconds. p_disabled disables the webhook, for
--- this reason. These three do not count if somebody has changed the webhook since p_version. Returns how many other
+-- attempts in a row have failed by now, and nothing is sent for p_breaker_s seconds. p_disabled disables the webhook,
+-- for this reason. These three do not count if somebody has changed the webhook since p_version. Returns how many other
 -- deliveries are given up.
--- While the circuit breaker is open, deliveries are tried one at a time. So those that have waited for four days, longer
--- than ten attempts take, are given up. A receiver that is back gets what waits at once; what has failed four times keeps
--- its pauses, so that a receiver that fails again and again does not use up ten attempts within minutes.
+-- While the circuit breaker is open, deliveries are tried one at a time. So those that have waited for four days,
+-- longer than ten attempts take, are given up. A receiver that is back gets what waits at once. What has failed four
+-- times keeps its pauses, so that a receiver that fails again and again does not use up ten attempts within minutes.
 -- Locks: the webhook's row, then those of its deliveries.
 
 CREATE FUNCTION settle_webhook_deliveries(

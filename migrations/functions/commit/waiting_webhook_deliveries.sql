@@ -1,5 +1,5 @@
--- The deliveries of a webhook that wait, and when each can be tried. Those of an ordered webhook are not tried before the
--- first one that waits in their conversation, and `place` gives their order.
+-- The deliveries of a webhook that wait, and when each can be tried. Those of an ordered webhook are not tried before
+-- the first one that waits in their conversation, and `place` gives their order.
 -- Locks: none. The lease of the webhook's job keeps other servers from sending them.
 
 CREATE FUNCTION waiting_webhook_deliveries(p_webhook bigint)

@@ -47,8 +47,8 @@ pub const QUEUE: &str = "SELECT queue_webhook_events($1, $2, $3)";
 pub const DUE: &str = "SELECT conversation_id, seq, attempts FROM waiting_webhook_deliveries($1) \
     WHERE due_at <= now() ORDER BY place, due_at, conversation_id, seq LIMIT $2";
 /// $1 webhook, $2 conversations, $3 seqs, $4 states, $5 seconds before the next attempt, $6 attempts, $7 version of the
-/// webhook, $8 failures in a row, $9 seconds for which nothing is sent, $10 why the webhook is disabled → how many other
-/// deliveries are given up.
+/// webhook, $8 failures in a row, $9 seconds for which nothing is sent, $10 why the webhook is disabled → how many
+/// other deliveries are given up.
 pub const SETTLE: &str = "SELECT settle_webhook_deliveries($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
 /// $1 webhook → seconds until the next delivery is due; null without any.
 pub const NEXT_DUE: &str = "SELECT greatest(extract(epoch FROM greatest(min(d.due_at), max(w.paused_until)) - now()), \
