@@ -184,15 +184,18 @@ impl TrustedProxies {
     }
 }
 
-/// Host and port of `host:port`; an IPv6 address is in brackets, which the host is without.
+/// Host and port of `host:port`; an IPv6 address is in brackets, which the host is without. No server has port 0.
 #[must_use]
 pub fn parse_host_port(text: &str) -> Option<(&str, u16)> {
     let (host, port) = text.rsplit_once(':')?;
     let host = match host.strip_prefix('[') {
         Some(inner) => inner.strip_suffix(']').filter(|inner| inner.parse::<std::net::Ipv6Addr>().is_ok())?,
-        None => Some(host).filter(|host| !host.contains([':', '/', '@', ' ']))?,
+        None => Some(host).filter(|host| !host.contains([':', '/', '@', '[', ']']))?,
     };
-    Some((Some(host).filter(|host| !host.is_empty())?, port.parse().ok()?))
+    let is_host = !host.is_empty() && !host.contains(char::is_whitespace);
+    let is_port = port.bytes().all(|byte| byte.is_ascii_digit());
+    let port = port.parse().ok().filter(|port| is_port && *port > 0)?;
+    is_host.then_some((host, port))
 }
 
 #[cfg(test)]
@@ -231,6 +234,44 @@ mod tests {
         assert_ne!(network("192.0.2.1"), network("192.0.2.2"));
         assert_eq!(network("2001:db8::1"), network("2001:db8::ffff:0:0:9"));
         assert_ne!(network("2001:db8::1"), network("2001:db8:0:1::1"));
+    }
+
+    #[test]
+    fn a_host_and_a_port_are_no_url_and_no_bare_address() {
+        for (text, host, port) in [
+            ("redis-2.example.com:6379", "redis-2.example.com", 6_379),
+            ("localhost:1", "localhost", 1),
+            ("192.0.2.1:65535", "192.0.2.1", 65_535),
+            ("[2001:db8::7]:6379", "2001:db8::7", 6_379),
+        ] {
+            assert_eq!(parse_host_port(text), Some((host, port)), "{text}");
+        }
+        for text in [
+            "",
+            "redis",
+            "redis:",
+            ":6379",
+            "redis:0",
+            "redis:65536",
+            "redis:+6379",
+            "redis:-1",
+            "redis:6379 ",
+            "redis :6379",
+            "re\tdis:6379",
+            "redis:6379:6379",
+            "redis://redis:6379",
+            "user@redis:6379",
+            "redis:6379/0",
+            "2001:db8::7:6379",
+            "[2001:db8::7]",
+            "[2001:db8::7]6379",
+            "[2001:db8::7:6379",
+            "2001:db8::7]:6379",
+            "[redis]:6379",
+            "[]:6379",
+        ] {
+            assert_eq!(parse_host_port(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -43,11 +43,13 @@ pub enum Fault {
     PartFromDepartures,
     /// In a cluster, the newest event that PostgreSQL has is not compared with what was published.
     IgnoreHeads,
+    /// In a cluster, what users have spent on other nodes is not charged.
+    IgnoreSpent,
 }
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::ForgetRevocations,
         Self::WatchByAnOldRead,
         Self::ForgetWatchers,
@@ -66,6 +68,7 @@ impl Fault {
         Self::SendUndecidedTexts,
         Self::PartFromDepartures,
         Self::IgnoreHeads,
+        Self::IgnoreSpent,
     ];
 }
 

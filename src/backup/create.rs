@@ -91,38 +91,54 @@ impl BackupWriter {
         if let PartName::Content(content) = name
             && content.hash != source.hash
         {
-            self.place.remove(&path).await.map_err(BackupFault::io(format!("cannot remove {path}")))?;
+            self.remove(&path).await?;
             return Ok(source);
         }
         self.list_part(name, path, stored)?;
         Ok(source)
     }
 
-    /// Whether an earlier backup in the same folder has this content, of this size and whole.
-    #[must_use]
-    pub fn earlier(&self, name: ContentName, size: u64) -> Option<File> {
-        if self.is_sealed() {
-            return None;
-        }
-        let mut part = self.place.earlier_part(&PartName::Content(name).to_string())?;
-        // Damage in an earlier backup does not spread: such content is written again.
-        let is_whole = hash_of(&mut part).is_ok_and(|found| found == (size, name.hash));
-        is_whole.then_some(part)
-    }
-
-    /// Lists content that [`Self::earlier`] has found, and gives its file a name in this backup. Returns false if the
-    /// file system refuses that; then the content has to be written.
+    /// Gives content of an earlier backup in the same folder a name in this one, if it has this size and is whole.
+    /// [`Self::settle_link`] must follow. Returns false if there is none, or if the file system refuses the link; then
+    /// the content has to be written.
     ///
     /// # Errors
     /// The system's.
-    pub fn share(&mut self, name: ContentName, size: u64, earlier: &File) -> Result<bool, BackupFault> {
-        let part = PartName::Content(name);
-        let path = part.to_string();
-        if self.place.share(earlier, &path).is_err() {
+    pub async fn link_earlier(&self, name: ContentName, size: u64) -> Result<bool, BackupFault> {
+        if self.is_sealed() {
             return Ok(false);
         }
+        let path = PartName::Content(name).to_string();
+        let Some(mut part) = self.place.earlier_part(&path) else { return Ok(false) };
+        // The link comes first: where it is refused, nothing is read in vain.
+        if self.place.share(&part, &path).is_err() {
+            return Ok(false);
+        }
+        // Damage in an earlier backup does not spread: such content is written again.
+        let is_whole = hash_of(&mut part).is_ok_and(|found| found == (size, name.hash));
+        if !is_whole {
+            self.remove(&path).await?;
+        }
+        Ok(is_whole)
+    }
+
+    /// Lists content that [`Self::link_earlier`] has linked, or removes the link if the server's own bytes, which have
+    /// this hash, are not that content.
+    ///
+    /// # Errors
+    /// The system's.
+    pub async fn settle_link(&mut self, name: ContentName, size: u64, hash: ContentHash) -> Result<(), BackupFault> {
+        let part = PartName::Content(name);
+        let path = part.to_string();
+        if hash != name.hash {
+            return self.remove(&path).await;
+        }
         self.shared_bytes += size;
-        self.list_part(part, path, StoredDigest::new(size, name.hash)).map(|()| true)
+        self.list_part(part, path, StoredDigest::new(size, name.hash))
+    }
+
+    async fn remove(&self, path: &str) -> Result<(), BackupFault> {
+        self.place.remove(path).await.map_err(BackupFault::io(format!("cannot remove {path}")))
     }
 
     fn list_part(&mut self, name: PartName, path: String, stored: StoredDigest) -> Result<(), BackupFault> {

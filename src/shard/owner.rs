@@ -234,6 +234,7 @@ impl<W: World> Shard<W> {
                     self.directory.users.shown_elsewhere(node, shown, self.now_ms);
                 }
             }
+            FromNodes::Spent(_) if is_planted(Fault::IgnoreSpent) => {}
             FromNodes::Spent(spent) => self.spent_elsewhere(spent),
             FromNodes::Blocked(one, other) => self.deliver_to(self.id, Delivery::Blocked(one, other)),
         }

@@ -10,8 +10,7 @@ use crate::support::Server;
 use crate::support::redis::Redis;
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use std::collections::BTreeMap;
-use std::net::TcpListener;
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -31,11 +30,18 @@ assert libc.prctl(22, 2, filter, 0, 0) == 0
 os.execv(sys.argv[2], sys.argv[2:])
 ";
 
-/// What doctor has printed: check → severity and text.
+/// What doctor has printed.
 struct Findings {
     code: i32,
     text: String,
-    by_check: BTreeMap<String, (String, String)>,
+    all: Vec<Finding>,
+}
+
+struct Finding {
+    check: String,
+    severity: String,
+    /// What was found, and the advice.
+    words: String,
 }
 
 impl Findings {
@@ -47,20 +53,23 @@ impl Findings {
         let finding = |line: &str| {
             let finding: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
             let field = |name: &str| finding[name].as_str().unwrap_or_else(|| panic!("{name}: {line}")).to_owned();
-            (field("check"), (field("severity"), format!("{}: {}", field("found"), field("advice"))))
+            let words = format!("{}: {}", field("found"), field("advice"));
+            Finding { check: field("check"), severity: field("severity"), words }
         };
-        let by_check = text.lines().map(finding).collect();
-        Self { code, text, by_check }
+        let all = text.lines().map(finding).collect();
+        Self { code, text, all }
     }
 
+    /// Several servers can have findings of one check.
     #[track_caller]
     fn has(&self, check: &str, severity: &str, text: &str) {
-        let (found, words) = self.by_check.get(check).unwrap_or_else(|| panic!("no {check}: {}", self.text));
-        assert!(found == severity && words.contains(text), "{check}: not {severity} with {text:?}: {found} {words}");
+        let is_wanted = |found: &&Finding| found.check == check && found.severity == severity;
+        let is_there = self.all.iter().filter(is_wanted).any(|found| found.words.contains(text));
+        assert!(is_there, "no {check} is {severity} with {text:?}: {}", self.text);
     }
 
     fn faults(&self) -> Vec<&str> {
-        self.by_check.iter().filter(|(_, (severity, _))| severity == "fault").map(|(check, _)| check.as_str()).collect()
+        self.all.iter().filter(|found| found.severity == "fault").map(|found| found.check.as_str()).collect()
     }
 }
 
@@ -323,6 +332,61 @@ async fn examines_redis_and_its_buffers() {
     assert!(!(away.text + &good.text + &suspended.text).contains("s3cret"));
 }
 
+/// A server of a Redis Cluster, which has no slots yet.
+fn cluster_member(folder: &Path) -> Redis {
+    let state = folder.join("member.conf");
+    let port = free_address().port().to_string();
+    let options = [
+        ["--cluster-enabled", "yes"],
+        ["--cluster-config-file", state.to_str().unwrap()],
+        ["--cluster-port", port.as_str()],
+    ];
+    Redis::start_on(IpAddr::V4(Ipv4Addr::LOCALHOST), options.as_flattened())
+}
+
+#[tokio::test]
+async fn tells_apart_a_redis_cluster_and_a_server_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let (alone, member) = (Redis::start(), cluster_member(folder.path()));
+    let [alone_at, member_at] = [&alone, &member].map(|redis| redis.address().to_string());
+    // Without PostgreSQL, which is the first fault of each examination.
+    let examine = |url: &str, seeds: &str| {
+        let database = ("database.url", "postgresql://chat@127.0.0.1:1/veza");
+        let patient = Patient::new(&[database, ("cluster.redis_url", url), ("cluster.redis_seeds", seeds)]);
+        let findings = patient.examine();
+        assert_eq!((findings.code, findings.faults()[0]), (FAULT, "postgresql"), "{}", findings.text);
+        findings
+    };
+
+    let incomplete = examine(&member.url(), "");
+    assert_eq!(incomplete.faults(), ["postgresql", "redis_cluster"], "{}", incomplete.text);
+    incomplete.has("redis_cluster", "fault", &format!("of {member_at} does not serve every slot (cluster_state:fail)"));
+    assert!(member.answer(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).starts_with("OK"));
+    member.wait_for(&["CLUSTER", "INFO"], |answer| answer.contains("cluster_state:ok")).await;
+
+    // A Redis Cluster needs no seeds, and a server of its own has none.
+    for (url, text) in [
+        (member.url(), format!("{member_at} is of a Redis Cluster, whose slots are all served")),
+        (alone.url(), format!("{alone_at} is not of a Redis Cluster")),
+    ] {
+        let good = examine(&url, "");
+        assert_eq!(good.faults(), ["postgresql"], "{}", good.text);
+        good.has("redis_cluster", "ok", &text);
+    }
+    for (url, seeds) in [(alone.url(), &member_at), (member.url(), &alone_at)] {
+        let mixed = examine(&url, seeds);
+        assert_eq!(mixed.faults(), ["postgresql", "redis_cluster"], "{}", mixed.text);
+        mixed.has("redis_cluster", "ok", &format!("{member_at} is of a Redis Cluster"));
+        mixed.has("redis_cluster", "fault", &format!("{alone_at} is not of a Redis Cluster"));
+        mixed.has("redis_cluster", "fault", "take it out of cluster.redis_seeds and cluster.redis_url");
+    }
+    let away = examine(&member.url(), &format!("127.0.0.1:1,{member_at}"));
+    assert_eq!(away.faults(), ["postgresql", "redis"], "{}", away.text);
+    away.has("redis", "fault", "127.0.0.1:1: ");
+    away.has("redis", "fault", "correct cluster.redis_seeds");
+    away.has("redis", "ok", &format!("{member_at}: 10 PINGs"));
+}
+
 #[tokio::test]
 async fn examines_the_bucket_and_leaves_nothing_in_it() {
     let moto = Moto::start().await;
@@ -347,8 +411,19 @@ async fn examines_the_bucket_and_leaves_nothing_in_it() {
 
 #[test]
 fn a_refused_configuration_is_another_exit_code() {
-    let patient = Patient::new(&[("server.workers", "many")]);
-    let output = patient.command(env!("CARGO_BIN_EXE_chat-server")).args(["doctor", "--json"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(2));
-    assert!(output.stdout.is_empty() && String::from_utf8_lossy(&output.stderr).contains("server.workers"));
+    let database = ("database.url", "postgresql://chat@127.0.0.1:1/veza");
+    let redis = ("cluster.redis_url", "redis://127.0.0.1:1");
+    let seeds = |seeds: &'static str| [database, redis, ("cluster.redis_seeds", seeds)];
+    for (settings, reason) in [
+        (&[("server.workers", "many")][..], "server.workers"),
+        (&seeds("127.0.0.1:1,redis-2"), "cluster.redis_seeds: \"redis-2\" is not a host and a port"),
+        (&seeds("redis-2:6379,redis://redis-3:6379"), "cluster.redis_seeds: \"redis://redis-3:6379\" is not a host"),
+        (&[database, ("cluster.redis_seeds", "redis-2:6379")], "cluster.redis_seeds: needs cluster.redis_url"),
+    ] {
+        let patient = Patient::new(settings);
+        let output = patient.command(env!("CARGO_BIN_EXE_chat-server")).args(["doctor", "--json"]).output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{errors}");
+        assert!(output.stdout.is_empty() && errors.contains(reason), "{errors}");
+    }
 }

@@ -42,10 +42,14 @@ pub(super) async fn check_two_nodes(one: &Server, other: &Server) {
     let mut eve_at_other = Client::all(other, &eve, Format::Json).await;
     let public = json!({"kind": "public_room", "name": "open to all"});
     let lobby = crate::support::id_of(&one.ok(&ann, "create_conversation", public).await);
-    one.ok(&eve, "join_conversation", json!({"conversation_id": lobby})).await;
+    for user in [&bob, &eve] {
+        one.ok(user, "join_conversation", json!({"conversation_id": lobby})).await;
+    }
     one.ok(&ann, "send_message", json!({"conversation_id": lobby, "content": "welcome"})).await;
-    let seen = eve_at_other.event_where("message_created", |data| data["content"] == "welcome").await;
-    assert_eq!(seen["conversation_id"], lobby);
+    for client in [&mut at_other, &mut eve_at_other] {
+        let seen = client.event_where("message_created", |data| data["content"] == "welcome").await;
+        assert_eq!(seen["conversation_id"], lobby);
+    }
 
     // Who is removed here receives nothing there any longer.
     one.ok(&ann, "remove_member", json!({"conversation_id": lobby, "user_id": eve.id})).await;
@@ -56,7 +60,11 @@ pub(super) async fn check_two_nodes(one: &Server, other: &Server) {
         }
     }
     one.ok(&ann, "send_message", json!({"conversation_id": lobby, "content": "secret"})).await;
-    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    // Once the room's owner has delivered it there, it answers another request of Eve, behind what it had for her.
+    at_other.event_where("message_created", |data| data["content"] == "secret").await;
+    let refused =
+        eve_at_other.refused("send_message", json!({"conversation_id": lobby, "content": "still here"})).await;
+    assert_eq!(refused, "not_member");
     let late = eve_at_other.drain().await;
     assert!(late.iter().all(|event| event["data"]["content"] != "secret"), "{late:?}");
 
@@ -168,7 +176,7 @@ async fn loses_repeats_and_reorders_nothing_while_nodes_and_redis_are_killed() {
                 }
                 1 => {
                     redis.kill();
-                    tokio::time::sleep(Duration::from_millis(random.below(2_000))).await;
+                    traffic.acknowledges(random.below(500)).await;
                     redis.start_again();
                 }
                 2 => {
@@ -177,13 +185,16 @@ async fn loses_repeats_and_reorders_nothing_while_nodes_and_redis_are_killed() {
                 }
                 _ => {
                     redis.signal(Signal::SIGSTOP);
-                    tokio::time::sleep(Duration::from_secs(3)).await;
+                    for node in nodes {
+                        wait_for_metric(node, "chat_server_redis_up", |up| up < 0.5).await;
+                    }
+                    traffic.acknowledges(100).await;
                     redis.signal(Signal::SIGCONT);
                 }
             }
             println!("round {round}: fault {what}");
         }
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        traffic.acknowledges(100).await;
     };
     Box::pin(traffic.during(faults)).await;
 }
@@ -202,6 +213,26 @@ async fn fill(node: &Server, user: &User, open: &mut Vec<Client>) -> usize {
     unreachable!()
 }
 
+/// Waits until another node has received what a node published of a user until now. `client` is the user's, and
+/// `watcher` a client of the other node that watches the user.
+async fn publish(client: &mut Client, watcher: &mut Client) {
+    // A node publishes the connections of a user with their presence, and what the user has spent behind it. The second
+    // choice is published after all of that.
+    for status in ["busy", "away"] {
+        client.ok("set_presence", json!({"status": status})).await;
+        watcher.event_where("presence", |data| data["status"] == status).await;
+    }
+}
+
+/// A client of a node that watches other users.
+async fn watch(node: &Server, watcher: &User, users: &[&User]) -> Client {
+    let mut client = Client::none(node, watcher, Format::Json).await;
+    let users: Vec<i64> = users.iter().map(|user| user.id).collect();
+    let answer = client.ok("get_presence", json!({"user_ids": users})).await;
+    assert_eq!(answer["presence"].as_array().map(Vec::len), Some(users.len()), "{answer}");
+    client
+}
+
 #[tokio::test]
 async fn holds_the_limits_of_a_user_over_all_nodes() {
     const CONNECTIONS: usize = 5;
@@ -213,34 +244,40 @@ async fn holds_the_limits_of_a_user_over_all_nodes() {
     for node in [one, other] {
         wait_for_metric(node, "chat_server_redis_up", |up| up > 0.5).await;
     }
-    let [ann, bob] = one.register_many(2).await.try_into().ok().unwrap();
-    let room = one.room(&[&ann, &bob]).await;
-    let round = Duration::from_millis(1_500); // nodes tell each other twice a second
+    let [ann, bob, eve] = one.register_many(3).await.try_into().ok().unwrap();
+    let room = one.room(&[&ann, &bob, &eve]).await;
+    let mut eve_at_one = watch(one, &eve, &[&ann]).await;
+    let mut eve_at_other = watch(other, &eve, &[&ann]).await;
 
     // Connections.
     let mut open = Vec::new();
     for _ in 0..3 {
         open.push(Client::none(one, &ann, Format::Json).await);
     }
-    tokio::time::sleep(round).await;
+    publish(&mut open[2], &mut eve_at_other).await;
     assert_eq!(fill(other, &ann, &mut open).await, CONNECTIONS - 3);
-    tokio::time::sleep(round).await;
+    publish(&mut open[CONNECTIONS - 1], &mut eve_at_one).await;
     assert_eq!(fill(one, &ann, &mut open).await, 0);
     // A node that dies keeps nobody out.
     other.kill9();
-    tokio::time::sleep(Duration::from_millis(2_500)).await;
     open.truncate(3);
-    assert_eq!(fill(one, &ann, &mut open).await, CONNECTIONS - 3);
+    let died = Instant::now();
+    while fill(one, &ann, &mut open).await == 0 {
+        assert!(died.elapsed() < PATIENCE, "connections to a node that died still count");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(open.len(), CONNECTIONS);
     other.start_again();
     wait_for_metric(other, "chat_server_redis_up", |up| up > 0.5).await;
 
     // Messages: a minute's are one burst, whichever node takes them.
+    let mut eve_at_other = watch(other, &eve, &[&bob]).await;
     let mut at_one = Client::none(one, &bob, Format::Json).await;
     let message = json!({"conversation_id": room, "content": "x"});
     for _ in 0..40 {
         at_one.ok("send_message", message.clone()).await;
     }
-    tokio::time::sleep(round).await;
+    publish(&mut at_one, &mut eve_at_other).await;
     at_one.close().await;
     let mut at_other = Client::none(other, &bob, Format::Json).await;
     let mut sent = 0;

@@ -73,8 +73,8 @@ impl Redis {
         String::from_utf8_lossy(&self.ask(command).stdout).into_owned()
     }
 
-    /// Waits without keeping other clients of the test waiting.
-    async fn wait_for(&self, command: &[&str], wanted: impl Fn(&str) -> bool) {
+    /// Waits for an answer to a command, without keeping other clients of the test waiting.
+    pub async fn wait_for(&self, command: &[&str], wanted: impl Fn(&str) -> bool) {
         let started = Instant::now();
         while !wanted(&self.answer(command)) {
             assert!(started.elapsed() < PATIENCE, "{}: {command:?} is {}", self.address, self.answer(command));

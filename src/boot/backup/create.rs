@@ -241,19 +241,17 @@ async fn write_content(
 ) -> Result<Option<&'static str>, BootError> {
     let reading = || system("cannot read the store of files");
     let Some(size) = store.size(content.name).await.map_err(reading())? else { return Ok(Some("is missing")) };
-    if let Some(earlier) = writer.earlier(content.name, size) {
-        // It is read all the same, because a backup also finds out what the server has lost.
-        let bytes = store.read(content.name, 0..size).await.map_err(reading())?;
-        if hash_of_stream(bytes).await.map_err(reading())? != content.name.hash {
-            return Ok(Some(DAMAGED));
-        }
-        if writer.share(content.name, size, &earlier)? {
-            return Ok(None);
-        }
-    }
+    let shares = writer.link_earlier(content.name, size).await?;
     let bytes = store.read(content.name, 0..size).await.map_err(reading())?;
-    let read = writer.put(PartName::Content(content.name), bytes).await?;
-    Ok((read.hash != content.name.hash).then_some(DAMAGED))
+    let hash = if shares {
+        // It is read all the same, because a backup also finds out what the server has lost.
+        let hash = hash_of_stream(bytes).await.map_err(reading())?;
+        writer.settle_link(content.name, size, hash).await?;
+        hash
+    } else {
+        writer.put(PartName::Content(content.name), bytes).await?.hash
+    };
+    Ok((hash != content.name.hash).then_some(DAMAGED))
 }
 
 async fn write_keys(config: &Config, writer: &mut BackupWriter) -> Result<(), BootError> {

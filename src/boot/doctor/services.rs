@@ -1,7 +1,7 @@
 //! Services beside PostgreSQL: Redis, clamd, the bucket.
 
 use super::diagnosis::Diagnosis;
-use super::report::{DoctorReport, TIME_MAX, in_time, too_slow};
+use super::report::{DoctorReport, TIME_MAX, in_time};
 use crate::backup::dump::DumpPrograms;
 use crate::boot::cluster::redis_addresses;
 use crate::boot::files;
@@ -18,13 +18,16 @@ const PINGS: usize = 10;
 /// Redis's own defaults for subscribers: the hard limit and the soft one, in bytes.
 const PUBSUB_DEFAULTS: (u64, u64) = (32 << 20, 8 << 20);
 const START_REDIS: &str = "start Redis, or correct cluster.redis_url. Events come from PostgreSQL meanwhile, later";
+const START_SEED: &str = "start it, or correct cluster.redis_seeds. Nodes connect to the other servers meanwhile";
 
 pub(super) async fn examine(config: &Config, report: &mut DoctorReport) {
     match redis_addresses(config) {
         Ok(none) if none.is_empty() => report.add(&Diagnosis::ok("redis", "not used: cluster.redis_url is not set")),
         Ok(addresses) => {
-            for address in addresses {
-                for finding in redis(&address, !config.cluster.redis_seeds.is_empty()).await {
+            let has_seeds = !config.cluster.redis_seeds.is_empty();
+            for (number, address) in addresses.iter().enumerate() {
+                let to_do = if number == 0 { START_REDIS } else { START_SEED };
+                for finding in redis(address, to_do, has_seeds).await {
                     report.add(&finding);
                 }
             }
@@ -45,9 +48,10 @@ pub(super) fn backup_programs() -> Diagnosis {
     }
 }
 
-/// Of one server. `has_seeds`: it should be of a Redis Cluster.
-async fn redis(address: &ConnectionInfo, has_seeds: bool) -> Vec<Diagnosis> {
+/// Of one server. `to_do`: the advice if it does not answer. `has_seeds`: it should be of a Redis Cluster.
+async fn redis(address: &ConnectionInfo, to_do: &str, has_seeds: bool) -> Vec<Diagnosis> {
     let check = "redis";
+    let server = address.addr().to_string();
     let mut findings = Vec::new();
     let client = match Client::open(address.clone()) {
         Ok(client) => client,
@@ -68,29 +72,31 @@ async fn redis(address: &ConnectionInfo, has_seeds: bool) -> Vec<Diagnosis> {
     });
     let (mut connection, times) = match reached.await {
         Ok(Ok(reached)) => reached,
-        Ok(Err(error)) => return vec![Diagnosis::fault(check, error.to_string(), START_REDIS)],
-        Err(_) => return vec![too_slow(check, START_REDIS)],
+        Ok(Err(error)) => return vec![Diagnosis::fault(check, format!("{server}: {error}"), to_do)],
+        Err(_) => {
+            let found = format!("{server}: no answer within {} s", TIME_MAX.as_secs());
+            return vec![Diagnosis::fault(check, found, to_do)];
+        }
     };
     let ms = |n: usize| times.get(n).map_or(0.0, |time| time.as_secs_f64() * 1_000.0);
-    let found =
-        format!("{}: {PINGS} PINGs, median {:.2} ms, worst {:.2} ms", address.addr(), ms(PINGS / 2), ms(PINGS - 1));
+    let found = format!("{server}: {PINGS} PINGs, median {:.2} ms, worst {:.2} ms", ms(PINGS / 2), ms(PINGS - 1));
     findings.push(Diagnosis::ok(check, found));
-    findings
-        .push(in_time("redis_cluster", "see whether Redis is overloaded", cluster(&mut connection, has_seeds)).await);
+    let examined = cluster(&mut connection, &server, has_seeds);
+    findings.push(in_time("redis_cluster", "see whether Redis is overloaded", examined).await);
     findings.push(in_time("redis_buffers", "see whether Redis is overloaded", buffers(&mut connection)).await);
     findings
 }
 
 /// Whether the server is of a Redis Cluster, and whether that is complete.
-async fn cluster(connection: &mut MultiplexedConnection, has_seeds: bool) -> Diagnosis {
+async fn cluster(connection: &mut MultiplexedConnection, server: &str, has_seeds: bool) -> Diagnosis {
     let check = "redis_cluster";
     match redis::cmd("CLUSTER").arg("INFO").query_async::<String>(connection).await {
         Ok(about) if about.lines().any(|line| line.trim() == "cluster_state:ok") => {
-            Diagnosis::ok(check, "it is of a Redis Cluster, whose slots are all served")
+            Diagnosis::ok(check, format!("{server} is of a Redis Cluster, whose slots are all served"))
         }
         Ok(about) => {
             let state = about.lines().next().unwrap_or_default().trim();
-            let found = format!("the Redis Cluster does not serve every slot ({state})");
+            let found = format!("the Redis Cluster of {server} does not serve every slot ({state})");
             Diagnosis::fault(
                 check,
                 found,
@@ -98,14 +104,14 @@ async fn cluster(connection: &mut MultiplexedConnection, has_seeds: bool) -> Dia
             )
         }
         Err(error) if !error.to_string().contains("cluster support disabled") => {
-            let found = format!("Redis does not say whether it is of a Redis Cluster: {error}");
+            let found = format!("{server} does not say whether it is of a Redis Cluster: {error}");
             Diagnosis::warning(check, found, "allow the user of cluster.redis_url the command CLUSTER INFO")
         }
         Err(_) if has_seeds => {
             let to_do = "take it out of cluster.redis_seeds and cluster.redis_url, or empty cluster.redis_seeds";
-            Diagnosis::fault(check, "this server is not of a Redis Cluster", to_do)
+            Diagnosis::fault(check, format!("{server} is not of a Redis Cluster"), to_do)
         }
-        Err(_) => Diagnosis::ok(check, "not of a Redis Cluster"),
+        Err(_) => Diagnosis::ok(check, format!("{server} is not of a Redis Cluster")),
     }
 }
 

@@ -519,6 +519,12 @@ impl Client {
         }
     }
 
+    /// How many messages were acknowledged, those that were sent again each time.
+    #[must_use]
+    pub fn acked(&self) -> usize {
+        self.acked.len()
+    }
+
     /// What must hold when everything has settled.
     pub fn check_acked(&self, store: &Store, verdicts: &Verdicts) {
         for (conversation, key) in &self.acked {

@@ -1,5 +1,7 @@
 //! One history: a seed decides who does what, in which order, and what goes wrong.
 
+mod probes;
+
 use crate::client::Client;
 use crate::clock::{EPOCH_SECONDS, SimClock};
 use crate::filtered;
@@ -7,6 +9,7 @@ use crate::lanes::{SimLanes, SimMesh, SimSocket};
 use crate::network::{Network, Pipe, QUEUE_BYTES_MAX, SimSockets};
 use crate::nodes::Cluster;
 use crate::removals::Removals;
+use crate::spending::{MESSAGES_PER_MINUTE, Spending};
 use crate::store::Store;
 use crate::{Verdicts, Violation};
 use chat_server::address::TrustedProxies;
@@ -124,6 +127,9 @@ struct History<'a> {
     is_tight: bool,
     /// Rules of the content filter, and texts that they match.
     is_filtered: bool,
+    /// Small budgets of messages, and a check of them.
+    is_limited: bool,
+    spending: Rc<RefCell<Spending>>,
     cores: Vec<Core>,
     clients: Vec<Client>,
     users: Vec<UserId>,
@@ -142,9 +148,11 @@ impl<'a> History<'a> {
         let is_cluster = seed.is_multiple_of(5);
         let shards = if is_cluster { 2 + (seed / 5 % 4) as usize } else { shards };
         let nodes = if is_cluster { shards } else { 1 };
-        let node = |_| {
+        let is_limited = seed.is_multiple_of(15) && !is_filtered;
+        let spending = Rc::new(RefCell::new(Spending::default()));
+        let node = |number| {
             let mut mesh = SimMesh::new(shards / nodes, is_tight);
-            mesh.has_nodes = is_cluster;
+            (mesh.node, mesh.spending, mesh.has_nodes) = (number, Rc::clone(&spending), is_cluster);
             let removals = Removals::new(shards / nodes, mesh.room.background_reads());
             (Rc::new(RefCell::new(mesh)), Rc::new(RefCell::new(removals)))
         };
@@ -158,7 +166,9 @@ impl<'a> History<'a> {
                 limits: Limits {
                     // In a cluster, a node learns of connections to others half a second later.
                     max_connections_per_user: if is_cluster { 100 } else { 4 },
-                    max_messages_per_minute: 100_000,
+                    max_messages_per_minute: if is_limited { MESSAGES_PER_MINUTE } else { 100_000 },
+                    // An old account has twice the budget.
+                    adaptive: !is_limited,
                     max_outbound_queue_bytes: QUEUE_BYTES_MAX,
                     ..Limits::default()
                 },
@@ -234,6 +244,8 @@ impl<'a> History<'a> {
             store,
             is_tight,
             is_filtered,
+            is_limited,
+            spending,
             cores,
             clients,
             users,
@@ -253,6 +265,7 @@ impl<'a> History<'a> {
         if self.verdicts.first().is_none() {
             self.check_settled();
             self.probe_presence();
+            self.probe_budgets();
         }
     }
 
@@ -362,6 +375,13 @@ impl<'a> History<'a> {
     }
 
     fn connect(&mut self, index: usize, subscribe_all: bool) {
+        let socket = self.dial(index, subscribe_all);
+        let core = self.clock.below(self.cores.len());
+        self.cores[core].shard.sockets_mut().accept(socket);
+    }
+
+    /// A client connects. Some shard must accept the socket.
+    fn dial(&mut self, index: usize, subscribe_all: bool) -> usize {
         if self.store.borrow().is_revoked(self.clients[index].session) {
             let session = self.store.borrow_mut().sign_in(self.clients[index].user);
             self.clients[index].session = session;
@@ -374,9 +394,7 @@ impl<'a> History<'a> {
         let socket = network.pipes.len();
         client.connect(&mut pipe, socket, &token, subscribe_all, hint);
         network.pipes.push(pipe);
-        drop(network);
-        let core = self.clock.below(self.cores.len());
-        self.cores[core].shard.sockets_mut().accept(socket);
+        socket
     }
 
     /// A session is revoked, and every shard hears of it a little later.
@@ -529,37 +547,4 @@ impl<'a> History<'a> {
         let counted = self.connections.load(Ordering::Relaxed);
         self.verdicts.check(open == counted, || format!("{open} connections are open, {counted} are counted"));
     }
-
-    /// Everybody shows something new; who receives it must be who may.
-    fn probe_presence(&mut self) {
-        for client in &mut self.clients {
-            client.presence.clear();
-            client.set_presence(&mut self.network.borrow_mut(), &probe(client.user));
-        }
-        for _ in 0..24 {
-            self.round(TICK_MS);
-        }
-        let store = self.store.borrow();
-        let shows = |user: UserId| self.clients.iter().any(|c| c.user == user && c.shows == Some(probe(user)));
-        for client in self.clients.iter().filter(|client| client.is_open()) {
-            for user in client.presence.keys() {
-                self.verdicts.check(store.may_see(client.user, *user), || {
-                    format!("user {} receives the presence of user {}, whom they may not see", client.user.0, user.0)
-                });
-            }
-            for user in &client.watched {
-                // A departure or a block may end a watch that could stand, when the store does not confirm it in time.
-                let undisturbed = !store.was_hidden(*user) && !store.was_hidden(client.user);
-                let received = client.presence.contains_key(user);
-                let expected = undisturbed && shows(*user);
-                self.verdicts.check(received || !expected, || {
-                    format!("user {} watches user {} and did not receive their presence", client.user.0, user.0)
-                });
-            }
-        }
-    }
-}
-
-fn probe(user: UserId) -> String {
-    format!("probe {}", user.0)
 }

@@ -3,6 +3,7 @@
 use crate::Verdicts;
 use crate::clock::SimClock;
 use crate::removals::{Removal, Removals};
+use crate::spending::Spending;
 use chat_server::ids::ShardId;
 use chat_server::mesh::frame::{
     CommitOutcome, ControlFrame, Delivery, HttpHandover, Mutation, ReadRequest, ReadResult, Request, Verdict,
@@ -91,6 +92,10 @@ pub struct SimMesh {
     pub from_nodes: Vec<(u64, FromNodes)>,
     /// Whether there are other nodes.
     pub has_nodes: bool,
+    /// The number of this node.
+    pub node: usize,
+    /// What users have spent over all nodes.
+    pub spending: Rc<RefCell<Spending>>,
     /// While set, every lane of deliveries claims to have no room, and lanes to the store are full.
     pub jammed: bool,
     /// While set, items arrive at once.
@@ -117,6 +122,8 @@ impl SimMesh {
             to_nodes: VecDeque::new(),
             from_nodes: Vec::new(),
             has_nodes: false,
+            node: 0,
+            spending: Rc::default(),
             jammed: false,
             healed: false,
         }
@@ -201,7 +208,11 @@ impl Lanes<SimSocket> for SimLanes {
 
     fn push_to_nodes(&mut self, frame: ToNodes) -> Result<(), ToNodes> {
         let mesh = &mut *self.mesh.borrow_mut();
-        if mesh.to_nodes.len() >= TO_NODES_MAX && !mesh.healed {
+        let is_full = mesh.to_nodes.len() >= TO_NODES_MAX && !mesh.healed;
+        if let ToNodes::Spent(spent) = &frame {
+            mesh.spending.borrow_mut().published(mesh.node, spent, is_full);
+        }
+        if is_full {
             return Err(frame);
         }
         mesh.to_nodes.push_back(frame);
@@ -222,6 +233,10 @@ impl Lanes<SimSocket> for SimLanes {
                 seq: change.seq,
             }),
             FromNodes::Blocked(one, other) => self.note_removal(Removal::block(*one, *other)),
+            FromNodes::Spent(spent) => {
+                let mesh = self.mesh.borrow();
+                mesh.spending.borrow_mut().arrived(mesh.node, spent);
+            }
             _ => {}
         }
         Some(frame)

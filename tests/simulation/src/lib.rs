@@ -12,10 +12,11 @@
 //! | [`client`] | people with their devices: connect, send, catch up, stop reading, leave, block |
 //! | [`filtered`] | the content filter: rules, texts that match, a moderator |
 //! | [`permitted`], [`removals`] | the check of everything that is sent: what the store says, what the shard knows |
+//! | [`spending`] | the check of what users may send over all nodes |
 //! | [`history`] | the order of it all: one seed is one history |
 //!
 //! Each history is played in three parts: a wild one with faults; a healing one without, until everything has settled;
-//! and a probe of what everybody receives now. The promises that are checked, and where:
+//! and a probe of what everybody receives now, and may send. The promises that are checked, and where:
 //!
 //! - an acknowledged message is in the log once, where the ack says ([`client`]);
 //! - a client sees no gap, no double and no disorder, and what it sees is what the log has ([`client`]);
@@ -26,12 +27,15 @@
 //! - a client receives typing and read markers only of conversations that it follows ([`client`]);
 //! - a text that a rule refuses, or holds until a moderator approves it, is in no log, and its author learns the rule
 //!   ([`filtered`]);
+//! - over all nodes, a user has no more messages accepted than their budget, and what nodes could not know of each
+//!   other ([`spending`]);
 //! - a revoked session has no connection ([`history`]);
 //! - a peer gets its time for the close handshake ([`network`]);
 //! - everybody converges: after healing every subscriber has everything, and presence is what the store permits
 //!   ([`history`]).
 //!
 //! A fifth of the histories have two to five nodes of one shard each, instead of one node with up to three shards.
+//! Every third of those has small budgets of messages, unless it has rules of the content filter.
 //! A quarter of the histories have rules of the content filter. In the histories of even seeds the I/O shard has little
 //! room, so that shards often wait for it, and clients move read markers. In those of odd seeds it has the room that a
 //! running server has.
@@ -49,6 +53,7 @@ pub mod network;
 pub mod nodes;
 pub mod permitted;
 pub mod removals;
+pub mod spending;
 pub mod store;
 
 use std::cell::RefCell;

@@ -82,6 +82,9 @@ impl Cluster {
         for (to, mesh) in meshes.iter().enumerate().filter(|(to, _)| *to != from) {
             let is_lost = self.is_away || (!self.healed && self.clock.chance(8));
             let copies = if is_lost { 0 } else { 1 + usize::from(!self.healed && self.clock.chance(8)) };
+            if let ToNodes::Spent(spent) = frame {
+                mesh.borrow().spending.borrow_mut().sent(to, copies, spent);
+            }
             for _ in 0..copies {
                 match frame {
                     ToNodes::Event(event) if self.nodes[to].followed.contains(&event.conversation) => {

@@ -84,6 +84,7 @@ mod planted_faults {
             Fault::SendUndecidedTexts => "although the rule refuses matches it",
             Fault::PartFromDepartures => "after they had left it",
             Fault::IgnoreHeads => "nothing settles",
+            Fault::IgnoreSpent => "accepted over all nodes",
         }
     }
 
@@ -91,7 +92,8 @@ mod planted_faults {
         plant(Some(fault));
         let stage = Stage::default();
         // Every fifth history can have several nodes.
-        let step = if matches!(fault, Fault::PartFromDepartures | Fault::IgnoreHeads) { 5 } else { 1 };
+        let step =
+            if matches!(fault, Fault::PartFromDepartures | Fault::IgnoreHeads | Fault::IgnoreSpent) { 5 } else { 1 };
         let found = (step as u64..=HISTORIES_PER_FAULT)
             .step_by(step)
             .filter_map(|seed| stage.play(seed, false).err())
