@@ -1,0 +1,85 @@
+// The place of each event in the log of its conversation. Pure.
+//
+// Each change of a conversation has the next seq. The cursor of a conversation is the seq of the last event that the
+// application received. Arithmetic decides about an event:
+//
+//     seq = cursor + 1   new: it is emitted, and the cursor moves
+//     seq ≤ cursor       old: it was emitted before
+//     seq > cursor + 1   a gap: events are missing, and the log is replayed after the cursor
+//
+// The cursor of a conversation that the user has left is kept apart. If they come back, nothing is emitted twice.
+
+/** Events with a seq that is not their own place in the log. */
+const UNNUMBERED = new Set(["mention"]);
+
+/** Whether an event is an entry of the log. */
+export function isNumbered(type, data) {
+    return Number.isInteger(data.seq) && !UNNUMBERED.has(type);
+}
+
+export class Cursors {
+    /** Conversation id → seq of the last emitted event. */
+    current = new Map();
+    /** The same for conversations that the user has left. */
+    left = new Map();
+    /** Conversations whose log is read from its start; events before the user joined are not emitted. */
+    joining = new Set();
+
+    restore({ cursors = {}, left = {} }) {
+        for (const [id, seq] of Object.entries(cursors)) this.current.set(id, seq);
+        for (const [id, seq] of Object.entries(left)) this.left.set(id, seq);
+    }
+
+    /** What to do with a numbered event: `emit`, `old`, `gap`, or `earlier`, which moves the cursor and emits nothing. */
+    place(type, data, me) {
+        const { conversation_id: id, seq } = data;
+        const cursor = this.current.get(id);
+        if (cursor === undefined) return seq <= (this.left.get(id) ?? -1) ? "old" : "emit";
+        if (seq <= cursor) return "old";
+        if (seq > cursor + 1) return "gap";
+        if (!this.joining.has(id)) return "emit";
+        return isArrival(type, data, me) ? "emit" : "earlier";
+    }
+
+    /** An event was emitted or skipped. */
+    moveTo(id, seq, isEmitted = true) {
+        this.current.set(id, seq);
+        this.left.delete(id);
+        if (isEmitted) this.joining.delete(id);
+    }
+
+    /** The user has left: the next event may have any larger seq. Returns the cursor, if there was one. */
+    leave(id) {
+        const cursor = this.current.get(id);
+        this.current.delete(id);
+        this.joining.delete(id);
+        if (cursor !== undefined) this.left.set(id, cursor);
+        return cursor;
+    }
+
+    /**
+     * Compares with the heads of a `welcome`. `isFirst`: there is no earlier run to continue. Then the log of each
+     * conversation is followed from now on; otherwise a conversation without a cursor was joined in the meantime, and
+     * is followed from the join.
+     */
+    meet(heads, { isFirst, isComplete, skipsJoined = false }) {
+        const gone = isComplete ? [...this.current.keys()].filter((id) => !heads.has(id)) : [];
+        const started = [];
+        for (const [id, head] of heads) {
+            if (this.current.has(id)) continue;
+            const left = this.left.get(id);
+            const cursor = isFirst || skipsJoined ? head : (left ?? 0);
+            if (cursor === 0 && left === undefined && head > 0) this.joining.add(id);
+            this.moveTo(id, cursor, false);
+            started.push(id);
+        }
+        const isBehind = (id) => !gone.includes(id) && heads.get(id) !== this.current.get(id);
+        return { gone, started, behind: [...this.current.keys()].filter(isBehind) };
+    }
+}
+
+/** Whether an event is the start of the user's membership. */
+function isArrival(type, data, me) {
+    if (type === "conversation_created") return data.members.some(({ id }) => id === me);
+    return type === "member_joined" && data.user.id === me;
+}

@@ -1,0 +1,6 @@
+import { JournalStore } from "../index.js";
+
+/** A store in a file, with the same lines as that of the Python package. */
+export class FileStore extends JournalStore {
+    constructor(path: string);
+}
