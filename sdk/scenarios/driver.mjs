@@ -36,9 +36,11 @@ const commands = {
         client.connect();
     },
     send({ conversation_id, content }) {
+        const unsent = client.unsent;
         client.send({ conversation_id, content }).catch(({ code }) => {
             if (code === "outbox_full") report({ failed: content, code });
         });
+        if (client.unsent > unsent) report({ accepted: content });
     },
     async request({ tag, type, data }) {
         try {

@@ -47,6 +47,7 @@ class Driver:
     def send(self, conversation_id: str, content: str) -> None:
         try:
             self.client.send_soon(conversation_id=conversation_id, content=content)
+            report(accepted=content)
         except VezaError as error:
             report(failed=content, code=error.code)
 

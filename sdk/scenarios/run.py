@@ -100,8 +100,10 @@ class Person:
         self.answers: dict[str, dict[str, Any]] = {}
         self.codes: set[int] = set()
         self.count = 0
-        #: Whether the events since the start of the process follow those of an earlier one.
-        self.was_killed = False
+        #: Messages that the SDK has accepted.
+        self.accepted: set[str] = set()
+        #: Whether the process was killed, and whether it has received no event since.
+        self.was_killed = self.is_fresh = False
 
     async def sign_up(self) -> None:
         unique = f"{self.name}_{self.world.tag}"
@@ -150,12 +152,12 @@ class Person:
     def reported(self, line: dict[str, Any]) -> None:
         if "event" in line:
             events = self.events[line.get("in", "")]
-            is_repeated = self.was_killed and events and events[-1].get("seq") == line.get("seq")
+            is_repeated = self.is_fresh and events and events[-1].get("seq") == line.get("seq")
             if line.get("at") or line["event"] == "reset":
                 # A process that is killed between handling an event and storing its cursor receives it once more.
                 if not is_repeated:
                     events.append(line)
-                self.was_killed = False
+                self.is_fresh = False
         elif "tokens" in line:
             self.tokens = line["tokens"]
         elif "state" in line:
@@ -163,8 +165,11 @@ class Person:
             if line.get("code"):
                 self.codes.add(line["code"])
         elif "sent" in line:
-            require(line["sent"] not in self.acks, f"{self.name}: two acks for {line['sent']}")
+            is_new = self.acks.get(line["sent"], line["seq"]) == line["seq"]
+            require(is_new, f"{self.name}: two acks for {line['sent']}")
             self.acks[line["sent"]] = line["seq"]
+        elif "accepted" in line:
+            self.accepted.add(line["accepted"])
         elif "refused" in line or "failed" in line:
             self.failed[line.get("refused") or line["failed"]] = line["code"]
         elif "tag" in line:
@@ -174,11 +179,13 @@ class Person:
         assert self.process and self.reader
         if is_kill:
             self.process.kill()
-            self.was_killed = True
+            self.was_killed = self.is_fresh = True
         else:
             self.tell(do="close")
         await asyncio.wait_for(self.reader, PATIENCE_S)
         await self.process.wait()
+        for room, log in self.sent.items():  # what was still on its way to the process is not the SDK's
+            self.sent[room] = [content for content in log if content in self.accepted]
 
     def send(self, room: str, count: int) -> None:
         for _ in range(count):
@@ -460,6 +467,12 @@ class World:
 
     async def acknowledged(self, person: Person) -> None:
         expected = [content for log in person.sent.values() for content in log]
+        if person.was_killed:  # between an ack and its report, perhaps
+            for room, messages in [(room, (await self.log(room))[1]) for _, room in self.starts]:
+                for message in messages:
+                    if message["content"] in person.sent[self.rooms[room]]:
+                        person.acks.setdefault(message["content"], message["seq"])
+            person.was_killed = False
         await self.until(
             lambda: all(content in person.acks for content in expected), f"the acks of {person.name} ({len(expected)})"
         )
