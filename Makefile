@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .PHONY: help run build test lint format bench fuzz advisories prerequisites test-clients formatter cargo-deny
 
 prettier = target/tools/prettier/node_modules/.bin/prettier
-javascript = 'web/*.js' 'tests/**/*.mjs' 'src/control/dashboard/assets/*.js' 'loadtest/src/report/*.js' \
+javascript = 'web/*.js' 'sdk/js/*.js' 'sdk/js/node/*.js' 'sdk/scenarios/*.mjs' 'tests/**/*.mjs' 'src/control/dashboard/assets/*.js' 'loadtest/src/report/*.js' \
 	'loadtest/src/compare/peers/*.js'
 
 deny = target/tools/cargo-deny/bin/cargo-deny

@@ -15,9 +15,10 @@ import keyword
 import re
 import sys
 import textwrap
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 import yaml
 
@@ -229,9 +230,13 @@ def typescript(model: Model) -> str:
             mark = "" if entry.is_required else "?"
             line = f"    {entry.name}{mark}: {ts_type(entry.type)};\n"
             if len(line) > 121:
-                line = f"    {entry.name}{mark}:\n        | " + ts_type(entry.type).replace(" | ", "\n        | ") + ";\n"
+                line = (
+                    f"    {entry.name}{mark}:\n        | " + ts_type(entry.type).replace(" | ", "\n        | ") + ";\n"
+                )
             lines.append(ts_doc(entry.doc, "    ") + line)
-        parts.append("".join(lines) + "}\n" if fields else ts_doc(doc) + f"export type {name} = Record<string, never>;\n")
+        parts.append(
+            "".join(lines) + "}\n" if fields else ts_doc(doc) + f"export type {name} = Record<string, never>;\n"
+        )
     rows = "".join(
         f"    {name}: {{ data: {ts_type(data)}; ack: {ts_type(ack) if ack else 'never'} }};\n"
         for name, (data, ack) in model.commands.items()
@@ -281,7 +286,9 @@ def py_type(kind: Type) -> str:
         case ("scalar", name):
             return PY_SCALARS[name]
         case ("enum", values):
-            known = [json.dumps(value) if isinstance(value, str) else repr(value) for value in values if value is not None]
+            known = [
+                json.dumps(value) if isinstance(value, str) else repr(value) for value in values if value is not None
+            ]
             return " | ".join([f"Literal[{', '.join(known)}]", *(["None"] if None in values else [])])
         case ("list", inner):
             return f"list[{py_type(inner)}]"
@@ -309,7 +316,11 @@ def py_alias(name: str, kind: Type) -> str:
 def py_quoted(kind: Type) -> str:
     """A type as the value of an alias, where names that are defined later must be quoted."""
     text = py_type(kind)
-    return json.dumps(text) if re.search(r"\b[A-Z]\w+\b(?<!Any)(?<!None)(?<!Literal)", text) and "Literal" not in text else text
+    return (
+        json.dumps(text)
+        if re.search(r"\b[A-Z]\w+\b(?<!Any)(?<!None)(?<!Literal)", text) and "Literal" not in text
+        else text
+    )
 
 
 def py_field(entry: Field) -> str:
@@ -346,7 +357,8 @@ def python(model: Model) -> str:
         + ")\n"
     )
     parts.append(
-        "#: Close code → its name, and whether a client reconnects.\nCLOSE_CODES: Final[dict[int, tuple[str, bool]]] = {\n"
+        "#: Close code → its name, and whether a client reconnects.\n"
+        "CLOSE_CODES: Final[dict[int, tuple[str, bool]]] = {\n"
         + "".join(f'    {number}: ("{code}", {again}),\n' for number, (code, again) in model.closes.items())
         + "}\n"
     )
@@ -355,8 +367,12 @@ def python(model: Model) -> str:
         for entry in fields:
             assert not keyword.iskeyword(entry.name), f"{name}.{entry.name} is a keyword of Python"
         text = " ".join(doc.split())
-        doc_string = "" if not text else f'    """{text}"""\n\n' if len(text) < 108 else (
-            '    """\n' + textwrap.indent(textwrap.fill(text, 114), "    ") + '\n    """\n\n'
+        doc_string = (
+            ""
+            if not text
+            else f'    """{text}"""\n\n'
+            if len(text) < 108
+            else ('    """\n' + textwrap.indent(textwrap.fill(text, 114), "    ") + '\n    """\n\n')
         )
         body = doc_string + "".join(py_field(entry) for entry in fields)
         classes.append(f"class {name}(TypedDict):\n{body.rstrip() or '    pass'}\n")
@@ -365,9 +381,7 @@ def python(model: Model) -> str:
         if name in INTERNAL_EVENTS:
             continue
         frames.append(f"{pascal(name)}Frame")
-        classes.append(
-            f'class {frames[-1]}(TypedDict):\n    type: Literal["{name}"]\n    data: {py_type(data)}\n'
-        )
+        classes.append(f'class {frames[-1]}(TypedDict):\n    type: Literal["{name}"]\n    data: {py_type(data)}\n')
     union = "\n    ".join(f'"| {frame}"' for frame in frames).replace("| ", "", 1)
     union = union.replace('"\n    "', ' "\n    "')
     event = f"#: An event as the application receives it.\nEvent: TypeAlias = (\n    {union}\n)\n"
@@ -391,7 +405,8 @@ def python_commands(model: Model) -> str:
             f'        return cast({outside(ack)}, await self._request("{name}", data))\n'
         )
     return (
-        f'"""{NOTICE}"""\n\nfrom __future__ import annotations\n\nfrom collections.abc import Awaitable, Callable, Mapping\n'
+        f'"""{NOTICE}"""\n\nfrom __future__ import annotations\n\n'
+        "from collections.abc import Awaitable, Callable, Mapping\n"
         "from typing import Any, Unpack, cast\n\nfrom . import types\n\n\n"
         "class Commands:\n"
         '    """Every command with typed arguments: `await client.call.get_history(conversation_id="room_6")`."""\n\n'

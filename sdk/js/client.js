@@ -44,6 +44,8 @@ export class VezaClient {
     #requests;
     #outbox;
     #queue;
+    /** Whether the application takes its events from the queue. */
+    #isIterated = false;
     #backoff;
     #store;
     /** The user of the store. */
@@ -119,21 +121,23 @@ export class VezaClient {
     on(type, listener) {
         if (!this.#listeners.has(type)) this.#listeners.set(type, []);
         this.#listeners.get(type).push(listener);
+        if (type === "event" && this.#queue && !this.#isIterated) this.#listenInstead(listener);
         return this;
     }
 
-    /** The events, one at a time: {type, data}. Call it once, before `connect`. The loop ends with the client. */
+    /** The events since `connect`, one at a time: {type, data}. For one loop; it ends with the client. */
     events() {
-        this.#queue ??= new EventQueue({
-            max: this.#options.eventsMax,
-            onRoom: () => this.#roomAgain(),
-            onHandled: ({ type, data }) => this.#handled(type, data),
-        });
+        this.#isIterated = true;
+        this.#queue ??= this.#newQueue();
         return this.#queue;
     }
 
+    /** Connects, and stays connected until `close`. Without a listener for events, they wait for `events()`. */
     connect() {
-        if (this.state.name === "idle" || this.state.name === "ended") this.#open();
+        if (this.state.name !== "idle" && this.state.name !== "ended") return;
+        this.#outbox.begin();
+        if (!this.#listeners.has("event") && this.#options.eventsMax > 0) this.#queue ??= this.#newQueue();
+        this.#open();
     }
 
     /** Closes the connection for good. Commands without an answer fail with `closed`. */
@@ -190,6 +194,25 @@ export class VezaClient {
             if (!has_more || messages.length === 0) return;
             afterSeq = messages.at(-1).seq;
         }
+    }
+
+    #newQueue() {
+        return new EventQueue({
+            max: this.#options.eventsMax,
+            onRoom: () => this.#roomAgain(),
+            onHandled: ({ type, data }) => this.#handled(type, data),
+        });
+    }
+
+    /** The application listens to events and does not take them: what has waited goes to the listener. */
+    #listenInstead(listener) {
+        const waiting = this.#queue.takeAll();
+        this.#queue = undefined;
+        for (const event of waiting) {
+            listener(event);
+            this.#handled(event.type, event.data);
+        }
+        this.#roomAgain();
     }
 
     #emit(type, detail) {

@@ -26,6 +26,11 @@ export class EventQueue {
         return !this.#wasFull;
     }
 
+    /** Empties the queue. */
+    takeAll() {
+        return this.#events.splice(0);
+    }
+
     push(event) {
         this.#events.push(event);
         this.#serve();

@@ -148,7 +148,7 @@ export interface ClientOptions {
     store?: Store;
     /** Messages without an ack, at most. */
     outboxMax?: number;
-    /** Events that wait in `events()`, at most; the log has the others. */
+    /** Events that wait in `events()`, at most; the log has the others. 0: the client only sends. */
     eventsMax?: number;
     /** Whether the log of a conversation that was joined while away is skipped. */
     skipsJoined?: boolean;

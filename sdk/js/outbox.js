@@ -24,6 +24,7 @@ export class Outbox {
     #onUnauthenticated;
     #onTimeout;
     #size = 0;
+    #isEnded = false;
     /** Conversation id → entries; the first one may have been sent. */
     #queues = new Map();
 
@@ -46,7 +47,8 @@ export class Outbox {
     /** Resolves with the ack. `notify` runs before each retry. */
     add(data, notify) {
         const message = { ...data, client_message_id: data.client_message_id ?? newKey() };
-        return new Promise((resolve, reject) => {
+        const sent = new Promise((resolve, reject) => {
+            if (this.#isEnded) throw new VezaError({ code: "closed", message: "The client has ended" });
             if (this.#size >= this.#max) {
                 const text = `${this.#size} messages wait for the server. Wait until some are acknowledged`;
                 throw new VezaError({ code: "outbox_full", message: text });
@@ -54,6 +56,8 @@ export class Outbox {
             this.#store?.putMessage(message);
             this.#push({ message, notify, resolve, reject });
         });
+        sent.catch(() => {}); // a send whose outcome nobody awaits must not end the program
+        return sent;
     }
 
     /** Messages of an earlier run, in their order. Nobody waits for their acks. */
@@ -78,8 +82,14 @@ export class Outbox {
         for (const queue of this.#queues.values()) for (const entry of queue) entry.isBusy = false;
     }
 
+    /** The client connects, for the first time or again. */
+    begin() {
+        this.#isEnded = false;
+    }
+
     /** The client has ended. The messages stay in the store, for the next run. */
     end(error) {
+        this.#isEnded = true;
         for (const queue of this.#queues.values()) {
             for (const entry of queue.splice(0)) {
                 clearTimeout(entry.timer);

@@ -69,7 +69,14 @@ async function take(events) {
             const read = [];
             for await (const message of client.history(data.conversation_id)) read.push(message.content);
             report({ event: type, in: data.conversation_id, seq: data.last_seq, read });
-        } else report({ event: type, in: data.conversation_id, seq: data.seq, content: data.content, at: data.created_at });
+        } else
+            report({
+                event: type,
+                in: data.conversation_id,
+                seq: data.seq,
+                content: data.content,
+                at: data.created_at,
+            });
     }
     process.exit(0);
 }

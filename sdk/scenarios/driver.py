@@ -13,7 +13,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "python"))
 
-from veza_client import FileStore, Session, VezaClient, VezaError  # noqa: E402
+from veza_client import FileStore, Session, VezaClient, VezaError
 
 
 def report(**line: Any) -> None:

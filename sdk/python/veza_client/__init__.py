@@ -11,10 +11,11 @@
 docs/client-protocol.md of the server has the rules that it follows; README.md of this package has its interface.
 """
 
-from .client import State, VezaClient
+from .client import VezaClient
 from .errors import VezaError, new_key
 from .outbox import Outcome
 from .session import Session
+from .state import State
 from .store import FileStore, Store, StoredState
 from .types import CLOSE_CODES, ERROR_CODES, RETRIED, Event
 

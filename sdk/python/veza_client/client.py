@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import random as randomness
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Unpack, cast
 
@@ -24,17 +23,17 @@ from . import types
 from .backoff import Backoff
 from .codec import codec
 from .commands import Commands
-from .connection import OPEN_TIMEOUT_S, Connection, Loss, Refused
+from .connection import OPEN_TIMEOUT_S, Connection, Loss, attempt
 from .cursors import Cursors, is_numbered
 from .errors import VezaError
 from .events import EventQueue
+from .heartbeat import Heartbeat
 from .outbox import Outbox
 from .requests import Requests
-from .session import Session
+from .session import Session, no_token
+from .state import State
 from .store import Store
 
-#: A connection without an answer to a ping for this long is dead.
-PONG_TIMEOUT_S = 8.0
 #: A replay without a frame for this long is asked for again.
 REPLAY_TIMEOUT_S = 20.0
 #: Most conversations in one `resume`.
@@ -42,19 +41,7 @@ RESUME_MAX = 1_000
 #: Commands after whose ack the user is a member: the events from their `seq` on belong to the client.
 JOINS = frozenset({"join_conversation", "join_by_invite", "accept_invitation"})
 
-Name = Literal["idle", "connecting", "catching_up", "live", "waiting", "ended"]
 Listener = Callable[[Any], None]
-
-
-@dataclass(frozen=True)
-class State:
-    name: Name
-    #: Of a close; 1006 if there was none.
-    code: int | None = None
-    #: Why the client has ended.
-    reason: str | None = None
-    #: Seconds until the next attempt.
-    retry_in: float | None = None
 
 
 class VezaClient:
@@ -77,14 +64,15 @@ class VezaClient:
         """``session``, or instead ``url`` (ws(s)://…/ws), ``token`` or ``ticket``, and ``expired``.
 
         When ``token`` or ``ticket`` fails with ``status`` 401 or 403, the client ends, otherwise it tries again.
+
         ``store``: see :mod:`veza_client.store`. ``outbox_max``: messages without an ack. ``events_max``: events that
-        wait in :meth:`events`. ``skips_joined``: whether the log of a conversation that was joined while away is
-        skipped. ``connect_options``: for ``websockets.connect``.
+        wait in :meth:`events`; 0 for a client that only sends. ``skips_joined``: whether the log of a conversation that
+        was joined while away is skipped. ``connect_options``: for ``websockets.connect``.
         """
         if session is None and (url is None or not (token or ticket)):
             raise TypeError("give a session, or a url and a token or ticket function")
         self._url = url or (session.socket_url if session else "")
-        self._token = token or (session.token if session else _no_token)
+        self._token = token or (session.token if session else no_token)
         self._ticket = ticket
         self._expired = expired or (session.expire if session else lambda: None)
         self._codec = codec(format)
@@ -112,12 +100,13 @@ class VezaClient:
         self.state = State("idle")
         self._listeners: dict[str, list[Listener]] = {}
         self._queue: EventQueue | None = None
+        #: Whether the application takes its events from the queue.
+        self._is_iterated = False
         self._connection: Connection | None = None
         self._generation = 0
         self._catching_up: set[str] = set()
         self._overflowed: set[str] = set()
-        self._missed = 0
-        self._again = False
+        self._missed, self._again = 0, False
         self._slot_s: float | None = None
         self._last_frame_at = 0.0
         self._welcomed_at: float | None = None
@@ -137,8 +126,6 @@ class VezaClient:
             self._cursors.left.update(stored.left)
             self._outbox.restore(stored.outbox)
 
-    # The interface
-
     @property
     def cursors(self) -> dict[str, int]:
         """Conversation id → seq of the last delivered event. Fill it before :meth:`connect` to go on after a run."""
@@ -155,20 +142,25 @@ class VezaClient:
         The kinds: state, welcome, event, up_to_date, gone, unsubscribed, sent, refused, retry.
         """
         self._listeners.setdefault(kind, []).append(listener)
+        if kind == "event" and self._queue and not self._is_iterated:
+            self._listen_instead(listener)
 
     def events(self) -> EventQueue:
-        """The events, one at a time. Call it once, before :meth:`connect`. The loop ends with the client."""
+        """The events since :meth:`connect`, one at a time. For one loop; it ends with the client."""
+        self._is_iterated = True
         if self._queue is None:
-            self._queue = EventQueue(
-                maximum=self._events_max,
-                on_room=self._room_again,
-                on_handled=lambda event: self._handled(event["type"], cast(dict[str, Any], event["data"])),
-            )
+            self._queue = self._new_queue()
         return self._queue
 
     def connect(self) -> None:
-        """Connects, and stays connected until :meth:`close`."""
+        """Connects, and stays connected until :meth:`close`.
+
+        Without a listener for events, they wait for :meth:`events`.
+        """
         if self._task is None or self._task.done():
+            self._outbox.begin()
+            if "event" not in self._listeners and self._events_max > 0 and self._queue is None:
+                self._queue = self._new_queue()
             self._task = asyncio.create_task(self._run())
 
     async def close(self) -> None:
@@ -259,6 +251,22 @@ class VezaClient:
 
     # The connection
 
+    def _new_queue(self) -> EventQueue:
+        return EventQueue(
+            maximum=self._events_max,
+            on_room=self._room_again,
+            on_handled=lambda event: self._handled(event["type"], cast(dict[str, Any], event["data"])),
+        )
+
+    def _listen_instead(self, listener: Listener) -> None:
+        """The application listens to events and does not take them: what has waited goes to the listener."""
+        waiting = self._queue.take_all() if self._queue else []
+        self._queue = None
+        for event in waiting:
+            listener(event)
+            self._handled(event["type"], cast(dict[str, Any], event["data"]))
+        self._room_again()
+
     def _emit(self, kind: str, detail: Any) -> None:
         for listener in list(self._listeners.get(kind, ())):
             listener(detail)
@@ -292,26 +300,16 @@ class VezaClient:
 
     async def _one_connection(self) -> Loss:
         """Opens a connection and reads it until it is lost."""
-        try:
-            connection = await asyncio.wait_for(
-                Connection.open(
-                    self._url, self._codec, token=self._token, ticket=self._ticket, options=self._connect_options
-                ),
-                OPEN_TIMEOUT_S,
-            )
-        except Refused as refused:
-            if refused.status == 401 and not self._was_refused:
+        opened = await attempt(
+            self._url, self._codec, token=self._token, ticket=self._ticket, options=self._connect_options
+        )
+        if isinstance(opened, Loss):
+            if opened.status == 401 and not self._was_refused:
                 self._was_refused = True
                 self._expired()  # the next attempt gets a new token
-            elif refused.status in (401, 403):
-                return Loss(1006, "signed_out", is_final=True)
-            return Loss(1006, slot_s=refused.retry_after_s)
-        except VezaError as error:
-            is_final = error.status in (401, 403)
-            return Loss(1006, "signed_out" if is_final else "lost", is_final, error.retry_after or 0.0)
-        except Exception:  # no route, a cut handshake, a proxy that speaks something else
-            return Loss(1006)
-        self._connection = connection
+                return Loss(1006)
+            return opened
+        self._connection = connection = opened
         alarm = asyncio.get_running_loop().call_later(OPEN_TIMEOUT_S, connection.drop, Loss(1006))
         heartbeat: asyncio.Task[None] | None = None
         try:
@@ -585,26 +583,18 @@ class VezaClient:
     # Heartbeats
 
     async def _beat(self, connection: Connection, heartbeat_s: float) -> None:
-        """Pings when nothing was received for a while."""
-        every, loop = min(max(heartbeat_s / 2, 5.0), 30.0), asyncio.get_running_loop()
+        beat = Heartbeat(heartbeat_s, self._ping)
         while True:
-            await asyncio.sleep(min(every, 1.0))
-            now = loop.time()
-            if self._pinged_at is not None and now - self._pinged_at >= PONG_TIMEOUT_S:
+            await asyncio.sleep(beat.step_s)
+            now = asyncio.get_running_loop().time()
+            if not beat.look(now, self._last_frame_at, self._pinged_at):
                 connection.drop(Loss(4006, "heartbeat_timeout"))
                 return
-            silent_s = now - self._last_frame_at
-            if silent_s >= every:
-                self._ping()
             stuck = self._catching_up - self._overflowed
-            if silent_s >= REPLAY_TIMEOUT_S and stuck:
+            if now - self._last_frame_at >= REPLAY_TIMEOUT_S and stuck:
                 self._resume(list(stuck))
 
     def _ping(self) -> None:
         if self._pinged_at is None and self._is_connected():
             self._pinged_at = asyncio.get_running_loop().time()
             self._transmit({"type": "ping", "id": 0, "data": {}})
-
-
-async def _no_token() -> str:
-    raise VezaError("unauthenticated", "There is no token", status=401)

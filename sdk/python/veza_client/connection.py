@@ -35,15 +35,8 @@ class Loss:
     name: str = "lost"
     is_final: bool = False
     slot_s: float = 0.0
-
-
-class Refused(Exception):
-    """The server has answered the handshake with another status than 101."""
-
-    def __init__(self, status: int, retry_after_s: float) -> None:
-        super().__init__(f"status {status}")
-        self.status = status
-        self.retry_after_s = retry_after_s
+    #: Of the answer to a handshake that the server has refused.
+    status: int | None = None
 
 
 class Connection:
@@ -69,21 +62,16 @@ class Connection:
             address += f"&ticket={quote(await ticket())}"
         else:
             headers["Authorization"] = f"Bearer {await token()}"
-        try:
-            socket = await connect(
-                address,
-                additional_headers=headers,
-                subprotocols=[websockets.Subprotocol(codec.subprotocol)],
-                open_timeout=OPEN_TIMEOUT_S,
-                close_timeout=CLOSE_TIMEOUT_S,
-                ping_interval=None,
-                max_size=FRAME_BYTES_MAX,
-                **options,
-            )
-        except InvalidStatus as error:
-            after = error.response.headers.get("Retry-After", "")
-            seconds = float(after) if after.isdigit() else 0.0
-            raise Refused(error.response.status_code, seconds) from None
+        socket = await connect(
+            address,
+            additional_headers=headers,
+            subprotocols=[websockets.Subprotocol(codec.subprotocol)],
+            open_timeout=OPEN_TIMEOUT_S,
+            close_timeout=CLOSE_TIMEOUT_S,
+            ping_interval=None,
+            max_size=FRAME_BYTES_MAX,
+            **options,
+        )
         return cls(socket, codec)
 
     def send(self, frame: dict[str, Any], bytes_max: int) -> None:
@@ -121,6 +109,30 @@ class Connection:
         """A clean close."""
         await self._socket.close(1000)
         self._writer.cancel()
+
+
+async def attempt(
+    url: str,
+    codec: Codec,
+    *,
+    token: Callable[[], Awaitable[str]],
+    ticket: Callable[[], Awaitable[str]] | None,
+    options: dict[str, Any],
+) -> Connection | Loss:
+    """Opens a connection, or says what follows."""
+    try:
+        opening = Connection.open(url, codec, token=token, ticket=ticket, options=options)
+        return await asyncio.wait_for(opening, OPEN_TIMEOUT_S)
+    except InvalidStatus as refused:
+        status, after = refused.response.status_code, refused.response.headers.get("Retry-After", "")
+        is_final = status in (401, 403)
+        name = "signed_out" if is_final else "lost"
+        return Loss(1006, name, is_final, float(after) if after.isdigit() else 0.0, status)
+    except VezaError as error:
+        is_final = error.status in (401, 403)
+        return Loss(1006, "signed_out" if is_final else "lost", is_final, error.retry_after or 0.0)
+    except Exception:  # no route, a cut handshake, a proxy that speaks something else
+        return Loss(1006)
 
 
 def loss(closed: ConnectionClosed) -> Loss:

@@ -31,6 +31,12 @@ class EventQueue:
         self._was_full = self._was_full or len(self._events) >= self._maximum
         return not self._was_full
 
+    def take_all(self) -> list[Event]:
+        """Empties the queue."""
+        events = list(self._events)
+        self._events.clear()
+        return events
+
     def push(self, kind: str, data: object) -> None:
         self._events.append(cast(Event, {"type": kind, "data": data}))
         self._arrival.set()

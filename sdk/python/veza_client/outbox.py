@@ -78,9 +78,12 @@ class Outbox:
         self._queues: dict[str, deque[Entry]] = {}
         #: Messages that the server has not acknowledged.
         self.size = 0
+        self._is_ended = False
 
     def add(self, data: Mapping[str, Any]) -> asyncio.Future[dict[str, Any]]:
         """Resolves with the ack."""
+        if self._is_ended:
+            raise VezaError("closed", "The client has ended")
         if self.size >= self._maximum:
             text = f"{self.size} messages wait for the server. Wait until some are acknowledged"
             raise VezaError("outbox_full", text)
@@ -113,8 +116,13 @@ class Outbox:
             for entry in queue:
                 entry.is_busy = False
 
+    def begin(self) -> None:
+        """The client connects, for the first time or again."""
+        self._is_ended = False
+
     def end(self, error: VezaError) -> None:
         """The client has ended. The messages stay in the store, for the next run."""
+        self._is_ended = True
         queues, self._queues, self.size = self._queues, {}, 0
         for queue in queues.values():
             for entry in queue:

@@ -159,3 +159,8 @@ class Session:
 def _renewal(expires_in: float) -> float:
     """When a token of this lifetime is renewed."""
     return time.monotonic() + expires_in - min(MARGIN_S, expires_in / 4)
+
+
+async def no_token() -> str:
+    """The token of a client that has none."""
+    raise VezaError("unauthenticated", "There is no token", status=401)
