@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs third-party programs for the tests: Python's `websockets`, `moto` (an S3 server) and `mypy`, npm's `ws` and
 # `typescript`, a headless Chromium, oathtool, zbarimg, clamd, Redis, podman and buildah. The first five go into
-# target/test-clients/; the others are system packages. There goes also a base image of Debian, from which the tests build the server's image.
+# target/test-clients/; the others are system packages. There goes also a base image of Debian, from which the tests build
+# the server's image.
 # Also extracts Prometheus and promtool, for the rules and dashboards of deploy/, HAProxy, which runs the files of
 # deploy/proxies and is in front of the nodes of compose.yaml, and nginx, from Debian's packages. Installing these would
 # start their services on this machine.
