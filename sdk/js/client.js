@@ -469,7 +469,7 @@ export class VezaClient {
         }
     }
 
-    /** An ack says that the user has joined: what follows `seq` belongs to the client, even if the connection is lost. */
+    /** An ack says that the user has joined: what follows `seq` is the client's, even if the connection is lost. */
     #joined(id, seq) {
         const isNew = !this.cursors.has(id) && !(this.#cursors.left.get(id) > seq);
         if (!isNew) return;

@@ -30,7 +30,7 @@ export class Cursors {
         for (const [id, seq] of Object.entries(left)) this.left.set(id, seq);
     }
 
-    /** What to do with a numbered event: `emit`, `old`, `gap`, or `earlier`, which moves the cursor and emits nothing. */
+    /** What to do with a numbered event: `emit`, `old`, `gap`, or `earlier`, which only moves the cursor. */
     place(type, data, me) {
         const { conversation_id: id, seq } = data;
         const cursor = this.current.get(id);

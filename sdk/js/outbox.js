@@ -2,7 +2,8 @@
 //
 // A message has a client_message_id, under which the server stores it once. So it is sent again, over any number of
 // connections and runs of the program, until the server acknowledges or refuses it. One message per conversation is at
-// the server at a time: if a later one could overtake an earlier one that was refused for a moment, order would be lost.
+// the server at a time: if a later one could overtake an earlier one that was refused for a moment, order would be
+// lost.
 //
 // The outbox is bounded. When it is full, `add` fails at once with `outbox_full`, and the application decides.
 
@@ -28,7 +29,7 @@ export class Outbox {
     /** Conversation id → entries; the first one may have been sent. */
     #queues = new Map();
 
-    /** `request` sends a command; `isReady` says whether there is a connection. `onOutcome` is called once a message. */
+    /** `request` sends a command; `isReady` says whether there is a connection. `onOutcome` runs once per message. */
     constructor({ request, isReady, store, max, onOutcome, onUnauthenticated, onTimeout }) {
         this.#request = request;
         this.#isReady = isReady;

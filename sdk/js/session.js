@@ -23,8 +23,8 @@ export class Session {
     #renewal;
 
     /**
-     * `baseUrl`: of the server, https://chat.example.com. `tokens`: {access_token?, refresh_token}, of `signIn` or of an
-     * earlier run. `onTokens` is called with each new pair, to store it.
+     * `baseUrl`: of the server, https://chat.example.com. `tokens`: {access_token?, refresh_token}, of `signIn` or of
+     * an earlier run. `onTokens` is called with each new pair, to store it.
      */
     constructor({ baseUrl, tokens, onTokens = () => {}, fetch = globalThis.fetch }) {
         this.#base = baseUrl.replace(/\/*$/, "/");

@@ -1,8 +1,8 @@
 // What a later run of the program needs to go on: the cursors, and the messages without an ack.
 //
 // A store has load(), begin(userId), setCursor(id, seq, isMember), putMessage(message) and removeMessage(key). They are
-// synchronous: a message is stored before it is sent. `Journal` is the form that all stores of this package share: lines
-// of JSON, where a later line overrides an earlier one. A line that is cut off was not written.
+// synchronous: a message is stored before it is sent. `Journal` is the form that all stores of this package share:
+// lines of JSON, where a later line overrides an earlier one. A line that is cut off was not written.
 
 export class Journal {
     #user;

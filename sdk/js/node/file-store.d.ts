@@ -1,3 +1,5 @@
+// The interface of file-store.js.
+
 import { JournalStore } from "../index.js";
 
 /** A store in a file, with the same lines as that of the Python package. */
