@@ -3,9 +3,9 @@
 //!
 //! Invariants:
 //! - a page can load only the files in [`FILES`] and [`PACKAGE`]: plain ES modules without a build step, nothing from
-//!   other servers, nothing inline. So a text of a user cannot become a script, even if a view has a fault. The exceptions are
-//!   avatars that were not uploaded, whose URLs users choose, by https and without a referrer, and the widget of the
-//!   captcha, if there is one;
+//!   other servers, nothing inline. So a text of a user cannot become a script, even if a view has a fault. The
+//!   exceptions are avatars that were not uploaded, whose URLs users choose, by https and without a referrer, and the
+//!   widget of the captcha, if there is one;
 //! - `connect-src 'self'` covers the WebSocket of the page's own origin too (CSP 3, "match schemes"; every browser
 //!   since Safari 15.4).
 //!
