@@ -44,7 +44,7 @@ export class VezaClient {
     #requests;
     #outbox;
     #queue;
-    /** Whether the application takes its events from the queue. */
+    /** Whether the application iterates over `events()`. */
     #isIterated = false;
     #backoff;
     #store;
@@ -85,7 +85,7 @@ export class VezaClient {
         this.#options = { url, ticket, expired, WebSocket, eventsMax, skipsJoined };
         this.#format = FORMATS[format];
         if (!this.#format) throw new TypeError(`format must be msgpack or json, not ${format}`);
-        if (!WebSocket) throw new TypeError("this runtime has no WebSocket: give one, for example that of `ws`");
+        if (!WebSocket) throw new TypeError("this runtime has no WebSocket: pass one, for example that of `ws`");
         this.#backoff = new Backoff(random);
         this.#store = store;
         const isReady = () => this.#isConnected();
@@ -204,9 +204,9 @@ export class VezaClient {
         });
     }
 
-    /** The application listens to events and does not take them: what has waited goes to the listener. */
+    /** The application listens to events instead of iterating: the listener receives what is queued. */
     #listenInstead(listener) {
-        const waiting = this.#queue.takeAll();
+        const waiting = this.#queue.drain();
         this.#queue = undefined;
         for (const event of waiting) {
             listener(event);
@@ -263,7 +263,7 @@ export class VezaClient {
         else this.#connectionLost(code, info.retry_after_ms);
     }
 
-    /** An answer says that the token is not valid: a new connection gets a new one. */
+    /** The server has refused the token in an answer: a new connection uses a new one. */
     #tokenRefused() {
         this.#options.expired();
         this.#connectionLost(4001);
@@ -363,22 +363,22 @@ export class VezaClient {
             return;
         }
         const me = this.welcome.user?.id;
-        const place = this.#cursors.place(type, data, me);
-        if (place === "gap" && !this.#catchingUp.has(id) && !this.#overflowed.has(id)) this.#resume([id]);
-        if (place === "old" || place === "gap") return;
-        if (place === "emit" && this.#queue && !this.#queue.hasRoom()) {
+        const novelty = this.#cursors.classify(type, data, me);
+        if (novelty === "gap" && !this.#catchingUp.has(id) && !this.#overflowed.has(id)) this.#resume([id]);
+        if (novelty === "old" || novelty === "gap") return;
+        if (novelty === "emit" && this.#queue && !this.#queue.hasRoom()) {
             this.#overflowed.add(id);
             return;
         }
-        this.#cursors.moveTo(id, seq, place === "emit");
+        this.#cursors.moveTo(id, seq, novelty === "emit");
         this.#hasWorked = true;
-        if (place === "earlier") return;
+        if (novelty === "earlier") return;
         if (this.#catchingUp.has(id)) this.#missed++;
         this.#deliver(type, data);
         if (type === "member_left" && data.user?.id === me) this.#leave(id);
     }
 
-    /** Gives an event to the application. */
+    /** Delivers an event to the application. */
     #deliver(type, data) {
         this.#emit("event", { type, data });
         if (this.#queue) this.#queue.push({ type, data });
@@ -424,7 +424,7 @@ export class VezaClient {
         const heads = new Map(welcome.conversations.map(({ id, last_seq }) => [id, last_seq]));
         const { skipsJoined } = this.#options;
         const isComplete = !welcome.has_more_conversations;
-        const { gone, started, behind } = this.#cursors.meet(heads, { isFirst, isComplete, skipsJoined });
+        const { gone, started, behind } = this.#cursors.compare(heads, { isFirst, isComplete, skipsJoined });
         for (const id of started) this.#store?.setCursor(id, this.cursors.get(id), true);
         for (const id of gone) this.#gone(id);
         const away = this.#lostAt === undefined ? 0 : Date.now() - this.#lostAt;
@@ -469,7 +469,7 @@ export class VezaClient {
         }
     }
 
-    /** An ack says that the user has joined: what follows `seq` is the client's, even if the connection is lost. */
+    /** After the ack of a join, what follows `seq` is the client's, even if the connection is lost. */
     #joined(id, seq) {
         const isNew = !this.cursors.has(id) && !(this.#cursors.left.get(id) > seq);
         if (!isNew) return;
@@ -553,7 +553,7 @@ export class VezaClient {
     }
 }
 
-/** What a close says. A close by a proxy has no JSON; then its code decides, and an unknown code means a reconnect. */
+/** The meaning of a close. A close by a proxy has no JSON; then its code decides, and an unknown code means a reconnect. */
 function closeReason(code, reason) {
     const known = CLOSE_CODES[code] ?? { code: "lost", reconnect: true };
     // The server answers 1000 only to a client that closed, so this one is of something between.

@@ -1,4 +1,4 @@
-// The place of each event in the log of its conversation. Pure.
+// Decides by `seq` whether an event is new. Pure.
 //
 // Each change of a conversation has the next seq. The cursor of a conversation is the seq of the last event that the
 // application received. Arithmetic decides about an event:
@@ -7,9 +7,9 @@
 //     seq ≤ cursor       old: it was emitted before
 //     seq > cursor + 1   a gap: events are missing, and the log is replayed after the cursor
 //
-// The cursor of a conversation that the user has left is kept apart. If they come back, nothing is emitted twice.
+// The cursor of a conversation that the user has left is kept apart. If they join again, nothing is emitted twice.
 
-/** Events with a seq that is not their own place in the log. */
+/** Events whose seq is that of another entry of the log. */
 const UNNUMBERED = new Set(["mention"]);
 
 /** Whether an event is an entry of the log. */
@@ -31,7 +31,7 @@ export class Cursors {
     }
 
     /** What to do with a numbered event: `emit`, `old`, `gap`, or `earlier`, which only moves the cursor. */
-    place(type, data, me) {
+    classify(type, data, me) {
         const { conversation_id: id, seq } = data;
         const cursor = this.current.get(id);
         if (cursor === undefined) return seq <= (this.left.get(id) ?? -1) ? "old" : "emit";
@@ -62,7 +62,7 @@ export class Cursors {
      * conversation is followed from now on; otherwise a conversation without a cursor was joined in the meantime, and
      * is followed from the join.
      */
-    meet(heads, { isFirst, isComplete, skipsJoined = false }) {
+    compare(heads, { isFirst, isComplete, skipsJoined = false }) {
         const gone = isComplete ? [...this.current.keys()].filter((id) => !heads.has(id)) : [];
         const started = [];
         for (const [id, head] of heads) {

@@ -1,4 +1,4 @@
-// Events for an application that takes them one at a time: `for await (const event of client.events())`.
+// Events for an application that handles them one at a time: `for await (const event of client.events())`.
 //
 // The queue is bounded. When it is full, the client drops numbered events without moving their cursor, and replays the
 // log when there is room: the log is the queue behind the queue. Unnumbered events (typing, presence) are dropped.
@@ -12,7 +12,7 @@ export class EventQueue {
     #waiting;
     #isEnded = false;
     #wasFull = false;
-    #taken;
+    #current;
 
     constructor({ max, onRoom, onHandled }) {
         this.#max = max;
@@ -27,7 +27,7 @@ export class EventQueue {
     }
 
     /** Empties the queue. */
-    takeAll() {
+    drain() {
         return this.#events.splice(0);
     }
 
@@ -45,8 +45,8 @@ export class EventQueue {
         if (!this.#waiting || (this.#events.length === 0 && !this.#isEnded)) return;
         const resolve = this.#waiting;
         this.#waiting = undefined;
-        this.#taken = this.#events.shift();
-        resolve(this.#taken ? { value: this.#taken, done: false } : { value: undefined, done: true });
+        this.#current = this.#events.shift();
+        resolve(this.#current ? { value: this.#current, done: false } : { value: undefined, done: true });
         if (this.#wasFull && this.#events.length <= this.#max / 2) {
             this.#wasFull = false;
             this.#onRoom();
@@ -54,8 +54,8 @@ export class EventQueue {
     }
 
     #handled() {
-        if (this.#taken) this.#onHandled(this.#taken);
-        this.#taken = undefined;
+        if (this.#current) this.#onHandled(this.#current);
+        this.#current = undefined;
     }
 
     [Symbol.asyncIterator]() {

@@ -29,7 +29,7 @@ export class Outbox {
     /** Conversation id → entries; the first one may have been sent. */
     #queues = new Map();
 
-    /** `request` sends a command; `isReady` says whether there is a connection. `onOutcome` runs once per message. */
+    /** `request` sends a command; `isReady` returns whether there is a connection. `onOutcome` runs once per message. */
     constructor({ request, isReady, store, max, onOutcome, onUnauthenticated, onTimeout }) {
         this.#request = request;
         this.#isReady = isReady;
@@ -57,11 +57,11 @@ export class Outbox {
             this.#store?.putMessage(message);
             this.#push({ message, notify, resolve, reject });
         });
-        sent.catch(() => {}); // a send whose outcome nobody awaits must not end the program
+        sent.catch(() => {}); // a send whose promise is not awaited must not end the program
         return sent;
     }
 
-    /** Messages of an earlier run, in their order. Nobody waits for their acks. */
+    /** Messages of an earlier run, in their order. Their acks are reported by `sent`. */
     restore(messages) {
         for (const message of messages) this.#push({ message, notify() {}, resolve() {}, reject() {} });
     }

@@ -1,5 +1,5 @@
 // Commands without an answer. Each has an id that this client never uses again, so a late or repeated answer cannot
-// meet another command. A window bounds how many are at the server at the same time.
+// answer another command. A window bounds how many are at the server at the same time.
 
 import { VezaError } from "./errors.js";
 
@@ -17,7 +17,7 @@ export class Requests {
     #open = new Map();
     #sent = 0;
 
-    /** `transmit` sends a frame on the current connection; `isReady` says whether there is one. */
+    /** `transmit` sends a frame on the current connection; `isReady` returns whether there is one. */
     constructor(transmit, isReady) {
         this.#transmit = transmit;
         this.#isReady = isReady;
@@ -55,7 +55,7 @@ export class Requests {
         this.#transmit(request.frame);
     }
 
-    /** Takes a command from the list; undefined if it was answered before. */
+    /** Removes a command from the list; undefined if it was answered before. */
     settle(id) {
         const request = this.#open.get(id);
         if (!request) return undefined;

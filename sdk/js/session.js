@@ -31,7 +31,7 @@ export class Session {
         this.#fetch = fetch;
         this.#onTokens = onTokens;
         this.#tokens = tokens;
-        // The lifetime of a stored access token is not known: it is used until the server refuses it.
+        // Without a lifetime, an access token is used until the server refuses it.
         if (tokens?.access_token) this.#renewAt = Infinity;
         if (tokens?.expires_in) this.#renewAt = renewal(tokens.expires_in);
     }

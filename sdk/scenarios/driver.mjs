@@ -32,7 +32,7 @@ const commands = {
         client.on("gone", ({ conversation_id }) => report({ gone: conversation_id }));
         client.on("sent", ({ message, ack }) => report({ sent: message.content, seq: ack.seq }));
         client.on("refused", ({ message, error }) => report({ refused: message.content, code: error.code }));
-        take(client.events());
+        handle(client.events());
         client.connect();
     },
     send({ conversation_id, content }) {
@@ -62,7 +62,7 @@ const commands = {
 };
 
 /** The application: it handles one event after the other. */
-async function take(events) {
+async function handle(events) {
     for await (const { type, data } of events) {
         if (pause) await pause;
         if (type === "reset") {

@@ -36,7 +36,7 @@ class Driver:
         client.on("sent", lambda out: report(sent=out.message["content"], seq=out.ack["seq"]))
         client.on("refused", lambda out: report(refused=out.message["content"], code=out.error.code))
         self.client = client
-        self.spawn(self.take())
+        self.spawn(self.handle())
         client.connect()
 
     def spawn(self, work: Any) -> None:
@@ -73,7 +73,7 @@ class Driver:
 
         self.spawn(work())
 
-    async def take(self) -> None:
+    async def handle(self) -> None:
         """The application: it handles one event after the other."""
         async for event in self.client.events():
             await self.runs.wait()

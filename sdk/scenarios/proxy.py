@@ -1,6 +1,6 @@
 """A proxy between one client and the server that cuts, delays, repeats, stalls, and loses acks.
 
-Requests of HTTP and WebSockets pass through it. It knows the frames of a WebSocket, so that it repeats whole ones and
+Requests of HTTP and WebSockets pass through it. It parses the frames of a WebSocket, so that it repeats whole ones and
 can cut in the middle of one. What it does follows from a seed and the bytes that pass.
 """
 

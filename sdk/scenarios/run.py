@@ -11,7 +11,7 @@ log. Then the runner reads the logs from the server and compares:
 3. each client received each change after its start once, in order of seq, without a gap, and with the right content;
    a `reset` may stand for a gap if the scenario asks for one.
 
-The server is started, killed and stopped by somebody else: the runner prints `kill`, `stop` or `start` on standard
+The caller starts, kills and stops the server: the runner prints `kill`, `stop` or `start` on standard
 output and waits for a line on standard input.
 """
 
@@ -135,9 +135,9 @@ class Person:
         kept = ("access_token", "refresh_token", "expires_in")
         tokens = {key: self.tokens[key] for key in kept}
         base = f"http://127.0.0.1:{self.proxy.port}"
-        self.tell(do="start", base_url=base, tokens=tokens, store=str(self.store), **self.options)
+        self.command(do="start", base_url=base, tokens=tokens, store=str(self.store), **self.options)
 
-    def tell(self, **command: Any) -> None:
+    def command(self, **command: Any) -> None:
         assert self.process and self.process.stdin
         self.process.stdin.write(json.dumps(command).encode() + b"\n")
 
@@ -181,7 +181,7 @@ class Person:
             self.process.kill()
             self.was_killed = self.is_fresh = True
         else:
-            self.tell(do="close")
+            self.command(do="close")
         await asyncio.wait_for(self.reader, PATIENCE_S)
         await self.process.wait()
         for room, log in self.sent.items():  # what was still on its way to the process is not the SDK's
@@ -192,12 +192,12 @@ class Person:
             self.count += 1
             content = f"{self.name} {self.count}"
             self.sent[room].append(content)
-            self.tell(do="send", conversation_id=room, content=content)
+            self.command(do="send", conversation_id=room, content=content)
 
     async def request(self, kind: str, data: dict[str, Any]) -> dict[str, Any]:
         self.count += 1
         tag = f"request {self.count}"
-        self.tell(do="request", tag=tag, type=kind, data=data)
+        self.command(do="request", tag=tag, type=kind, data=data)
         await self.world.until(lambda: tag in self.answers, f"{self.name}: an answer to {kind}")
         require("ack" in self.answers[tag], f"{self.name}: {kind}: {self.answers[tag]}")
         ack: dict[str, Any] = self.answers[tag]["ack"]
@@ -246,7 +246,7 @@ class World:
         """Lets the caller kill, stop or start the server."""
         print(order, flush=True)
         answer = await asyncio.to_thread(sys.stdin.readline)
-        require(bool(answer), f"nobody has answered to {order}")
+        require(bool(answer), f"the caller has not answered {order}")
 
     async def run(self, scenario: dict[str, Any]) -> None:
         sdks = ["js", "python"] if self.arguments.sdk == "both" else [self.arguments.sdk]
@@ -358,21 +358,27 @@ class World:
         for person in self.these(names):
             person.proxy.is_open = True
 
-    async def do_stall(self, names: Any) -> None:
-        for person in self.these(names):
-            person.proxy.flows.clear()
+    async def do_lag(self, name: str, to: str, sender: str, count: int, size: int) -> None:
+        """The client reads nothing while much is sent, until the server has announced that it lags.
 
-    async def do_flow(self, names: Any) -> None:
-        for person in self.these(names):
+        An attempt fails if the connection ends meanwhile, for example with its access token.
+        """
+        person, end = self.people[name], time.monotonic() + PATIENCE_S
+        while not person.proxy.counts["lagging"]:
+            require(time.monotonic() < end, f"{name} never lags")
+            person.proxy.flows.clear()
+            await self.do_bulk(sender, to, count, size)
             person.proxy.flows.set()
+            head = await self.head(to)
+            await self.until(lambda head=head: person.at(self.rooms[to]) >= head, f"{name} catches up")
 
     async def do_pause(self, names: Any) -> None:
         for person in self.these(names):
-            person.tell(do="pause")
+            person.command(do="pause")
 
     async def do_go_on(self, names: Any) -> None:
         for person in self.these(names):
-            person.tell(do="go_on")
+            person.command(do="go_on")
 
     async def do_restart(self, names: Any, how: str, **options: Any) -> None:
         """The process ends, by `kill` or `close`, and a new one goes on with its store."""
@@ -435,7 +441,7 @@ class World:
 
     async def do_expect_refusal(self, name: str, to: str, content: str, code: str) -> None:
         person = self.people[name]
-        person.tell(do="send", conversation_id=self.rooms[to], content=content)
+        person.command(do="send", conversation_id=self.rooms[to], content=content)
         await self.until(lambda: person.failed.get(content) == code, f"{name} is refused with {code}")
         del person.failed[content]
 
@@ -449,7 +455,7 @@ class World:
         for person in self.people.values():
             if person.process is None:
                 continue
-            person.tell(do="go_on")
+            person.command(do="go_on")
             # A connection with a byte budget is still to be cut: a new one has none.
             for link in list(person.proxy.links):
                 if link.budget is not None:

@@ -19,7 +19,7 @@ for (const { about, steps } of parts.cursors)
         for (const step of steps) {
             if (step.meet) {
                 const { is_first = false, is_complete = true, gone = [], started, behind } = step;
-                const met = cursors.meet(new Map(Object.entries(step.meet)), {
+                const met = cursors.compare(new Map(Object.entries(step.meet)), {
                     isFirst: is_first,
                     isComplete: is_complete,
                 });
@@ -34,7 +34,7 @@ for (const { about, steps } of parts.cursors)
                     user: { id: user },
                     members: members.map((id) => ({ id })),
                 };
-                assert.equal(cursors.place(event, data, 1), place, JSON.stringify(step));
+                assert.equal(cursors.classify(event, data, 1), place, JSON.stringify(step));
                 if (place === "emit" || place === "earlier") cursors.moveTo("room_6", seq, place === "emit");
             }
         }

@@ -28,7 +28,7 @@ class Parts(unittest.IsolatedAsyncioTestCase):
     def play(self, cursors: Cursors, step: dict[str, Any]) -> None:
         if "meet" in step:
             first, complete = step.get("is_first", False), step.get("is_complete", True)
-            met = cursors.meet(step["meet"], is_first=first, is_complete=complete)
+            met = cursors.compare(step["meet"], is_first=first, is_complete=complete)
             expected = (step.get("gone", []), step["started"], step["behind"])
             self.assertEqual((met.gone, met.started, met.behind), expected)
             for conversation in met.gone:
@@ -39,7 +39,7 @@ class Parts(unittest.IsolatedAsyncioTestCase):
             members = [{"id": member} for member in step.get("members", [])]
             user = {"id": step.get("user")}
             data = {"conversation_id": "room_6", "seq": step["seq"], "user": user, "members": members}
-            self.assertEqual(cursors.place(step["event"], data, 1), step["place"])
+            self.assertEqual(cursors.classify(step["event"], data, 1), step["place"])
             if step["place"] in ("emit", "earlier"):
                 cursors.move_to("room_6", step["seq"], is_emitted=step["place"] == "emit")
 

@@ -1,8 +1,8 @@
 """How long to wait before the next attempt to connect. Pure: randomness comes in from outside.
 
 Full jitter: the wait is uniform between 0 and a bound that doubles with each attempt. Clients that lost their
-connection at the same moment therefore come back spread over the bound, and not in waves. A time that the server gives
-is a slot for this client alone, so it is kept exactly and nothing is added to it.
+connection at the same moment therefore reconnect spread over the bound, and not in waves. A time that the server sets
+is a slot for this client alone: the client keeps it exactly and adds nothing.
 """
 
 from __future__ import annotations

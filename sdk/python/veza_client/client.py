@@ -70,7 +70,7 @@ class VezaClient:
         was joined while away is skipped. ``connect_options``: for ``websockets.connect``.
         """
         if session is None and (url is None or not (token or ticket)):
-            raise TypeError("give a session, or a url and a token or ticket function")
+            raise TypeError("pass a session, or a url and a token or ticket function")
         self._url = url or (session.socket_url if session else "")
         self._token = token or (session.token if session else no_token)
         self._ticket = ticket
@@ -100,7 +100,7 @@ class VezaClient:
         self.state = State("idle")
         self._listeners: dict[str, list[Listener]] = {}
         self._queue: EventQueue | None = None
-        #: Whether the application takes its events from the queue.
+        #: Whether the application iterates over `events()`.
         self._is_iterated = False
         self._connection: Connection | None = None
         self._generation = 0
@@ -259,8 +259,8 @@ class VezaClient:
         )
 
     def _listen_instead(self, listener: Listener) -> None:
-        """The application listens to events and does not take them: what has waited goes to the listener."""
-        waiting = self._queue.take_all() if self._queue else []
+        """The application listens to events instead of iterating: the listener receives what is queued."""
+        waiting = self._queue.drain() if self._queue else []
         self._queue = None
         for event in waiting:
             listener(event)
@@ -337,7 +337,7 @@ class VezaClient:
                 heartbeat.cancel()
 
     def _token_refused(self) -> None:
-        """An answer says that the token is not valid: a new connection gets a new one."""
+        """The server has refused the token in an answer: a new connection uses a new one."""
         self._expired()
         self._drop(4001)
 
@@ -409,18 +409,18 @@ class VezaClient:
             if self._queue is None or self._queue.has_room():
                 self._deliver(kind, data)
             return
-        conversation, place = data["conversation_id"], self._cursors.place(kind, data, self._me)
+        conversation, novelty = data["conversation_id"], self._cursors.classify(kind, data, self._me)
         is_known = conversation in self._catching_up or conversation in self._overflowed
-        if place == "gap" and not is_known:
+        if novelty == "gap" and not is_known:
             self._resume([conversation])
-        if place in ("old", "gap"):
+        if novelty in ("old", "gap"):
             return
-        if place == "emit" and self._queue and not self._queue.has_room():
+        if novelty == "emit" and self._queue and not self._queue.has_room():
             self._overflowed.add(conversation)
             return
-        self._cursors.move_to(conversation, data["seq"], is_emitted=place == "emit")
+        self._cursors.move_to(conversation, data["seq"], is_emitted=novelty == "emit")
         self._has_worked = True
-        if place == "earlier":
+        if novelty == "earlier":
             return
         if conversation in self._catching_up:
             self._missed += 1
@@ -430,7 +430,7 @@ class VezaClient:
             self._caught_up(conversation)
 
     def _deliver(self, kind: str, data: dict[str, Any]) -> None:
-        """Gives an event to the application."""
+        """Delivers an event to the application."""
         self._emit("event", {"type": kind, "data": data})
         if self._queue:
             self._queue.push(kind, data)
@@ -471,7 +471,7 @@ class VezaClient:
         if self._store and self._stored_user is None:
             self._store.begin(welcome["user"]["id"])
             self._stored_user = welcome["user"]["id"]
-        met = self._cursors.meet(
+        met = self._cursors.compare(
             {head["id"]: head["last_seq"] for head in welcome.get("conversations", [])},
             is_first=is_first,
             is_complete=not welcome.get("has_more_conversations", False),
@@ -529,7 +529,7 @@ class VezaClient:
             return
 
     def _joined(self, conversation: str, seq: int) -> None:
-        """An ack says that the user has joined: what follows ``seq`` belongs to the client."""
+        """After the ack of a join, what follows ``seq`` is the client's, even if the connection is lost."""
         if conversation in self.cursors or self._cursors.left.get(conversation, 0) > seq:
             return
         self._cursors.move_to(conversation, seq)

@@ -119,7 +119,7 @@ async def attempt(
     ticket: Callable[[], Awaitable[str]] | None,
     options: dict[str, Any],
 ) -> Connection | Loss:
-    """Opens a connection, or says what follows."""
+    """Opens a connection, or returns why that failed."""
     try:
         opening = Connection.open(url, codec, token=token, ticket=ticket, options=options)
         return await asyncio.wait_for(opening, OPEN_TIMEOUT_S)
@@ -136,7 +136,7 @@ async def attempt(
 
 
 def loss(closed: ConnectionClosed) -> Loss:
-    """What a close says. A close by a proxy has no JSON; then its code decides. An unknown code means a reconnect."""
+    """The meaning of a close. A close by a proxy has no JSON; then its code decides. An unknown code: reconnect."""
     if closed.rcvd is None:
         return Loss(1006)
     code = int(closed.rcvd.code)

@@ -1,4 +1,4 @@
-"""The place of each event in the log of its conversation. Pure.
+"""Decides by `seq` whether an event is new. Pure.
 
 Each change of a conversation has the next seq. The cursor of a conversation is the seq of the last event that the
 application received. Arithmetic decides about an event::
@@ -7,7 +7,7 @@ application received. Arithmetic decides about an event::
     seq ≤ cursor       old: it was delivered before
     seq > cursor + 1   a gap: events are missing, and the log is replayed after the cursor
 
-The cursor of a conversation that the user has left is kept apart. If they come back, nothing is delivered twice.
+The cursor of a conversation that the user has left is kept apart. If they join again, nothing is delivered twice.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 Place = Literal["emit", "old", "gap", "earlier"]
 
-#: Events with a seq that is not their own place in the log.
+#: Events whose seq is that of another entry of the log.
 UNNUMBERED = frozenset({"mention"})
 
 
@@ -28,8 +28,8 @@ def is_numbered(kind: str, data: Mapping[str, Any]) -> bool:
 
 
 @dataclass(frozen=True)
-class Meeting:
-    """What a ``welcome`` says about the cursors."""
+class Comparison:
+    """The result of comparing the cursors with a ``welcome``."""
 
     gone: list[str]
     started: list[str]
@@ -45,7 +45,7 @@ class Cursors:
         #: Conversations whose log is read from its start; events before the user joined are not delivered.
         self.joining: set[str] = set()
 
-    def place(self, kind: str, data: Mapping[str, Any], me: int | None) -> Place:
+    def classify(self, kind: str, data: Mapping[str, Any], me: int | None) -> Place:
         """What to do with a numbered event. ``earlier`` moves the cursor and delivers nothing."""
         conversation, seq = data["conversation_id"], data["seq"]
         cursor = self.current.get(conversation)
@@ -74,9 +74,9 @@ class Cursors:
             self.left[conversation] = cursor
         return cursor
 
-    def meet(
+    def compare(
         self, heads: Mapping[str, int], *, is_first: bool, is_complete: bool, skips_joined: bool = False
-    ) -> Meeting:
+    ) -> Comparison:
         """Compares with the heads of a ``welcome``.
 
         ``is_first``: there is no earlier run to continue. Then the log of each conversation is followed from now on;
@@ -94,7 +94,7 @@ class Cursors:
             self.move_to(name, cursor, is_emitted=False)
             started.append(name)
         behind = [name for name, seq in self.current.items() if name not in gone and heads.get(name) != seq]
-        return Meeting(gone, started, behind)
+        return Comparison(gone, started, behind)
 
 
 def is_arrival(kind: str, data: Mapping[str, Any], me: int | None) -> bool:

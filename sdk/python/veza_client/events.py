@@ -1,4 +1,4 @@
-"""Events for an application that takes them one at a time: ``async for event in client.events()``.
+"""Events for an application that handles them one at a time: ``async for event in client.events()``.
 
 The queue is bounded. When it is full, the client drops numbered events without moving their cursor, and replays the log
 when there is room: the log is the queue behind the queue. Unnumbered events (typing, presence) are dropped. An event
@@ -24,14 +24,14 @@ class EventQueue:
         self._arrival = asyncio.Event()
         self._is_ended = False
         self._was_full = False
-        self._taken: Event | None = None
+        self._current: Event | None = None
 
     def has_room(self) -> bool:
         """Whether another event can be added. After False, ``on_room`` is called when half of the queue is free."""
         self._was_full = self._was_full or len(self._events) >= self._maximum
         return not self._was_full
 
-    def take_all(self) -> list[Event]:
+    def drain(self) -> list[Event]:
         """Empties the queue."""
         events = list(self._events)
         self._events.clear()
@@ -47,7 +47,7 @@ class EventQueue:
 
     def handled(self) -> None:
         """The application is done with the event that it took."""
-        taken, self._taken = self._taken, None
+        taken, self._current = self._current, None
         if taken is not None:
             self._on_handled(taken)
 
@@ -61,8 +61,8 @@ class EventQueue:
                 raise StopAsyncIteration
             self._arrival.clear()
             await self._arrival.wait()
-        self._taken = self._events.popleft()
+        self._current = self._events.popleft()
         if self._was_full and len(self._events) <= self._maximum / 2:
             self._was_full = False
             self._on_room()
-        return self._taken
+        return self._current

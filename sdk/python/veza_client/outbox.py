@@ -35,7 +35,7 @@ class Ask(Protocol):
 @dataclass(eq=False)
 class Entry:
     message: dict[str, Any]
-    #: None for a message of an earlier run: nobody waits for its ack.
+    #: None for a message of an earlier run: its ack is reported by ``sent``.
     future: asyncio.Future[dict[str, Any]] | None
     is_busy: bool = False
     failures: int = 0
@@ -65,7 +65,7 @@ class Outbox:
         on_unauthenticated: Callable[[], None],
         on_timeout: Callable[[], None],
     ) -> None:
-        """``request`` sends a command; ``is_ready`` says whether there is a connection."""
+        """``request`` sends a command; ``is_ready`` returns whether there is a connection."""
         self._request = request
         self._is_ready = is_ready
         self._store = store

@@ -1,6 +1,6 @@
 """Commands without an answer.
 
-Each has an id that this client never uses again, so a late or repeated answer cannot meet another command. A window
+Each has an id that this client never uses again, so a late or repeated answer cannot answer another command. A window
 bounds how many are at the server at the same time.
 """
 
@@ -32,7 +32,7 @@ class Request:
 
 class Requests:
     def __init__(self, transmit: Callable[[dict[str, Any]], None], is_ready: Callable[[], bool]) -> None:
-        """``transmit`` sends a frame on the current connection; ``is_ready`` says whether there is one."""
+        """``transmit`` sends a frame on the current connection; ``is_ready`` returns whether there is one."""
         self._transmit = transmit
         self._is_ready = is_ready
         self._next_id = 1
@@ -86,7 +86,7 @@ class Requests:
         self._transmit(request.frame)
 
     def settle(self, number: Any) -> Request | None:
-        """Takes a command from the list; None if it was answered before."""
+        """Removes a command from the list; None if it was answered before."""
         request = self._open.pop(number, None)
         if request is None:
             return None
