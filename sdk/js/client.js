@@ -216,7 +216,13 @@ export class VezaClient {
     }
 
     #emit(type, detail) {
-        for (const listener of this.#listeners.get(type) ?? []) listener(detail);
+        for (const listener of this.#listeners.get(type) ?? []) {
+            try {
+                listener(detail);
+            } catch (error) {
+                throwLater(error); // a fault of the application, which must not stop the client halfway
+            }
+        }
     }
 
     #setState(name, detail = {}) {
@@ -332,7 +338,12 @@ export class VezaClient {
         }
         this.#lastFrameAt = Date.now();
         this.#pingedAt = undefined;
-        this.#dispatch(frame);
+        try {
+            this.#dispatch(frame);
+        } catch (error) {
+            throwLater(error);
+            this.#connectionLost(1007); // a frame without its fields; the log has the change
+        }
     }
 
     #dispatch({ type, id, data }) {
@@ -551,6 +562,13 @@ export class VezaClient {
             PONG_TIMEOUT_MS,
         );
     }
+}
+
+/** Reports an error as one that nothing has caught. */
+function throwLater(error) {
+    queueMicrotask(() => {
+        throw error;
+    });
 }
 
 /** The meaning of a close. A close by a proxy has no JSON; then its code decides, and an unknown code means a reconnect. */

@@ -100,7 +100,6 @@ class VezaClient:
         self.state = State("idle")
         self._listeners: dict[str, list[Listener]] = {}
         self._queue: EventQueue | None = None
-        #: Whether the application iterates over `events()`.
         self._is_iterated = False
         self._connection: Connection | None = None
         self._generation = 0
@@ -110,7 +109,6 @@ class VezaClient:
         self._slot_s: float | None = None
         self._last_frame_at = 0.0
         self._welcomed_at: float | None = None
-        #: Whether this connection has brought an event or an ack.
         self._has_worked = False
         #: Whether the server has refused the token of the last attempt.
         self._was_refused = False
@@ -137,10 +135,7 @@ class VezaClient:
         return self._outbox.size
 
     def on(self, kind: str, listener: Listener) -> None:
-        """Calls ``listener`` for each ``kind``.
-
-        The kinds: state, welcome, event, up_to_date, gone, unsubscribed, sent, refused, retry.
-        """
+        """``kind``: state, welcome, event, up_to_date, gone, unsubscribed, sent, refused or retry."""
         self._listeners.setdefault(kind, []).append(listener)
         if kind == "event" and self._queue and not self._is_iterated:
             self._listen_instead(listener)
@@ -153,10 +148,7 @@ class VezaClient:
         return self._queue
 
     def connect(self) -> None:
-        """Connects, and stays connected until :meth:`close`.
-
-        Without a listener for events, they wait for :meth:`events`.
-        """
+        """Connects until :meth:`close`. Without a listener for events, they wait for :meth:`events`."""
         if self._task is None or self._task.done():
             self._outbox.begin()
             if "event" not in self._listeners and self._events_max > 0 and self._queue is None:
@@ -229,10 +221,7 @@ class VezaClient:
             self._transmit({"type": kind, "data": data})
 
     async def send(self, **message: Unpack[types.SendMessageData]) -> types.SendMessageAck:
-        """Sends a message until it is acknowledged or refused; returns the ack.
-
-        A cancelled ``send`` only stops waiting: the message stays in the outbox.
-        """
+        """Sends a message until it is acknowledged or refused; returns the ack. A cancelled call only stops waiting."""
         return await asyncio.shield(self.send_soon(**message))
 
     def send_soon(self, **message: Unpack[types.SendMessageData]) -> asyncio.Future[types.SendMessageAck]:
@@ -269,7 +258,10 @@ class VezaClient:
 
     def _emit(self, kind: str, detail: Any) -> None:
         for listener in list(self._listeners.get(kind, ())):
-            listener(detail)
+            try:
+                listener(detail)
+            except Exception as error:  # a fault of the application, which must not stop the client halfway
+                _report(f"A listener for {kind} failed", error)
 
     def _set_state(self, state: State) -> None:
         self.state = state
@@ -331,6 +323,9 @@ class VezaClient:
                     self._welcomed(frame["data"])
                 elif heartbeat:
                     self._dispatch(frame["type"], frame.get("id"), frame["data"])
+        except (LookupError, TypeError, AttributeError) as error:
+            _report("A frame lacks its fields", error)
+            return Loss(1007)  # the log has the change
         finally:
             alarm.cancel()
             if heartbeat:
@@ -598,3 +593,8 @@ class VezaClient:
         if self._pinged_at is None and self._is_connected():
             self._pinged_at = asyncio.get_running_loop().time()
             self._transmit({"type": "ping", "id": 0, "data": {}})
+
+
+def _report(message: str, error: Exception) -> None:
+    """Reports an error as one that nothing has caught."""
+    asyncio.get_running_loop().call_exception_handler({"message": message, "exception": error})
