@@ -21,6 +21,7 @@ kubernetes_validate=1.37.0
 check_jsonschema=0.39.0
 mypy=2.4.1
 pyyaml=6.0.4
+ruff=0.17.6
 typescript=5.9.3
 clients=target/test-clients
 
@@ -86,7 +87,7 @@ fi
 
 # The stamp names the installed versions; a different stamp means a fresh installation.
 stamp="websockets $websockets msgpack $msgpack moto $moto flask $flask flask-cors $flask_cors mypy $mypy \
-pyyaml $pyyaml"
+pyyaml $pyyaml ruff $ruff"
 if [ "$(cat "$clients/python.stamp" 2>/dev/null)" != "$stamp" ]; then
     say "Installing Python's websockets $websockets, msgpack $msgpack, moto $moto and mypy $mypy in $clients/python"
     rm -rf "$clients/python"
@@ -94,7 +95,7 @@ if [ "$(cat "$clients/python.stamp" 2>/dev/null)" != "$stamp" ]; then
     # moto[server] would install the libraries of all its services. Its S3 needs only these.
     "$clients/python/bin/pip" install --quiet --disable-pip-version-check "websockets==$websockets" \
         "msgpack==$msgpack" "moto[s3]==$moto" "flask==$flask" "flask-cors==$flask_cors" "mypy==$mypy" \
-        "pyyaml==$pyyaml"
+        "pyyaml==$pyyaml" "ruff==$ruff"
     say "$stamp" >"$clients/python.stamp"
 fi
 # Offline checks of the Dockerfile, compose.yaml and deploy/kubernetes, with the schemas of their makers.

@@ -63,7 +63,8 @@ export class Cursors {
      * is followed from the join.
      */
     compare(heads, { isFirst, isComplete, skipsJoined = false }) {
-        const gone = isComplete ? [...this.current.keys()].filter((id) => !heads.has(id)) : [];
+        const isGone = (id) => isComplete && !heads.has(id);
+        const gone = [...this.current.keys()].filter(isGone);
         const started = [];
         for (const [id, head] of heads) {
             if (this.current.has(id)) continue;
@@ -73,7 +74,7 @@ export class Cursors {
             this.moveTo(id, cursor, false);
             started.push(id);
         }
-        const isBehind = (id) => !gone.includes(id) && heads.get(id) !== this.current.get(id);
+        const isBehind = (id) => !isGone(id) && heads.get(id) !== this.current.get(id);
         return { gone, started, behind: [...this.current.keys()].filter(isBehind) };
     }
 }

@@ -60,6 +60,16 @@ fn the_python_package_passes_its_type_checker() {
 }
 
 #[test]
+fn the_python_files_are_formatted_and_free_of_lints() {
+    let files = ["sdk/generate.py", "sdk/python/tests", "sdk/python/veza_client", "sdk/scenarios"].map(project);
+    for arguments in [&["check"][..], &["format", "--check"]] {
+        let mut command = Command::new(installed(PYTHON));
+        command.args(["-m", "ruff"]).args(arguments).arg("--no-cache").arg("--config");
+        succeeds(command.arg(project("sdk/python/pyproject.toml")).args(&files));
+    }
+}
+
+#[test]
 fn the_parts_of_the_python_package_pass_their_tests() {
     let mut command = Command::new(installed(PYTHON));
     command.args(["-m", "unittest", "discover", "tests"]).env("PYTHONPATH", ".").env("PYTHONDONTWRITEBYTECODE", "1");

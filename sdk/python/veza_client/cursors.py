@@ -82,7 +82,7 @@ class Cursors:
         ``is_first``: there is no earlier run to continue. Then the log of each conversation is followed from now on;
         otherwise a conversation without a cursor was joined in the meantime, and is followed from the join.
         """
-        gone = [name for name in self.current if name not in heads] if is_complete else []
+        gone = {name for name in self.current if name not in heads} if is_complete else set()
         started = []
         for name, head in heads.items():
             if name in self.current:
@@ -94,7 +94,7 @@ class Cursors:
             self.move_to(name, cursor, is_emitted=False)
             started.append(name)
         behind = [name for name, seq in self.current.items() if name not in gone and heads.get(name) != seq]
-        return Comparison(gone, started, behind)
+        return Comparison(sorted(gone), started, behind)
 
 
 def is_arrival(kind: str, data: Mapping[str, Any], me: int | None) -> bool:
