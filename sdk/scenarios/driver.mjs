@@ -8,6 +8,9 @@ import { FileStore } from "../js/node/file-store.js";
 
 const { WebSocket } = createRequire(`${process.argv[2]}/`)("ws");
 
+/** Characters of a text that are reported. */
+const SHOWN = 40;
+
 let client;
 /** While the application is paused: resolves when it goes on. */
 let pause;
@@ -67,14 +70,15 @@ async function handle(events) {
         if (pause) await pause;
         if (type === "reset") {
             const read = [];
-            for await (const message of client.history(data.conversation_id)) read.push(message.content);
+            for await (const message of client.history(data.conversation_id))
+                read.push(message.content.slice(0, SHOWN));
             report({ event: type, in: data.conversation_id, seq: data.last_seq, read });
         } else
             report({
                 event: type,
                 in: data.conversation_id,
                 seq: data.seq,
-                content: data.content,
+                content: data.content?.slice(0, SHOWN),
                 at: data.created_at,
             });
     }

@@ -15,6 +15,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "python"))
 
 from veza_client import FileStore, Session, VezaClient, VezaError
 
+#: Characters of a text that are reported.
+SHOWN = 40
+
 
 def report(**line: Any) -> None:
     print(json.dumps({key: value for key, value in line.items() if value is not None}), flush=True)
@@ -79,11 +82,12 @@ class Driver:
             await self.runs.wait()
             data: Any = event["data"]
             if event["type"] == "reset":
-                read = [message["content"] async for message in self.client.history(data["conversation_id"])]
+                read = [message["content"][:SHOWN] async for message in self.client.history(data["conversation_id"])]
                 report(event="reset", **{"in": data["conversation_id"]}, seq=data["last_seq"], read=read)
             else:
                 what = {"in": data.get("conversation_id"), "at": data.get("created_at")}
-                report(event=event["type"], seq=data.get("seq"), content=data.get("content"), **what)
+                content = data.get("content", "")[:SHOWN]
+                report(event=event["type"], seq=data.get("seq"), content=content, **what)
 
 
 async def main() -> None:

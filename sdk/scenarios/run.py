@@ -33,6 +33,8 @@ from proxy import Faults, Proxy
 
 HERE = Path(__file__).resolve().parent
 PATIENCE_S = 40.0
+#: Characters of a text that the clients report.
+SHOWN = 40
 PASSWORD = "correct horse battery"
 
 
@@ -327,7 +329,7 @@ class World:
         token = await self.people[name].token()
 
         async def send(number: int) -> None:
-            content = f"bulk {number} ".ljust(size, "\N{WAVING HAND SIGN}")
+            content = f"bulk {number} ".ljust(size, "漢")
             data = {"conversation_id": self.rooms[to], "content": content, "client_message_id": f"bulk {number}"}
             await self.server.ask("/api/commands", {"type": "send_message", "data": data}, token)
 
@@ -513,12 +515,14 @@ class World:
             seq, kind = event["seq"], event["event"]
             if kind == "reset":
                 require(person.name in self.resets, f"{person.name}: a reset in {room}")
-                read, there = event["read"], [contents[seq] for seq in sorted(contents)]
+                read, there = event["read"], [contents[seq][:SHOWN] for seq in sorted(contents)]
                 require(there[: len(read)] == read, f"{person.name}: the history after reset is another")
             else:
                 require(seq == at + 1, f"{person.name} in {room}: {kind} {seq} after {at}")
             if kind == "message_created":
-                require(contents[seq] == event["content"], f"{person.name} in {room}: {seq} has another content")
+                require(
+                    contents[seq][:SHOWN] == event["content"], f"{person.name} in {room}: {seq} has another content"
+                )
             at = seq
         require(at == head, f"{person.name} in {room}: the last event is {at}, the log ends with {head}")
 
