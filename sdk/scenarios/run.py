@@ -329,7 +329,7 @@ class World:
         token = await self.people[name].token()
 
         async def send(number: int) -> None:
-            content = f"bulk {number} ".ljust(size, "漢")
+            content = f"bulk {number} ".ljust(size, "👋")
             data = {"conversation_id": self.rooms[to], "content": content, "client_message_id": f"bulk {number}"}
             await self.server.ask("/api/commands", {"type": "send_message", "data": data}, token)
 
