@@ -20,6 +20,11 @@ function report(line) {
     process.stdout.write(`${JSON.stringify(line)}\n`);
 }
 
+/** The beginning of a text; a character is a code point, as in Python. */
+function shown(content = "") {
+    return [...content].slice(0, SHOWN).join("");
+}
+
 const commands = {
     start({ base_url, tokens, store, format, events_max }) {
         const onTokens = (renewed) => report({ tokens: renewed });
@@ -70,15 +75,14 @@ async function handle(events) {
         if (pause) await pause;
         if (type === "reset") {
             const read = [];
-            for await (const message of client.history(data.conversation_id))
-                read.push(message.content.slice(0, SHOWN));
+            for await (const message of client.history(data.conversation_id)) read.push(shown(message.content));
             report({ event: type, in: data.conversation_id, seq: data.last_seq, read });
         } else
             report({
                 event: type,
                 in: data.conversation_id,
                 seq: data.seq,
-                content: data.content?.slice(0, SHOWN),
+                content: shown(data.content),
                 at: data.created_at,
             });
     }
