@@ -220,6 +220,8 @@ class World:
         self.people: dict[str, Person] = {}
         self.rooms: dict[str, str] = {}
         self.owners: dict[str, str] = {}
+        #: Room → its log as it was read last.
+        self.logs: dict[str, tuple[int, list[dict[str, Any]]]] = {}
         #: (person, room) → the seq after which the person receives events, and whether `reset` is allowed.
         self.starts: dict[tuple[str, str], int] = {}
         self.resets: set[str] = set()
@@ -287,21 +289,21 @@ class World:
         self.starts.update({(name, room): head for name in members})
 
     async def head(self, room: str) -> int:
-        return (await self.log(room))[0]
+        token, data = await self.people[self.owners[room]].token(), {"conversation_id": self.rooms[room]}
+        found = await self.server.ask("/api/commands", {"type": "get_conversation", "data": data}, token)
+        head: int = found["conversation"]["last_seq"]
+        return head
 
     async def log(self, room: str) -> tuple[int, list[dict[str, Any]]]:
         """The last seq and all messages, as the server has them."""
-        owner = self.people[self.owners[room]]
-        token, messages, after = await owner.token(), [], 0
-        data = {"conversation_id": self.rooms[room]}
-        found = await self.server.ask("/api/commands", {"type": "get_conversation", "data": data}, token)
+        head, messages, after = await self.head(room), [], 0
         while True:
+            token = await self.people[self.owners[room]].token()
             page = {"conversation_id": self.rooms[room], "after_seq": after, "limit": 200}
-            token = await owner.token()
             answer = await self.server.ask("/api/commands", {"type": "get_history", "data": page}, token)
             messages += answer["messages"]
             if not answer["has_more"]:
-                return found["conversation"]["last_seq"], messages
+                return head, messages
             after = messages[-1]["seq"]
 
     # Steps
@@ -476,9 +478,10 @@ class World:
     async def acknowledged(self, person: Person) -> None:
         expected = [content for log in person.sent.values() for content in log]
         if person.was_killed:  # between an ack and its report, perhaps
-            for room, messages in [(room, (await self.log(room))[1]) for _, room in self.starts]:
-                for message in messages:
-                    if message["content"] in person.sent[self.rooms[room]]:
+            for room in {room for name, room in self.starts if name == person.name}:
+                sent = set(person.sent[self.rooms[room]])
+                for message in (await self.log(room))[1] if sent else []:
+                    if message["content"] in sent:
                         person.acks.setdefault(message["content"], message["seq"])
             person.was_killed = False
         await self.until(
@@ -487,7 +490,9 @@ class World:
 
     async def check(self) -> None:
         for room in {room for _, room in self.starts}:
-            head, messages = await self.log(room)
+            if room not in self.logs or self.logs[room][0] != await self.head(room):
+                self.logs[room] = await self.log(room)
+            head, messages = self.logs[room]
             contents = {message["seq"]: message["content"] for message in messages}
             seqs: dict[str, int] = {}
             for seq, content in contents.items():
