@@ -386,7 +386,10 @@ export class VezaClient {
         if (novelty === "earlier") return;
         if (this.#catchingUp.has(id)) this.#missed++;
         this.#deliver(type, data);
-        if (type === "member_left" && data.user?.id === me) this.#leave(id);
+        if (type === "member_left" && data.user?.id === me) {
+            this.#cursors.leave(id, seq);
+            this.#caughtUp(id);
+        }
     }
 
     /** Delivers an event to the application. */
@@ -488,16 +491,13 @@ export class VezaClient {
         this.#store?.setCursor(id, seq, true);
     }
 
-    #leave(id) {
-        this.#cursors.leave(id);
-        this.#caughtUp(id);
-    }
-
     /** The user is no longer a member of a conversation. */
     #gone(id) {
         const cursor = this.#cursors.leave(id);
-        if (cursor !== undefined && !this.#queue) this.#store?.setCursor(id, cursor, false);
-        this.#emit("gone", { conversation_id: id });
+        if (cursor !== undefined) {
+            if (!this.#queue) this.#store?.setCursor(id, cursor, false);
+            this.#emit("gone", { conversation_id: id });
+        }
         this.#caughtUp(id);
     }
 

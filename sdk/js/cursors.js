@@ -48,9 +48,12 @@ export class Cursors {
         if (isEmitted) this.joining.delete(id);
     }
 
-    /** The user has left: the next event may have any larger seq. Returns the cursor, if there was one. */
-    leave(id) {
-        const cursor = this.current.get(id);
+    /**
+     * The user has left: the next event may have any larger seq. `seq`: of the last event, if it was received. Returns
+     * the cursor, if there was one.
+     */
+    leave(id, seq) {
+        const cursor = this.current.get(id) ?? seq;
         this.current.delete(id);
         this.joining.delete(id);
         if (cursor !== undefined) this.left.set(id, cursor);

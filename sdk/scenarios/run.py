@@ -32,7 +32,6 @@ from typing import Any
 from proxy import Faults, Proxy
 
 HERE = Path(__file__).resolve().parent
-PATIENCE_S = 40.0
 #: Characters of a text that the clients report.
 SHOWN = 40
 PASSWORD = "correct horse battery"
@@ -184,7 +183,7 @@ class Person:
             self.was_killed = self.is_fresh = True
         else:
             self.command(do="close")
-        await asyncio.wait_for(self.reader, PATIENCE_S)
+        await asyncio.wait_for(self.reader, self.world.arguments.patience)
         await self.process.wait()
         for room, log in self.sent.items():  # what was still on its way to the process is not the SDK's
             self.sent[room] = [content for content in log if content in self.accepted]
@@ -232,7 +231,7 @@ class World:
         self.condition.set()
 
     async def until(self, holds: Any, what: str) -> None:
-        end = time.monotonic() + PATIENCE_S
+        end = time.monotonic() + self.arguments.patience
         while not holds():
             self.condition.clear()
             try:
@@ -259,8 +258,8 @@ class World:
         await asyncio.gather(*(person.sign_up() for person in self.people.values()))
         for room, members in scenario["rooms"].items():
             await self.create(room, members)
-        for part in scenario["parts"]:
-            if self.arguments.part and self.arguments.part not in part["name"]:
+        for number, part in enumerate(scenario["parts"]):
+            if number > 0 and (self.arguments.part or "") not in part["name"]:
                 continue
             started = time.monotonic()
             try:
@@ -367,7 +366,7 @@ class World:
 
         An attempt fails if the connection ends meanwhile, for example with its access token.
         """
-        person, end = self.people[name], time.monotonic() + PATIENCE_S
+        person, end = self.people[name], time.monotonic() + self.arguments.patience
         while not person.proxy.counts["lagging"]:
             require(time.monotonic() < end, f"{name} never lags")
             person.proxy.flows.clear()
@@ -412,7 +411,7 @@ class World:
         """The proxy closes the WebSocket as the server would."""
         for person in self.these(names):
             person.codes.discard(code)
-            end = time.monotonic() + PATIENCE_S
+            end = time.monotonic() + self.arguments.patience
             while code not in person.codes:  # it may be between two connections
                 require(time.monotonic() < end, f"{person.name} is not closed with {code}")
                 await person.proxy.close_websockets(code, json.dumps(reason))
@@ -429,12 +428,6 @@ class World:
         made = await person.request("create_conversation", data)
         self.rooms[room], self.owners[room] = made["conversation"]["id"], name
         self.starts.update({(member, room): 0 for member in [name, *invite]})
-
-    async def do_leave_and_join(self, name: str, room: str) -> None:
-        """Over the client's own connection. What happens between is not the client's."""
-        data = {"conversation_id": self.rooms[room]}
-        await self.people[name].request("leave_conversation", data)
-        await self.people[name].request("join_conversation", data)
 
     async def do_expect(self, name: str, code: int | None = None, frame: str | None = None) -> None:
         person = self.people[name]
@@ -539,6 +532,7 @@ async def main() -> int:
     parser.add_argument("--node", default="node")
     parser.add_argument("--modules", required=True, help="a folder with node_modules")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 10**9)
+    parser.add_argument("--patience", type=float, default=40.0, help="seconds that every wait may last")
     parser.add_argument("--part", help="only the parts with this in their name, and the first one")
     parser.add_argument("--verbose", action="store_true")
     arguments = parser.parse_args()

@@ -107,9 +107,8 @@ class VezaClient:
         self._overflowed: set[str] = set()
         self._missed, self._again = 0, False
         self._slot_s: float | None = None
-        self._last_frame_at = 0.0
+        self._last_frame_at, self._has_worked = 0.0, False
         self._welcomed_at: float | None = None
-        self._has_worked = False
         #: Whether the server has refused the token of the last attempt.
         self._was_refused = False
         self._pinged_at: float | None = None
@@ -421,7 +420,7 @@ class VezaClient:
             self._missed += 1
         self._deliver(kind, data)
         if kind == "member_left" and data["user"]["id"] == self._me:
-            self._cursors.leave(conversation)
+            self._cursors.leave(conversation, data["seq"])
             self._caught_up(conversation)
 
     def _deliver(self, kind: str, data: dict[str, Any]) -> None:
@@ -534,9 +533,10 @@ class VezaClient:
     def _gone(self, conversation: str) -> None:
         """The user is no longer a member of a conversation."""
         cursor = self._cursors.leave(conversation)
-        if cursor is not None and self._store and self._queue is None:
-            self._store.set_cursor(conversation, cursor, False)
-        self._emit("gone", {"conversation_id": conversation})
+        if cursor is not None:
+            if self._store and self._queue is None:
+                self._store.set_cursor(conversation, cursor, False)
+            self._emit("gone", {"conversation_id": conversation})
         self._caught_up(conversation)
 
     def _subscription_refused(self, error: dict[str, Any]) -> None:

@@ -66,10 +66,13 @@ class Cursors:
         if is_emitted:
             self.joining.discard(conversation)
 
-    def leave(self, conversation: str) -> int | None:
-        """The user has left: the next event may have any larger seq. Returns the cursor, if there was one."""
+    def leave(self, conversation: str, seq: int | None = None) -> int | None:
+        """The user has left: the next event may have any larger seq.
+
+        ``seq``: of the last event, if it was received. Returns the cursor, if there was one.
+        """
         self.joining.discard(conversation)
-        cursor = self.current.pop(conversation, None)
+        cursor = self.current.pop(conversation, seq)
         if cursor is not None:
             self.left[conversation] = cursor
         return cursor
