@@ -571,7 +571,7 @@ function throwLater(error) {
     });
 }
 
-/** The meaning of a close. A close by a proxy has no JSON; then its code decides, and an unknown code means a reconnect. */
+/** The meaning of a close. A close by a proxy has no JSON; then its code decides. An unknown code: reconnect. */
 function closeReason(code, reason) {
     const known = CLOSE_CODES[code] ?? { code: "lost", reconnect: true };
     // The server answers 1000 only to a client that closed, so this one is of something between.

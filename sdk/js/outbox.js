@@ -29,7 +29,7 @@ export class Outbox {
     /** Conversation id → entries; the first one may have been sent. */
     #queues = new Map();
 
-    /** `request` sends a command; `isReady` returns whether there is a connection. `onOutcome` runs once per message. */
+    /** `request` sends a command; `isReady` tests the connection. `onOutcome` runs once per message. */
     constructor({ request, isReady, store, max, onOutcome, onUnauthenticated, onTimeout }) {
         this.#request = request;
         this.#isReady = isReady;
