@@ -1,11 +1,12 @@
 # `make run` and `make test` announce every package before they install it. NO_INSTALL=1 forbids installing.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint checks format bench fuzz advisories prerequisites test-clients formatter cargo-deny
+.PHONY: help run build test lint checks format bench fuzz types advisories prerequisites test-clients formatter \
+	cargo-deny
 
 prettier = target/tools/prettier/node_modules/.bin/prettier
-javascript = 'web/*.js' 'tests/**/*.mjs' 'src/control/dashboard/assets/*.js' 'loadtest/src/report/*.js' \
-	'loadtest/src/compare/peers/*.js'
+javascript = 'web/*.js' 'sdk/js/*.js' 'sdk/js/node/*.js' 'sdk/scenarios/*.mjs' 'tests/**/*.mjs' \
+	'src/control/dashboard/assets/*.js' 'loadtest/src/report/*.js' 'loadtest/src/compare/peers/*.js'
 
 deny = target/tools/cargo-deny/bin/cargo-deny
 fuzz_targets = fuzz/targets/*.rs
@@ -50,6 +51,9 @@ bench: prerequisites ## run the load generator: make bench ARGS="..."; without A
 
 fuzz: prerequisites ## feed random bytes to the parsers: make fuzz ARGS="text inflate"; FUZZ_SECONDS and FUZZ_RUNS bound it
 	@scripts/fuzz.sh $(ARGS)
+
+types: test-clients ## write the types of sdk/js and sdk/python, after a change of docs/asyncapi.yaml
+	target/test-clients/python/bin/python sdk/generate.py
 
 advisories: cargo-deny ## look for published vulnerabilities in the dependencies, if their database can be reached
 	@scripts/check-advisories.sh

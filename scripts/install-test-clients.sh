@@ -1,8 +1,15 @@
 #!/usr/bin/env bash
+<<<<<<< HEAD
 # Installs third-party programs for the tests: Python's `websockets`, `moto` (an S3 server) and `standardwebhooks`, npm's
 # `ws` and `standardwebhooks`, a headless Chromium, oathtool, zbarimg, clamd, Redis, podman and buildah. The packages of
 # Python and npm go into target/test-clients/; the others are system packages. There goes also a base image of Debian,
 # from which the tests build the server's image.
+=======
+# Installs third-party programs for the tests: Python's `websockets`, `moto` (an S3 server) and `mypy`, npm's `ws` and
+# `typescript`, a headless Chromium, oathtool, zbarimg, clamd, Redis, podman and buildah. The first five go into
+# target/test-clients/; the others are system packages. There goes also a base image of Debian, from which the tests build
+# the server's image.
+>>>>>>> sdk
 # Also extracts Prometheus and promtool, for the rules and dashboards of deploy/, HAProxy, which runs the files of
 # deploy/proxies and is in front of the nodes of compose.yaml, and nginx, from Debian's packages. Installing these would
 # start their services on this machine.
@@ -21,6 +28,10 @@ standardwebhooks_node=1.1.1
 hadolint=2.14.0
 kubernetes_validate=1.37.0
 check_jsonschema=0.39.0
+mypy=2.4.1
+pyyaml=6.0.4
+ruff=0.17.6
+typescript=5.9.3
 clients=target/test-clients
 
 find_chromium() { command -v chromium || command -v chromium-browser || command -v google-chrome || command -v chrome; }
@@ -84,15 +95,25 @@ if [ "$(id -u)" -eq 0 ]; then
 fi
 
 # The stamp names the installed versions; a different stamp means a fresh installation.
+<<<<<<< HEAD
 stamp="websockets $websockets msgpack $msgpack moto $moto flask $flask flask-cors $flask_cors standardwebhooks $standardwebhooks_python"
+=======
+stamp="websockets $websockets msgpack $msgpack moto $moto flask $flask flask-cors $flask_cors mypy $mypy \
+pyyaml $pyyaml ruff $ruff"
+>>>>>>> sdk
 if [ "$(cat "$clients/python.stamp" 2>/dev/null)" != "$stamp" ]; then
-    say "Installing Python's websockets $websockets, msgpack $msgpack and moto $moto in $clients/python"
+    say "Installing Python's websockets $websockets, msgpack $msgpack, moto $moto and mypy $mypy in $clients/python"
     rm -rf "$clients/python"
     python3 -m venv "$clients/python"
     # moto[server] would install the libraries of all its services. Its S3 needs only these.
     "$clients/python/bin/pip" install --quiet --disable-pip-version-check "websockets==$websockets" \
+<<<<<<< HEAD
         "msgpack==$msgpack" "moto[s3]==$moto" "flask==$flask" "flask-cors==$flask_cors" \
         "standardwebhooks==$standardwebhooks_python"
+=======
+        "msgpack==$msgpack" "moto[s3]==$moto" "flask==$flask" "flask-cors==$flask_cors" "mypy==$mypy" \
+        "pyyaml==$pyyaml" "ruff==$ruff"
+>>>>>>> sdk
     say "$stamp" >"$clients/python.stamp"
 fi
 # Offline checks of the Dockerfile, compose.yaml and deploy/kubernetes, with the schemas of their makers.
@@ -107,8 +128,13 @@ if [ "$(cat "$clients/lint.stamp" 2>/dev/null)" != "$stamp" ]; then
     say "$stamp" >"$clients/lint.stamp"
 fi
 npm_install ws "$ws" "$clients/node"
+<<<<<<< HEAD
 # They verify what webhooks receive.
 npm_install standardwebhooks "$standardwebhooks_node" "$clients/standardwebhooks"
+=======
+# The compiler reads the types of sdk/js, as mypy reads sdk/python.
+npm_install typescript "$typescript" "$clients/typescript"
+>>>>>>> sdk
 
 # Takes one program from a package of Debian that is not installed: that would start its service on this machine.
 # from_package PACKAGE PATH_IN_IT WHAT_NEEDS_IT [LIBRARIES…]: to $clients/PROGRAM/PROGRAM, and lib/ beside it

@@ -361,6 +361,7 @@ async fn answers_every_route_as_documented() {
         ("GET", "/dashboard".into(), None, None),
         ("GET", "/".into(), None, None),
         ("GET", "/web/veza-client.js".into(), None, None),
+        ("GET", "/sdk/js/index.js".into(), None, None),
     ];
     let parts = routes().into_iter().filter_map(|route| Some(route.strip_prefix("GET ")?.to_owned()));
     let parts = parts.filter(|path| path.starts_with("/dashboard/") && !path.ends_with("/events"));

@@ -78,6 +78,7 @@ export class App {
             ticket: () => session.ticket(),
             expired: () => session.expire(),
             format: asked === "json" ? "json" : "msgpack",
+            skipsJoined: true, // the history of a conversation is read when it is opened
         });
         this.transfer = new Transfer(session);
         const kept = new KeptFiles(session.user?.id);

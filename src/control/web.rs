@@ -1,10 +1,11 @@
-//! `GET /`: the web client, `web/` of the repository, compiled in.
+//! `GET /`: the web client, `web/` of the repository, and the client package `sdk/js/` that it uses, compiled in. Their
+//! paths are those of the repository, so the same imports work here, under Node.js and in other pages.
 //!
 //! Invariants:
-//! - a page can load only the files in [`FILES`]: plain ES modules without a build step, nothing from other servers,
-//!   nothing inline. So a text of a user cannot become a script, even if a view has a fault. The exceptions are
-//!   avatars that were not uploaded, whose URLs users choose, by https and without a referrer, and the widget of the
-//!   captcha, if there is one;
+//! - a page can load only the files in [`FILES`] and [`PACKAGE`]: plain ES modules without a build step, nothing from
+//!   other servers, nothing inline. So a text of a user cannot become a script, even if a view has a fault. The
+//!   exceptions are avatars that were not uploaded, whose URLs users choose, by https and without a referrer, and the
+//!   widget of the captcha, if there is one;
 //! - `connect-src 'self'` covers the WebSocket of the page's own origin too (CSP 3, "match schemes"; every browser
 //!   since Safari 15.4).
 //!
@@ -45,13 +46,13 @@ struct File {
 }
 
 macro_rules! files {
-    ($($name:literal $kind:ident,)*) => {
-        &[$(File { name: $name, kind: $kind, content: include_str!(concat!("../../web/", $name)) },)*]
+    ($folder:literal: $($name:literal $kind:ident,)*) => {
+        &[$(File { name: $name, kind: $kind, content: include_str!(concat!("../../", $folder, $name)) },)*]
     };
 }
 
 /// Everything under `web/`.
-const FILES: &[File] = files![
+const FILES: &[File] = files!["web/":
     "index.html" HTML,
     "app.css" CSS,
     "messages.css" CSS,
@@ -116,25 +117,47 @@ const FILES: &[File] = files![
     "view-signin.js" JS,
 ];
 
+/// The modules under `sdk/js/` that browsers load; those under `sdk/js/node/` are for Node.js.
+const PACKAGE: &[File] = files!["sdk/js/":
+    "backoff.js" JS,
+    "client.js" JS,
+    "codec.js" JS,
+    "codes.js" JS,
+    "cursors.js" JS,
+    "errors.js" JS,
+    "events.js" JS,
+    "index.js" JS,
+    "msgpack.js" JS,
+    "outbox.js" JS,
+    "requests.js" JS,
+    "session.js" JS,
+    "store.js" JS,
+];
+
 /// The routes of the page and its files.
 pub(super) fn router() -> Router<Control> {
     Router::new()
-        .route("/", get(|State(control): State<Control>| async move { serve(&control, "index.html") }))
+        .route("/", get(|State(control): State<Control>| async move { serve(&control, FILES, "index.html") }))
         .route("/web/{file}", get(file))
+        .route("/sdk/js/{file}", get(package_file))
 }
 
 async fn file(State(control): State<Control>, Path(name): Path<String>) -> Response {
-    serve(&control, &name)
+    serve(&control, FILES, &name)
 }
 
-fn serve(control: &Control, name: &str) -> Response {
+async fn package_file(State(control): State<Control>, Path(name): Path<String>) -> Response {
+    serve(&control, PACKAGE, &name)
+}
+
+fn serve(control: &Control, files: &'static [File], name: &str) -> Response {
     let policy = policy(control.captcha().and_then(Captcha::script_origin));
-    match FILES.iter().find(|file| file.name == name) {
+    match files.iter().find(|file| file.name == name) {
         Some(file) => {
             let kind = (header::CONTENT_TYPE, file.kind.to_owned());
             ([kind, (header::CONTENT_SECURITY_POLICY, policy)], file.content).into_response()
         }
-        None => Problem::not_found(format!("There is nothing at /web/{name}.")).into_response(),
+        None => Problem::not_found(format!("There is no file {name} here.")).into_response(),
     }
 }
 

@@ -27,6 +27,10 @@ const READ_BY_OTHERS: &[(&str, &str)] = &[
     ("rustfmt.toml", "cargo fmt"),
     (".prettierrc.json", "prettier"),
     ("web/package.json", "Node.js: the files beside it are ES modules"),
+    ("sdk/js/package.json", "npm, Node.js and browsers' bundlers"),
+    ("sdk/js/tsconfig.json", "the TypeScript compiler, which a test of tests/tools/sdk.rs runs"),
+    ("sdk/python/pyproject.toml", "pip, mypy and ruff"),
+    ("sdk/scenarios/", "sdk/scenarios/run.py, and the unit tests of both client packages"),
     ("deploy/grafana/", "operators import them; tests/tools/deploy.rs checks every file of the folder"),
 ];
 

@@ -13,6 +13,7 @@ mod live_prometheus;
 mod manifests;
 mod nodes_behind_proxy;
 mod proxies;
+mod sdk;
 #[path = "../support/mod.rs"]
 mod support;
 mod systemd;
