@@ -1,15 +1,8 @@
 #!/usr/bin/env bash
-<<<<<<< HEAD
-# Installs third-party programs for the tests: Python's `websockets`, `moto` (an S3 server) and `standardwebhooks`, npm's
-# `ws` and `standardwebhooks`, a headless Chromium, oathtool, zbarimg, clamd, Redis, podman and buildah. The packages of
-# Python and npm go into target/test-clients/; the others are system packages. There goes also a base image of Debian,
-# from which the tests build the server's image.
-=======
-# Installs third-party programs for the tests: Python's `websockets`, `moto` (an S3 server) and `mypy`, npm's `ws` and
-# `typescript`, a headless Chromium, oathtool, zbarimg, clamd, Redis, podman and buildah. The first five go into
-# target/test-clients/; the others are system packages. There goes also a base image of Debian, from which the tests build
-# the server's image.
->>>>>>> sdk
+# Installs third-party programs for the tests: Python's `websockets`, `moto` (an S3 server), `standardwebhooks` and `mypy`,
+# npm's `ws`, `standardwebhooks` and `typescript`, a headless Chromium, oathtool, zbarimg, clamd, Redis, podman and
+# buildah. The packages of Python and npm go into target/test-clients/; the others are system packages. There goes also a
+# base image of Debian, from which the tests build the server's image.
 # Also extracts Prometheus and promtool, for the rules and dashboards of deploy/, HAProxy, which runs the files of
 # deploy/proxies and is in front of the nodes of compose.yaml, and nginx, from Debian's packages. Installing these would
 # start their services on this machine.
@@ -95,25 +88,16 @@ if [ "$(id -u)" -eq 0 ]; then
 fi
 
 # The stamp names the installed versions; a different stamp means a fresh installation.
-<<<<<<< HEAD
-stamp="websockets $websockets msgpack $msgpack moto $moto flask $flask flask-cors $flask_cors standardwebhooks $standardwebhooks_python"
-=======
 stamp="websockets $websockets msgpack $msgpack moto $moto flask $flask flask-cors $flask_cors mypy $mypy \
-pyyaml $pyyaml ruff $ruff"
->>>>>>> sdk
+pyyaml $pyyaml ruff $ruff standardwebhooks $standardwebhooks_python"
 if [ "$(cat "$clients/python.stamp" 2>/dev/null)" != "$stamp" ]; then
     say "Installing Python's websockets $websockets, msgpack $msgpack, moto $moto and mypy $mypy in $clients/python"
     rm -rf "$clients/python"
     python3 -m venv "$clients/python"
     # moto[server] would install the libraries of all its services. Its S3 needs only these.
     "$clients/python/bin/pip" install --quiet --disable-pip-version-check "websockets==$websockets" \
-<<<<<<< HEAD
-        "msgpack==$msgpack" "moto[s3]==$moto" "flask==$flask" "flask-cors==$flask_cors" \
-        "standardwebhooks==$standardwebhooks_python"
-=======
         "msgpack==$msgpack" "moto[s3]==$moto" "flask==$flask" "flask-cors==$flask_cors" "mypy==$mypy" \
-        "pyyaml==$pyyaml" "ruff==$ruff"
->>>>>>> sdk
+        "pyyaml==$pyyaml" "ruff==$ruff" "standardwebhooks==$standardwebhooks_python"
     say "$stamp" >"$clients/python.stamp"
 fi
 # Offline checks of the Dockerfile, compose.yaml and deploy/kubernetes, with the schemas of their makers.
@@ -128,13 +112,10 @@ if [ "$(cat "$clients/lint.stamp" 2>/dev/null)" != "$stamp" ]; then
     say "$stamp" >"$clients/lint.stamp"
 fi
 npm_install ws "$ws" "$clients/node"
-<<<<<<< HEAD
 # They verify what webhooks receive.
 npm_install standardwebhooks "$standardwebhooks_node" "$clients/standardwebhooks"
-=======
 # The compiler reads the types of sdk/js, as mypy reads sdk/python.
 npm_install typescript "$typescript" "$clients/typescript"
->>>>>>> sdk
 
 # Takes one program from a package of Debian that is not installed: that would start its service on this machine.
 # from_package PACKAGE PATH_IN_IT WHAT_NEEDS_IT [LIBRARIES…]: to $clients/PROGRAM/PROGRAM, and lib/ beside it

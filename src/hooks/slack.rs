@@ -191,8 +191,8 @@ mod tests {
     fn attachments_and_blocks_become_lines() {
         let body = json!({"text": "Build 7", "username": "ci", "icon_emoji": ":x:", "attachments": [
             {"color": "#f00", "pretext": "It <https://ci.org/7|failed>", "title": "main",
-             "title_link": "https://ci.org", "text": "2 tests", "fallback": "not shown", "fields": [{"title": "Took", "value": 5, "short": true},
-             {"value": "alone"}], "footer": "ci"},
+             "title_link": "https://ci.org", "text": "2 tests", "fallback": "not shown",
+             "fields": [{"title": "Took", "value": 5, "short": true}, {"value": "alone"}], "footer": "ci"},
             {"fallback": "only this"}]});
         let lines =
             "Build 7\nIt failed (https://ci.org/7)\nmain (https://ci.org)\n2 tests\nTook: 5\nalone\nci\nonly this";

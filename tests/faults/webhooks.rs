@@ -2,7 +2,8 @@
 //!
 //! How: a sender writes messages while a receiver takes deliveries. The server is killed and started again several
 //! times, each time while deliveries wait, and also after the last message. Every event must have arrived in the end,
-//! from the first one after the webhook was created. `CHAT_TEST_HOOK_EVENTS` and `CHAT_TEST_HOOK_KILLS` make the test longer.
+//! from the first one after the webhook was created. `CHAT_TEST_HOOK_EVENTS` and `CHAT_TEST_HOOK_KILLS` make the test
+//! longer.
 
 use crate::support::receiver::Receiver;
 use crate::support::{Client, Format, Server, from_env};
