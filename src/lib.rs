@@ -34,6 +34,7 @@
 //! | [`cluster`] | between nodes: Redis, heads, the audit trail | storage and mesh handles, audit, vocabulary |
 //! | [`control`] | HTTP | storage and mesh handles, audit, auth, files, wire, [`chat::filter`], vocabulary |
 //! | [`backup`] | what a backup is, and how it is written and read | storage, files, audit, vocabulary |
+//! | [`import`] | data of other chat servers, from their dumps | storage, backup, auth, files, vocabulary |
 //! | [`boot`] | start, stop and reload | everything |
 
 pub mod address;
@@ -50,6 +51,7 @@ pub mod error;
 pub mod faults;
 pub mod files;
 pub mod ids;
+pub mod import;
 pub mod latency;
 pub mod limits;
 pub mod mesh;

@@ -29,6 +29,7 @@ pub mod file_shares;
 pub mod files;
 pub mod filter;
 pub mod health;
+pub mod import;
 mod index_backlog;
 pub mod indexer;
 pub mod inlet;

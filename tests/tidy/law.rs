@@ -45,19 +45,22 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("cluster", &["mesh", "storage", "audit"]),
     ("control", &["files", "storage", "mesh", "audit", "auth", "wire", "chat::filter"]),
     ("backup", &["files", "storage", "audit"]),
+    ("import", &["files", "storage", "backup", "auth"]),
     (
         "boot",
         &[
             "files", "config", "wire", "audit", "auth", "mesh", "chat", "net", "shard", "storage", "cluster",
-            "control", "backup",
+            "control", "backup", "import",
         ],
     ),
     ("main", &["boot", "config"]),
 ];
 
 /// Crate → the modules that may name it.
-const CRATES: &[(&str, &[&str])] =
-    &[("glommio", &["shard", "net", "boot"]), ("tokio", &["files", "storage", "cluster", "control", "backup", "boot"])];
+const CRATES: &[(&str, &[&str])] = &[
+    ("glommio", &["shard", "net", "boot"]),
+    ("tokio", &["files", "storage", "cluster", "control", "backup", "import", "boot"]),
+];
 
 const SQL_STARTS: &[&str] = &["SELECT", "INSERT", "UPDATE", "DELETE FROM", "CREATE", "WITH", "BEGIN", "COMMIT"];
 
