@@ -6,9 +6,9 @@
 //!
 //! No name of the dump leads out of the folder: what is found must be a file in it, also behind symbolic links.
 
-use super::ImportFault;
+use super::fault::ImportFault;
+use super::options::{ImportOptions, ImportStage, OldFiles};
 use super::report::ImportReport;
-use super::run::{ImportOptions, ImportStage, OldFiles};
 use crate::backup::BackupFault;
 use crate::files::content::ContentHash;
 use crate::files::name::cleaned;
@@ -134,8 +134,8 @@ fn places(root: &Path, file: &AwaitedFile) -> Vec<PathBuf> {
     for given in file.names.iter().flatten() {
         let given = Path::new(given);
         let mut parts = given.components().filter(|part| !matches!(part, Component::RootDir | Component::CurDir));
-        let normal: Option<PathBuf> = parts
-            .try_fold(PathBuf::new(), |path, part| matches!(part, Component::Normal(_)).then(|| path.join(part)));
+        let normal: Option<PathBuf> =
+            parts.try_fold(PathBuf::new(), |path, part| matches!(part, Component::Normal(_)).then(|| path.join(part)));
         places.extend(normal.filter(|path| path.as_os_str().len() > 0).map(|path| root.join(path)));
         places.extend(given.file_name().map(|name| root.join(name)));
     }

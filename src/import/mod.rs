@@ -16,29 +16,14 @@
 //! - an import that was cut short goes on when it is run again, and a second run changes nothing.
 
 pub mod dump;
+mod fault;
 mod files;
 pub mod legacy;
+mod options;
 mod reading;
 pub mod report;
 mod run;
 
-use crate::backup::BackupFault;
-use crate::storage::StorageError;
-pub use run::{ImportOptions, ImportStage, OldFiles, import_legacy};
-
-/// Why an import failed.
-#[derive(Debug, thiserror::Error)]
-pub enum ImportFault {
-    /// The dump cannot be read; nothing was changed.
-    #[error("the dump cannot be imported, and nothing was changed: {0}")]
-    Dump(#[from] dump::DumpFault),
-    /// A file cannot be read or written, or a program of PostgreSQL failed.
-    #[error("{0}")]
-    Backup(#[from] BackupFault),
-    /// PostgreSQL's refusal.
-    #[error("{0}")]
-    Storage(#[from] StorageError),
-    /// The dump does not fit what is there.
-    #[error("{0}")]
-    Unfit(String),
-}
+pub use fault::ImportFault;
+pub use options::{ImportOptions, ImportStage, OldFiles};
+pub use run::import_legacy;

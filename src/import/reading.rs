@@ -3,8 +3,8 @@
 //! A dump in a format of pg_restore (custom, tar, a folder) may be hostile too. `pg_restore` only converts it here: it
 //! gets no database, and what it prints is parsed like any other dump.
 
-use super::ImportFault;
 use super::dump::DumpReader;
+use super::fault::ImportFault;
 use super::legacy::{DumpCounts, LegacySink, StagedLines};
 use crate::backup::BackupFault;
 use crate::backup::dump::DumpPrograms;
@@ -21,8 +21,13 @@ const READ_BYTES: usize = 1024 * 1024;
 const CUSTOM: &[u8] = b"PGDMP";
 const TAR_MAGIC: &[u8] = b"ustar";
 const TAR_MAGIC_AT: usize = 257;
-const COMPRESSED: &[(&[u8], &str)] =
-    &[(b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"BZh", "bzip2"), (b"\xfd7zXZ", "xz"), (b"PK\x03\x04", "zip")];
+const COMPRESSED: &[(&[u8], &str)] = &[
+    (b"\x1f\x8b", "gzip"),
+    (b"\x28\xb5\x2f\xfd", "zstd"),
+    (b"BZh", "bzip2"),
+    (b"\xfd7zXZ", "xz"),
+    (b"PK\x03\x04", "zip"),
+];
 
 /// How far the reading is.
 #[derive(Clone, Default, Debug)]

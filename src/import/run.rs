@@ -5,61 +5,21 @@
 //! 3. Users, conversations, and batches of messages are written, each in a transaction.
 //! 4. What the tables have is compared with the plan, and the import is recorded.
 
-use super::ImportFault;
+use super::fault::ImportFault;
 use super::files::take_files;
 use super::legacy::{DumpCounts, StagedLines};
+use super::options::{ImportOptions, ImportStage};
 use super::reading::{ReadProgress, plain_size, read_dump};
 use super::report::ImportReport;
 use crate::auth::password::DUMMY_HASH;
-use crate::files::store::folder::Folder;
 use crate::storage::connect::Target;
 use crate::storage::import::ImportSession;
-use std::path::PathBuf;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::sync::mpsc;
 
 /// Chunks of lines that wait for PostgreSQL. Each has some megabytes.
 const WAITING_CHUNKS: usize = 2;
-
-/// Where the content of files is, and where it goes.
-#[derive(Clone, Debug)]
-pub struct OldFiles {
-    /// The folder of the old server.
-    pub from: PathBuf,
-    /// The folder of this one. What arrives there is checked when the server starts.
-    pub to: Folder,
-}
-
-/// What an import is given.
-#[derive(Clone, Debug)]
-pub struct ImportOptions {
-    /// The dump.
-    pub dump: PathBuf,
-    /// The name of the old database. The ids of its rows are remembered under it.
-    pub source: String,
-    /// Whether to write nothing.
-    pub is_dry_run: bool,
-    /// The content of files; without it, none is imported.
-    pub files: Option<OldFiles>,
-}
-
-/// How far an import is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ImportStage {
-    /// Bytes of the dump that were read, of so many if that is known.
-    Reading(u64, Option<u64>),
-    /// A step of the plan, of so many, and what it is about.
-    Planning(usize, usize, &'static str),
-    /// Users and conversations.
-    Accounts,
-    /// Messages that were written, of so many.
-    Messages(u64, u64),
-    /// Files that were looked for, of so many.
-    Files(u64, u64),
-    /// Counts and checksums.
-    Verifying,
-}
 
 /// Imports a dump of a legacy Veza database. `shown` learns how far it is.
 ///

@@ -76,9 +76,24 @@ fn imported(report: &Value) -> i64 {
 async fn state(database: &tokio_postgres::Client) -> BTreeMap<String, String> {
     let mut state = BTreeMap::new();
     for table in [
-        "users", "credentials", "user_blocks", "conversations", "conversation_members", "conversation_statistics", "messages",
-        "message_edits", "message_reactions", "message_mentions", "message_pins", "message_files", "files",
-        "thread_statistics", "thread_followers", "import_ids", "import_runs", "audit_logs",
+        "users",
+        "credentials",
+        "user_blocks",
+        "conversations",
+        "conversation_members",
+        "conversation_statistics",
+        "messages",
+        "message_edits",
+        "message_reactions",
+        "message_mentions",
+        "message_pins",
+        "message_files",
+        "files",
+        "thread_statistics",
+        "thread_followers",
+        "import_ids",
+        "import_runs",
+        "audit_logs",
     ] {
         let sum = format!("SELECT md5(coalesce(string_agg(t::text, '|' ORDER BY t::text), '')) FROM {table} t");
         state.insert(table.to_owned(), database.query_one(&sum, &[]).await.unwrap().get(0));
@@ -97,7 +112,8 @@ async fn require_order(database: &tokio_postgres::Client) {
         ),
         (
             "messages out of order",
-            "SELECT count(*) FROM messages a JOIN messages b ON b.conversation_id = a.conversation_id AND b.seq = a.seq + 1
+            "SELECT count(*) FROM messages a JOIN messages b ON b.conversation_id = a.conversation_id \
+             AND b.seq = a.seq + 1
               WHERE (a.created_at, a.id) > (b.created_at, b.id)",
         ),
         (
@@ -147,7 +163,7 @@ fn hostile(scratch: &Scratch) -> Vec<(&'static str, Vec<u8>, Vec<&'static str>)>
     vec![
         ("meta.sql", meta.into_bytes(), vec!["line 2", "touch", "command of psql"]),
         ("program.sql", program.into_bytes(), vec!["line 2", "COPY with a program"]),
-        ("function.sql", function.into_bytes(), vec!["line 6", "before its end"]),
+        ("function.sql", function.into_bytes(), vec!["line 7", "before its end"]),
         ("latin.sql", latin, vec!["line 2", "not UTF-8"]),
         ("crlf.sql", format!("{users}1\tann\n\\.\n").replace('\n', "\r\n").into_bytes(), vec!["line 1", "CR LF"]),
         ("cut.sql", format!("{users}1\tann\n2\tbo").into_bytes(), vec!["line 3", "before its end"]),
@@ -342,9 +358,19 @@ async fn legacy_dumps_become_conversations_that_go_on() {
 
     let reasons = resumed["rejected"].to_string();
     for reason in [
-        "its author is unknown", "its room is unknown", "direct message to its author", "its text is empty", "it has no time",
-        "longer than 4000 characters", "in another conversation", "that it replies to is unknown", "is unknown\"",
-        "cannot block themselves", "its content is not in the folder", "its type 'telepathy'", "its message is deleted",
+        "its author is unknown",
+        "its room is unknown",
+        "direct message to its author",
+        "its text is empty",
+        "it has no time",
+        "longer than 4000 characters",
+        "in another conversation",
+        "that it replies to is unknown",
+        "is unknown\"",
+        "cannot block themselves",
+        "its content is not in the folder",
+        "its type 'telepathy'",
+        "its message is deleted",
     ] {
         assert!(reasons.contains(reason) || reasons.contains(reason.trim_end_matches('"')), "{reason}: {reasons}");
     }
@@ -352,8 +378,11 @@ async fn legacy_dumps_become_conversations_that_go_on() {
     assert!(resumed["changed"].to_string().contains("'all_bob' became all_bob_"), "{resumed}");
     let renamed = "SELECT username FROM users WHERE username LIKE 'all\\_bob\\_%'";
     let renamed: String = database.query_one(renamed, &[]).await.unwrap().get(0);
-    let back = format!("UPDATE users SET username = 'all_old_bob' WHERE id = {}; \
-        UPDATE users SET username = 'all_bob' WHERE username = '{renamed}'", existing.id);
+    let back = format!(
+        "UPDATE users SET username = 'all_old_bob' WHERE id = {}; \
+        UPDATE users SET username = 'all_bob' WHERE username = '{renamed}'",
+        existing.id
+    );
     let rules: String = database.query_one("SELECT current_setting('app.rules')", &[]).await.unwrap().get(0);
     assert!(!rules.is_empty());
     database.batch_execute(&back).await.unwrap();

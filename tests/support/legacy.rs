@@ -47,7 +47,14 @@ impl LegacyDatabase {
             sql.push_str(THIRD_TABLES);
             sql.push_str(&self.filled(THIRD_ROWS).replace("FILE_HASH", file_hash));
             let made = "conversation_id, author_id, parent_message_id";
-            self.make(&mut sql, "messages", made, "5, 1 + n % 2, CASE WHEN n % 7 = 0 THEN 101 END", 500_000, "created_at");
+            self.make(
+                &mut sql,
+                "messages",
+                made,
+                "5, 1 + n % 2, CASE WHEN n % 7 = 0 THEN 101 END",
+                500_000,
+                "created_at",
+            );
         }
         sql.push_str("COMMIT;\n");
         sql
@@ -68,7 +75,8 @@ impl LegacyDatabase {
         );
         if self.has(1) {
             sql.push_str(
-                "ALTER TABLE messages ADD from_user int, ADD to_user int, ADD room text, ADD \"timestamp\" timestamp;\n",
+                "ALTER TABLE messages ADD from_user int, ADD to_user int, ADD room text,
+                 ADD \"timestamp\" timestamp;\n",
             );
         }
         if self.has(3) {
@@ -113,7 +121,8 @@ CREATE TRIGGER touches BEFORE UPDATE ON rooms FOR EACH ROW EXECUTE FUNCTION touc
 ";
 
 const FIRST_ROWS: &str = "
-INSERT INTO rooms VALUES (1, 'general', 'For all', false, 1, '2019-02-01'), (2, 'PREFIX secret', NULL, true, 2, '2019-02-02');
+INSERT INTO rooms VALUES (1, 'general', 'For all', false, 1, '2019-02-01'), (2, 'PREFIX secret', NULL, true, 2,
+    '2019-02-02');
 INSERT INTO room_members VALUES (1, 1, '2019-02-01'), (1, 2, '2019-02-03'), (2, 2, '2019-02-02');
 INSERT INTO messages (id, from_user, to_user, room, content, \"timestamp\") VALUES
     (1, 1, NULL, 'general', 'hello @PREFIX_bob', '2020-01-01 10:00:00'),
@@ -199,7 +208,8 @@ const THIRD_ROWS: &str = "
 INSERT INTO conversations (id, type, name, owner_id, is_public, created_at) VALUES
     (5, 'group_chat', 'PREFIX team', 1, false, '2022-01-01'), (6, 'direct_message', NULL, NULL, false, '2022-01-01'),
     (7, 'private_room', NULL, 2, false, '2022-01-01'), (8, 'telepathy', 'x', 2, false, '2022-01-01');
-INSERT INTO conversation_members VALUES (5, 1, 'owner', '2022-01-01', 101, true), (5, 2, 'admin', '2022-01-01', NULL, true),
+INSERT INTO conversation_members VALUES (5, 1, 'owner', '2022-01-01', 101, true), (5, 2, 'admin', '2022-01-01',
+    NULL, true),
     (6, 1, 'member', '2022-01-01', 100, true), (6, 2, 'member', '2022-01-01', NULL, true),
     (7, 2, 'owner', '2022-01-01', NULL, true), (8, 2, 'owner', '2022-01-01', NULL, true);
 INSERT INTO messages (id, conversation_id, author_id, content, content_type, parent_message_id, status, is_pinned,
@@ -208,7 +218,8 @@ INSERT INTO messages (id, conversation_id, author_id, content, content_type, par
     (101, 5, 1, 'version three', 'text', NULL, 'sent', true, true, NULL, '2020-02-01 10:00:00+00',
      '2022-02-03 10:00:00+00', '2022-02-03 10:00:00+00'),
     (102, 5, 2, 'an answer', 'text', 101, 'sent', false, false, NULL, '2022-02-02 10:00:00+00', NULL, NULL),
-    (103, 5, 2, 'an answer to the answer', 'text', 102, 'sent', false, false, NULL, '2022-02-02 11:00:00+00', NULL, NULL),
+    (103, 5, 2, 'an answer to the answer', 'text', 102, 'sent', false, false, NULL, '2022-02-02 11:00:00+00', NULL,
+        NULL),
     (104, 5, 2, 'the report', 'file', NULL, 'sent', false, false,
      '{\"file_uuid\": \"7c9e6679-7425-40de-944b-e07fc1f90ae7\"}', '2022-02-04 10:00:00+00', NULL, NULL),
     (105, 5, 2, 'an answer to nothing', 'text', 999, 'sent', false, false, NULL, '2022-02-02 11:00:00+00', NULL, NULL),

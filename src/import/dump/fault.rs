@@ -1,6 +1,10 @@
 //! Why a dump cannot be read.
 
+use super::lexer::LexFault;
 use std::fmt;
+
+/// Bytes of a line of COPY, of a row of INSERT, or of any other statement.
+pub const UNIT_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Why a dump cannot be read, and where.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -24,7 +28,7 @@ pub enum FaultReason {
     ComputedRows(&'static str),
     /// A statement that changes rows, which a dump does not have.
     Change(String),
-    /// A line, statement or row is longer than [`super::UNIT_BYTES_MAX`].
+    /// A line, statement or row is longer than [`UNIT_BYTES_MAX`].
     TooLong,
     /// The bytes are not UTF-8.
     NotUtf8,
@@ -55,9 +59,9 @@ impl fmt::Display for DumpFault {
                 "COPY with a program or a file is not part of a dump. Somebody may have changed this file; make the \
                  dump again",
             ),
-            FaultReason::CopyOptions => {
-                f.write_str("COPY has options, and only pg_dump's own text format can be read. Make the dump with pg_dump")
-            }
+            FaultReason::CopyOptions => f.write_str(
+                "COPY has options, and only pg_dump's own text format can be read. Make the dump with pg_dump",
+            ),
             FaultReason::ComputedRows(what) => write!(
                 f,
                 "{what} computes rows, and nothing of a dump is executed. Make the dump with pg_dump, which writes \
@@ -71,7 +75,7 @@ impl fmt::Display for DumpFault {
             FaultReason::TooLong => write!(
                 f,
                 "a row or statement is longer than {} MiB, which no row of a chat is",
-                super::UNIT_BYTES_MAX / (1024 * 1024)
+                UNIT_BYTES_MAX / (1024 * 1024)
             ),
             FaultReason::NotUtf8 => f.write_str(
                 "these bytes are not UTF-8. Make the dump with `pg_dump --encoding=UTF8`, and do not convert the file",
@@ -93,3 +97,17 @@ impl fmt::Display for DumpFault {
 }
 
 impl std::error::Error for DumpFault {}
+
+/// A fault of the lexer at an offset.
+pub(super) fn lexed(fault: LexFault, at: usize) -> (usize, FaultReason) {
+    let reason = match fault {
+        LexFault::CarriageReturn => FaultReason::CarriageReturn,
+        LexFault::Truncated => FaultReason::Truncated,
+    };
+    (at, reason)
+}
+
+/// A command of psql.
+pub(super) fn meta_fault(command: &[u8]) -> FaultReason {
+    FaultReason::Meta(String::from_utf8_lossy(command).chars().take(60).collect())
+}

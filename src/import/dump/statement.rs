@@ -3,8 +3,9 @@
 //! A statement ends with the first semicolon outside of parentheses, as for psql. A function whose body is written as
 //! statements (`BEGIN ATOMIC … END`) has semicolons inside.
 
+use super::fault::{FaultReason, lexed, meta_fault};
 use super::lexer::{Input, Token, next_token};
-use super::{FaultReason, TableName, lexed, meta_fault};
+use super::rows::TableName;
 
 /// Words by which an ignored statement is counted.
 const SHOWN_WORDS: usize = 3;

@@ -177,7 +177,9 @@ fn refuses_other_encodings_and_line_ends() {
 
 #[test]
 fn refuses_a_dump_that_was_cut_off() {
-    for cut in ["COPY a FROM stdin;\n1\n", "COPY a FROM stdin;\n1", "COPY a FROM", "INSERT INTO a VALUES (1", "SELECT 'x"] {
+    for cut in
+        ["COPY a FROM stdin;\n1\n", "COPY a FROM stdin;\n1", "COPY a FROM", "INSERT INTO a VALUES (1", "SELECT 'x"]
+    {
         let (_, ended) = read_split(cut.as_bytes());
         assert!(matches!(ended, Err(DumpFault { reason: FaultReason::Truncated, .. })), "{cut:?}: {ended:?}");
     }

@@ -1,13 +1,32 @@
 //! Rows: a line of COPY in text format, and the values of an INSERT.
 
+use super::fault::{FaultReason, lexed, meta_fault};
 use super::lexer::{Input, Token, byte_escape, next_token};
-use super::{FaultReason, Field, lexed, meta_fault};
+use super::rows::Field;
 use std::borrow::Cow;
 
 /// Types whose name before a string changes nothing about its text.
 const TYPES: &[&str] = &[
-    "bool", "boolean", "bpchar", "char", "date", "inet", "int", "int4", "int8", "integer", "interval", "json", "jsonb",
-    "numeric", "text", "time", "timestamp", "timestamptz", "uuid", "varchar",
+    "bool",
+    "boolean",
+    "bpchar",
+    "char",
+    "date",
+    "inet",
+    "int",
+    "int4",
+    "int8",
+    "integer",
+    "interval",
+    "json",
+    "jsonb",
+    "numeric",
+    "text",
+    "time",
+    "timestamp",
+    "timestamptz",
+    "uuid",
+    "varchar",
 ];
 
 /// The fields of a line of COPY. `None` if the line goes on.

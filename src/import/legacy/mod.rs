@@ -6,9 +6,9 @@
 //! Pure: no I/O.
 
 mod convert;
+mod tables;
 #[cfg(test)]
 mod tests;
-mod tables;
 
 use crate::import::dump::{DumpSink, FaultReason, Field, TableName};
 use std::borrow::Cow;
@@ -52,10 +52,20 @@ pub struct DumpCounts {
 
 /// Where a row goes.
 enum Route {
-    Staged { at: usize, generation: u8, sources: Vec<Vec<usize>>, width: usize, conversation: Option<usize>, metadata: Option<usize> },
+    Staged {
+        at: usize,
+        generation: u8,
+        sources: Vec<Vec<usize>>,
+        width: usize,
+        conversation: Option<usize>,
+        metadata: Option<usize>,
+    },
     Other(String),
     /// Rows of a table without known columns.
-    Unknown { at: usize, generation: u8 },
+    Unknown {
+        at: usize,
+        generation: u8,
+    },
 }
 
 /// Makes staged rows of the rows of a dump.
@@ -284,6 +294,27 @@ fn file_keys(metadata: &str) -> Vec<String> {
     found
 }
 
+/// Texts in the content of a message of the type file or image that can name its file: all of it, and its last part.
+fn content_keys(values: &[Option<String>]) -> Vec<String> {
+    let value = |name: &str| {
+        let at = STAGED[MESSAGES_AT].columns.iter().position(|column| column.name == name)?;
+        values[at].as_deref()
+    };
+    let is_file = value("content_type").is_some_and(|kind| matches!(kind, "file" | "image"));
+    let Some(content) = value("content").map(str::trim).filter(|content| is_file && content.len() <= KEY_BYTES_MAX)
+    else {
+        return Vec::new();
+    };
+    let last = content.rsplit('/').next().unwrap_or_default();
+    let mut keys = vec![content.to_owned()];
+    if last != content {
+        keys.push(last.to_owned());
+    }
+    // A number would be an id.
+    keys.retain(|key| !key.bytes().all(|byte| byte.is_ascii_digit()));
+    keys
+}
+
 impl<F: FnMut(StagedLines) -> Result<(), ()>> DumpSink for LegacySink<F> {
     fn table(&mut self, table: &TableName, columns: Vec<String>) {
         self.columns.insert(table.clone(), columns);
@@ -296,7 +327,8 @@ impl<F: FnMut(StagedLines) -> Result<(), ()>> DumpSink for LegacySink<F> {
             return;
         };
         let by_name = |(known, _): &(&TableName, &Vec<String>)| known.name == table.name;
-        let created = || self.columns.get(table).or_else(|| self.columns.iter().find(by_name).map(|(_, columns)| columns));
+        let created =
+            || self.columns.get(table).or_else(|| self.columns.iter().find(by_name).map(|(_, columns)| columns));
         let Some(columns) = columns.or_else(|| created().cloned()) else {
             self.route = Route::Unknown { at, generation };
             return;
@@ -341,10 +373,11 @@ impl<F: FnMut(StagedLines) -> Result<(), ()>> DumpSink for LegacySink<F> {
                 let is_third = conversation.is_some_and(|index| fields[index] != Field::Null);
                 let generation = if is_third { CONVERSATIONS } else { *generation };
                 let row = convert(&STAGED[*at], sources, fields);
-                if let (Some(metadata), Some(Some(id)), None) = (metadata, row.values.first(), &row.rejected)
-                    && let Ok(Some(text)) = text_of(&fields[*metadata])
-                {
-                    for key in file_keys(&text) {
+                if let (MESSAGES_AT, Some(Some(id)), None) = (*at, row.values.first(), &row.rejected) {
+                    let metadata = metadata.and_then(|index| text_of(&fields[index]).ok().flatten());
+                    let mut keys = metadata.map(|text| file_keys(&text)).unwrap_or_default();
+                    keys.extend(content_keys(&row.values));
+                    for key in keys {
                         push_line(&mut self.file_refs, &[Some(&generation.to_string()), Some(id), Some(&key)]);
                     }
                 }

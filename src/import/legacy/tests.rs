@@ -1,7 +1,7 @@
 //! Rows of the legacy tables become lines of staging tables, or are rejected with a reason.
 
-use super::super::dump::DumpReader;
 use super::{DumpCounts, LegacySink, StagedLines};
+use crate::import::dump::DumpReader;
 
 /// The lines of each staging table, and the counts.
 fn staged(dump: &str) -> (Vec<(String, String)>, DumpCounts) {
@@ -24,8 +24,8 @@ fn lines_of(dump: &str, table: &str) -> Vec<String> {
 
 #[test]
 fn a_row_of_messages_belongs_to_the_generation_that_it_was_written_in() {
-    let dump = "COPY public.messages (id, from_user, to_user, room, content, \"timestamp\", conversation_id, author_id) \
-                FROM stdin;\n1\t7\t\\N\tgeneral\thi\t2020-01-01 00:00:00\t\\N\t\\N\n\
+    let dump = "COPY public.messages (id, from_user, to_user, room, content, \"timestamp\", conversation_id, \
+                author_id) FROM stdin;\n1\t7\t\\N\tgeneral\thi\t2020-01-01 00:00:00\t\\N\t\\N\n\
                 2\t\\N\t\\N\t\\N\tho\t2020-01-01 00:00:00\t5\t8\n\\.\n";
     let lines = lines_of(dump, "s_messages");
     assert!(lines[0].starts_with("1\t2\t1\t\\N\t7\t\\N\t\\N\t\\N\tgeneral\thi\t"), "{lines:?}");
@@ -38,7 +38,8 @@ fn a_row_of_messages_belongs_to_the_generation_that_it_was_written_in() {
 fn rows_that_cannot_be_read_are_rejected_with_a_reason() {
     let dump = "COPY messages_enhanced (id, author_id, content, created_at) FROM stdin;\n\
                 x\t1\ta\t2020-01-01\n2\t1\ta\tyesterday\n3\t1\ta\\000b\t2020-01-01\n4\t1\n5\t1\tok\t2020-01-01\n\\.\n\
-                INSERT INTO messages_enhanced (id, author_id, content, created_at) VALUES (6, 1, now(), '2020-01-01');\n\
+                INSERT INTO messages_enhanced (id, author_id, content, created_at) VALUES (6, 1, now(), \
+                '2020-01-01');\n\
                 INSERT INTO users_enhanced VALUES (1, 'ann');\n";
     let rejected = lines_of(dump, "quarantine");
     let reasons: Vec<&str> = rejected.iter().map(|line| line.rsplit('\t').next().unwrap()).collect();
@@ -75,4 +76,14 @@ fn metadata_names_the_files_of_a_message() {
          VALUES (1, 2, 3, 'x', '2020-01-01', '{metadata}');"
     );
     assert_eq!(lines_of(&dump, "s_file_refs"), ["4\t1\t7", "4\t1\tu-1", "4\t1\t9"]);
+}
+
+#[test]
+fn the_content_of_a_message_of_a_file_names_it() {
+    let row = |id: u8, kind: &str, content: &str| format!("({id}, 2, 3, '{content}', '{kind}', '2020-01-01')");
+    let rows = [row(1, "file", "/uploads/a.txt"), row(2, "image", "7"), row(3, "text", "b.txt")].join(", ");
+    let dump = format!(
+        "INSERT INTO messages (id, conversation_id, author_id, content, content_type, created_at) VALUES {rows};"
+    );
+    assert_eq!(lines_of(&dump, "s_file_refs"), ["4\t1\t/uploads/a.txt", "4\t1\ta.txt"]);
 }

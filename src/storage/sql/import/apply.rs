@@ -21,7 +21,8 @@ WITH everything AS (
      WHERE r.src = 5 AND r.is_blocked AND b.user_id IN (d.low, d.high)
 )
 SELECT blocker, blocked, min(created_at) AS created_at FROM everything GROUP BY blocker, blocked;
-INSERT INTO mended SELECT 'rooms', src, line, id, 'it is blocked, but not by one of its two users; the block was left out'
+INSERT INTO mended SELECT 'rooms', src, line, id,
+    'it is blocked, but not by one of its two users; the block was left out'
   FROM s_rooms r WHERE src = 5 AND is_blocked AND reason IS NULL AND NOT EXISTS (
        SELECT FROM p_direct d JOIN p_user_keys b ON b.src = 1 AND b.key = r.blocked_by::text
         WHERE d.no = r.no AND b.user_id IN (d.low, d.high));
@@ -51,7 +52,8 @@ DELETE FROM p_actions a USING p_actions later
 DELETE FROM p_actions WHERE NOT is_active OR action NOT IN ('ban', 'mute');
 -- A ban that ends has no place here: the account stays active, and the report says so.
 INSERT INTO mended SELECT 'actions', src, line, id::text,
-       format('user %s is banned until %s; accounts are banned without end only, so it was left out', user_id, expires_at)
+       format('user %s is banned until %s; accounts are banned without end only, so it was left out', user_id,
+           expires_at)
   FROM p_actions WHERE action = 'ban' AND conversation_id IS NULL AND expires_at IS NOT NULL;
 UPDATE p_people p SET is_banned = true FROM p_actions a
  WHERE a.action = 'ban' AND a.conversation_id IS NULL AND a.expires_at IS NULL AND a.user_id = p.user_id;
@@ -111,7 +113,8 @@ SELECT c.conversation_id, c.kind::conversation_kind, CASE WHEN c.kind <> 'direct
        CASE WHEN c.kind <> 'direct' AND c.max_members BETWEEN 1 AND 1000000 THEN c.max_members END
   FROM p_conversations c WHERE NOT c.existing ORDER BY c.conversation_id;
 SELECT setval('conversation_numbers',
-              greatest((SELECT last_value FROM conversation_numbers), (SELECT coalesce(max(id) >> 2, 1) FROM conversations)));
+              greatest((SELECT last_value FROM conversation_numbers), (SELECT coalesce(max(id) >> 2, 1)
+                  FROM conversations)));
 INSERT INTO import_ids (source, kind, legacy_id, id)
 SELECT (SELECT source FROM run), 'room:' || p.src, p.id, g.conversation_id
   FROM p_room_pool p JOIN p_groups g ON g.grp = p.grp ON CONFLICT DO NOTHING;
@@ -137,7 +140,8 @@ SELECT setval('message_ids', greatest((SELECT last_value FROM message_ids),
 pub const BATCHES: &str = "SELECT coalesce(max(batch) + 1, 0), count(batch) FROM p_messages";
 /// $1 a batch: its messages. The triggers count them and record mentions and threads.
 pub const MESSAGES: &str = "
-INSERT INTO messages (conversation_id, seq, id, sender_id, parent_message_id, ordinal, created_at, edited_at, deleted_at,
+INSERT INTO messages (conversation_id, seq, id, sender_id, parent_message_id, ordinal, created_at, edited_at,
+    deleted_at,
                       message_type, content, client_message_id)
 SELECT p.conversation_id, p.seq, p.target_id, p.sender, r.target_id, p.ordinal, p.created_at, p.edited_at,
        CASE WHEN p.is_deleted THEN p.updated_at END,
@@ -181,7 +185,8 @@ pub const FINISH: &str = "INSERT INTO import_runs (source, started_at, summary) 
     SELECT source, $2::text::timestamptz, $1::jsonb FROM run \
      WHERE $3::boolean OR NOT EXISTS (SELECT FROM import_runs r WHERE r.source = run.source)";
 /// What the planner of the server needs of the new rows.
-pub const ANALYZE: &str = "ANALYZE users, credentials, conversations, conversation_members, messages, message_mentions, \
+pub const ANALYZE: &str = "ANALYZE users, credentials, conversations, conversation_members, messages, \
+    message_mentions, \
     message_edits, message_reactions, thread_statistics, thread_followers";
 /// Sources whose users are other people than those of the dump: it is of another database.
 pub const STRANGERS: &str = "

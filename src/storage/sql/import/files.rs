@@ -40,7 +40,8 @@ pub const AWAITED: &str = "SELECT f.no, f.src, f.line, f.id, f.name, f.original_
         f.checksum, f.known \
     FROM p_files f JOIN s_files s ON s.no = f.no WHERE s.reason IS NULL ORDER BY f.no";
 /// $1 the file, $2 why it is rejected.
-pub const REJECT: &str = "INSERT INTO quarantine SELECT 'files', src, line, id::text, $2::text FROM p_files WHERE no = $1";
+pub const REJECT: &str =
+    "INSERT INTO quarantine SELECT 'files', src, line, id::text, $2::text FROM p_files WHERE no = $1";
 /// The next number of a file.
 pub const NEXT_ID: &str = "SELECT nextval('file_ids')";
 /// $1 the file, $2 its number here, $3 its name, $4 its size, $5 its SHA-256, $6 the type that was given.
@@ -51,7 +52,8 @@ pub const INSERT: &str = "INSERT INTO files (id, conversation_id, uploader_id, n
 /// $1 the file, $2 its number here: its messages, the memory of it, and the check that a server does.
 pub const INSERT_REST: &[&str] = &[
     "INSERT INTO message_files (message_id, position, conversation_id, file_id) \
-     SELECT target_id, position, conversation_id, $2::bigint FROM p_file_messages WHERE file = $1 ON CONFLICT DO NOTHING",
+     SELECT target_id, position, conversation_id, $2::bigint FROM p_file_messages
+         WHERE file = $1 ON CONFLICT DO NOTHING",
     "INSERT INTO import_ids (source, kind, legacy_id, id) \
      SELECT (SELECT source FROM run), 'file:' || src, id::text, $2::bigint FROM p_files WHERE no = $1",
     "INSERT INTO jobs (kind, subject, owner_id) \

@@ -8,7 +8,8 @@ WITH given AS (
            lower(btrim(recipient)) AS rkey, nullif(btrim(room), '') AS place, lower(status) = 'deleted' AS is_deleted
       FROM s_messages m
 ), known AS (
-    SELECT g.no, g.src, g.tab, g.line, g.id, g.parent, g.created_at, g.updated_at, g.edited_at, g.is_pinned, g.is_edited,
+    SELECT g.no, g.src, g.tab, g.line, g.id, g.parent, g.created_at, g.updated_at, g.edited_at, g.is_pinned,
+        g.is_edited,
            coalesce(g.is_deleted, false) AS is_deleted, lower(g.status) AS status, g.content_type, g.kind,
            md5(coalesce(g.content, '')) AS hash, k.grp, k.is_ambiguous, g.place, g.rkey,
            coalesce(ax.user_id, ai.user_id, an.user_id) AS sender,
@@ -153,7 +154,8 @@ WINDOW w AS (PARTITION BY h.message ORDER BY h.edited_at, h.id, h.no)
 UNION ALL
 SELECT x.message, 0, x.original, x.created_at, NULL FROM (
     SELECT DISTINCT ON (u.winner) u.winner AS message, m.original, w.created_at
-      FROM s_messages m JOIN p_united u ON u.no = m.no JOIN p_united w ON w.no = u.winner JOIN s_messages o ON o.no = u.winner
+      FROM s_messages m JOIN p_united u ON u.no = m.no JOIN p_united w ON w.no = u.winner
+          JOIN s_messages o ON o.no = u.winner
      WHERE m.original <> '' AND m.original <> o.content AND w.is_edited AND NOT w.is_deleted AND u.reason IS NULL
        AND char_length(m.original) <= 4000
        AND NOT EXISTS (SELECT FROM p_history h WHERE h.message = u.winner AND h.reason IS NULL)
@@ -169,9 +171,11 @@ WITH winners AS (
            u.is_deleted, coalesce(u.updated_at, u.created_at) AS updated_at, p.root,
            CASE WHEN u.is_deleted THEN NULL
                 ELSE coalesce(e.edited_at, u.edited_at,
-                              CASE WHEN u.is_edited OR e.message IS NOT NULL THEN coalesce(u.updated_at, u.created_at) END)
+                              CASE WHEN u.is_edited OR e.message IS NOT NULL THEN coalesce(u.updated_at,
+                                  u.created_at) END)
                 END AS edited_at,
-           E'\\x01' || (SELECT source FROM run) || ':' || CASE u.tab WHEN 1 THEN 'm' WHEN 2 THEN 'e' ELSE 's' END || u.id
+           E'\\x01' || (SELECT source FROM run) || ':' || CASE u.tab WHEN 1 THEN 'm' WHEN 2 THEN 'e' ELSE 's'
+               END || u.id
            AS key
       FROM p_united u
       LEFT JOIN p_parents p ON p.no = u.no
@@ -249,7 +253,8 @@ SELECT m.no AS message, m.src, m.line, m.id, coalesce(c.owner_id, m.sender) AS p
        row_number() OVER (PARTITION BY m.conversation_id ORDER BY m.updated_at DESC, m.seq DESC) AS n
   FROM p_messages m JOIN p_conversations c USING (conversation_id)
  WHERE m.is_pinned AND NOT m.is_deleted;
-INSERT INTO mended SELECT 'messages', src, line, id::text, 'it is not pinned: a conversation has 50 pins, the newest ones'
+INSERT INTO mended SELECT 'messages', src, line, id::text,
+    'it is not pinned: a conversation has 50 pins, the newest ones'
   FROM p_pins WHERE n > 50;
 DELETE FROM p_pins WHERE n > 50;
 CREATE INDEX ON p_pins (message);";

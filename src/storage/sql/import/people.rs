@@ -42,7 +42,8 @@ CREATE UNLOGGED TABLE p_people AS
 WITH ranked AS (
     SELECT p.person, u.*, CASE u.src WHEN 2 THEN 1 WHEN 3 THEN 2 ELSE 0 END AS age,
            (SELECT max(i.id) FROM import_ids i
-             WHERE i.source = (SELECT source FROM run) AND i.kind = 'user:' || u.src AND i.legacy_id = u.id::text) AS known
+             WHERE i.source = (SELECT source FROM run) AND i.kind = 'user:' || u.src
+                 AND i.legacy_id = u.id::text) AS known
       FROM p_pool p JOIN s_users u ON u.no = p.no
 )
 SELECT person, max(known) AS user_id, max(known) IS NOT NULL AS existing,
@@ -55,7 +56,8 @@ SELECT person, max(known) AS user_id, max(known) IS NOT NULL AS existing,
        (array_agg(password_hash ORDER BY updated_at DESC NULLS LAST, age)
            FILTER (WHERE password_hash ~ '^([$]2[aby][$][0-9]{2}[$][./A-Za-z0-9]{53}$|[$]argon2id[$])'))[1]
            AS password_hash,
-       (array_agg(avatar_url ORDER BY updated_at DESC NULLS LAST, age) FILTER (WHERE avatar_url <> ''))[1] AS avatar_url,
+       (array_agg(avatar_url ORDER BY updated_at DESC NULLS LAST, age)
+           FILTER (WHERE avatar_url <> ''))[1] AS avatar_url,
        (array_agg(bio ORDER BY updated_at DESC NULLS LAST, age) FILTER (WHERE bio <> ''))[1] AS bio,
        bool_and(coalesce(is_active, true)) AS is_active,
        bool_or(coalesce(is_banned, false) OR coalesce(role = 'banned', false)) AS is_banned,
@@ -129,7 +131,8 @@ INSERT INTO mended SELECT 'users', src, line, wanted::text,
 INSERT INTO mended SELECT 'users', src, line, wanted::text, 'the bio was cut to 500 characters'
   FROM p_people WHERE char_length(bio) > 500 AND NOT existing;
 INSERT INTO mended SELECT 'users', src, line, wanted::text, 'the avatar is no address of the web and was left out'
-  FROM p_people WHERE NOT existing AND NOT (avatar_url ~ '^https?://[^[:space:]]+$' AND char_length(avatar_url) <= 2000);
+  FROM p_people WHERE NOT existing AND NOT (avatar_url ~ '^https?://[^[:space:]]+$'
+      AND char_length(avatar_url) <= 2000);
 UPDATE p_people SET avatar_url = NULL
  WHERE NOT (avatar_url ~ '^https?://[^[:space:]]+$' AND char_length(avatar_url) <= 2000);
 INSERT INTO mended SELECT 'users', src, line, wanted::text,

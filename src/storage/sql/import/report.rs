@@ -7,7 +7,8 @@ SELECT 'users', p.src, count(*) FILTER (WHERE p.person = p.no AND NOT x.existing
        count(*) FILTER (WHERE p.person = p.no AND x.existing), count(*) FILTER (WHERE p.person <> p.no)
   FROM p_pool p JOIN p_people x USING (person) GROUP BY p.src
 UNION ALL
-SELECT 'rooms', r.src, count(*) FILTER (WHERE NOT c.existing AND (p.grp = r.no AND c.grp IS NOT NULL OR d.no IS NOT NULL)),
+SELECT 'rooms', r.src, count(*) FILTER (WHERE NOT c.existing AND (p.grp = r.no AND c.grp IS NOT NULL
+    OR d.no IS NOT NULL)),
        count(*) FILTER (WHERE c.existing AND (p.grp = r.no AND c.grp IS NOT NULL OR d.no IS NOT NULL)),
        count(*) FILTER (WHERE p.grp <> r.no AND d.no IS NULL)
   FROM s_rooms r JOIN p_room_pool p ON p.no = r.no JOIN p_groups g ON g.grp = p.grp
@@ -60,7 +61,8 @@ WITH planned AS (
     SELECT 'users' AS name, md5(concat_ws('|', user_id, name, display_name, kept_email, created_at)) AS h
       FROM p_people WHERE NOT existing
     UNION ALL
-    SELECT 'conversations', md5(concat_ws('|', conversation_id, kind, CASE WHEN kind <> 'direct' THEN left(name, 100) END,
+    SELECT 'conversations', md5(concat_ws('|', conversation_id, kind, CASE WHEN kind <> 'direct' THEN left(name,
+        100) END,
                                           CASE WHEN kind <> 'direct' THEN owner_id END, low, high))
       FROM p_conversations WHERE NOT existing
     UNION ALL
@@ -91,7 +93,8 @@ WITH planned AS (
     SELECT 'conversation_members', md5(concat_ws('|', m.conversation_id, m.user_id, m.role, m.read_seq))
       FROM p_members p JOIN conversation_members m USING (conversation_id, user_id)
     UNION ALL
-    SELECT 'messages', md5(concat_ws('|', m.id, m.conversation_id, m.seq, m.sender_id, m.parent_message_id, m.created_at,
+    SELECT 'messages', md5(concat_ws('|', m.id, m.conversation_id, m.seq, m.sender_id, m.parent_message_id,
+        m.created_at,
                                      m.edited_at, m.deleted_at IS NOT NULL, m.content))
       FROM p_messages p JOIN messages m ON m.id = p.target_id WHERE NOT p.existing
     UNION ALL
@@ -105,7 +108,8 @@ WITH planned AS (
       FROM p_messages p JOIN message_pins x ON x.conversation_id = p.conversation_id AND x.message_id = p.target_id
      WHERE NOT p.existing
 ), sums AS (
-    SELECT name, true AS is_planned, count(*) AS n, sum(('x' || left(h, 15))::bit(60)::bigint) AS s FROM planned GROUP BY name
+    SELECT name, true AS is_planned, count(*) AS n, sum(('x' || left(h, 15))::bit(60)::bigint) AS s FROM planned
+        GROUP BY name
     UNION ALL
     SELECT name, false, count(*), sum(('x' || left(h, 15))::bit(60)::bigint) FROM written GROUP BY name
 )
@@ -123,6 +127,7 @@ pub const MENDED: &str = "SELECT staged, src, line, id, what FROM mended ORDER B
 pub const GAPS: &str = "
 SELECT c.id FROM p_conversations p JOIN conversations c ON c.id = p.conversation_id
   LEFT JOIN (SELECT conversation_id, count(*) AS n, max(seq) AS last FROM (
-                 SELECT conversation_id, seq FROM messages UNION ALL SELECT conversation_id, seq FROM conversation_events) x
+                 SELECT conversation_id, seq FROM messages UNION ALL SELECT conversation_id, seq
+                     FROM conversation_events) x
               GROUP BY conversation_id) l ON l.conversation_id = c.id
  WHERE coalesce(l.n, 0) <> c.last_seq OR coalesce(l.last, 0) <> c.last_seq LIMIT 10";

@@ -138,7 +138,8 @@ SELECT NULL, 'direct', conversation_id, conversation_id IS NOT NULL, NULL, NULL,
        created_at, NULL, low, high, 0, 0, 0
   FROM p_pairs;
 WITH base AS (
-    SELECT greatest((SELECT last_value FROM conversation_numbers), (SELECT coalesce(max(id) >> 2, 0) FROM conversations))
+    SELECT greatest((SELECT last_value FROM conversation_numbers), (SELECT coalesce(max(id) >> 2, 0)
+        FROM conversations))
            AS n
 ), numbered AS (
     SELECT ctid, row_number() OVER (ORDER BY grp, low, high) AS n FROM p_conversations WHERE NOT existing
@@ -195,7 +196,8 @@ WITH first AS (
 UPDATE p_conversations c SET owner_id = f.user_id, united = c.united
   FROM first f WHERE f.conversation_id = c.conversation_id AND c.owner_id IS NULL AND c.kind <> 'direct'
    AND NOT c.existing;
-INSERT INTO mended SELECT 'rooms', src, line, legacy_id, 'it has neither a known owner nor members; only an operator can give it one'
+INSERT INTO mended SELECT 'rooms', src, line, legacy_id,
+    'it has neither a known owner nor members; only an operator can give it one'
   FROM p_conversations WHERE NOT existing AND kind <> 'direct' AND owner_id IS NULL;
 CREATE UNLOGGED TABLE p_members AS
 WITH everyone AS (
