@@ -153,8 +153,8 @@ fn import_into(
             }
             lock => reached(target, lock)?,
         };
-        prepare(target, !options.is_dry_run).await?;
-        let mut progress = Progress::new();
+        prepare(target, config.database.auto_migrate && !options.is_dry_run).await?;
+        let mut progress = ShownProgress::new();
         let report = import_legacy(target, &import, |stage| progress.show(stage)).await;
         progress.line.clear();
         drop(lock);
@@ -165,13 +165,13 @@ fn import_into(
 }
 
 /// A bar at a terminal, log lines elsewhere.
-struct Progress {
+struct ShownProgress {
     line: ProgressLine,
     is_terminal: bool,
     logged: Option<Instant>,
 }
 
-impl Progress {
+impl ShownProgress {
     fn new() -> Self {
         Self { line: ProgressLine::new(), is_terminal: io::stderr().is_terminal(), logged: None }
     }

@@ -136,7 +136,7 @@ fn places(root: &Path, file: &AwaitedFile) -> Vec<PathBuf> {
         let mut parts = given.components().filter(|part| !matches!(part, Component::RootDir | Component::CurDir));
         let normal: Option<PathBuf> =
             parts.try_fold(PathBuf::new(), |path, part| matches!(part, Component::Normal(_)).then(|| path.join(part)));
-        places.extend(normal.filter(|path| path.as_os_str().len() > 0).map(|path| root.join(path)));
+        places.extend(normal.filter(|path| !path.as_os_str().is_empty()).map(|path| root.join(path)));
         places.extend(given.file_name().map(|name| root.join(name)));
     }
     places

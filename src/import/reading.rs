@@ -1,11 +1,11 @@
 //! Reads a dump on a thread of its own: a plain file, or one that `pg_restore` prints as SQL.
 //!
-//! A dump in a format of pg_restore (custom, tar, a folder) may be hostile too. `pg_restore` only converts it here: it
-//! gets no database, and what it prints is parsed like any other dump.
+//! A dump in a format of `pg_restore` (custom, tar, a folder) may be hostile too. `pg_restore` only converts it here:
+//! it gets no database, and what it prints is parsed like any other dump.
 
 use super::dump::DumpReader;
 use super::fault::ImportFault;
-use super::legacy::{DumpCounts, LegacySink, StagedLines};
+use super::legacy::{DumpCounts, LegacySink, SinkClosed, StagedLines};
 use crate::backup::BackupFault;
 use crate::backup::dump::DumpPrograms;
 use std::fs::File;
@@ -42,7 +42,7 @@ impl ReadProgress {
     }
 }
 
-/// The bytes of a file; `None` for a dump that pg_restore converts.
+/// The bytes of a file; `None` for a dump that `pg_restore` converts.
 pub(super) fn plain_size(dump: &Path) -> Result<Option<u64>, ImportFault> {
     let about = std::fs::metadata(dump).map_err(BackupFault::io(format!("cannot read {}", dump.display())))?;
     let is_plain = !about.is_dir() && !needs_conversion(dump)?;
@@ -93,7 +93,7 @@ fn parse(
     progress: &ReadProgress,
     lines: &Sender<StagedLines>,
 ) -> Result<DumpCounts, ImportFault> {
-    let mut sink = LegacySink::new(|staged| lines.blocking_send(staged).map_err(|_| ()));
+    let mut sink = LegacySink::new(|staged| lines.blocking_send(staged).map_err(|_| SinkClosed));
     let mut reader = DumpReader::default();
     let mut chunk = vec![0; READ_BYTES];
     loop {
@@ -108,5 +108,5 @@ fn parse(
     }
     reader.finish(&mut sink)?;
     let stopped = || ImportFault::Unfit("the import has stopped".to_owned());
-    sink.finish().map_err(|()| stopped())
+    sink.finish().map_err(|SinkClosed| stopped())
 }

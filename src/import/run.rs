@@ -79,8 +79,8 @@ pub async fn import_legacy(
     take_files(&mut session, options, &mut report, &mut shown).await?;
     shown(ImportStage::Verifying);
     [report.rejected, report.changed] = session.remarks().await?;
-    let gaps;
-    (report.tables, gaps) = session.verify().await?;
+    let (tables, gaps) = session.verify().await?;
+    report.tables = tables;
     if let Some(conversation) = gaps.first() {
         return Err(ImportFault::Unfit(format!(
             "the log of conversation {conversation} has a gap after the import; restore a backup and report this"

@@ -1,4 +1,4 @@
-//! The tokens of SQL as pg_dump writes it, and of the commands of psql between them.
+//! The tokens of SQL as `pg_dump` writes it, and of the commands of psql between them.
 //!
 //! [`next_token`] is a function of the bytes that are there. It returns `None` if the token could go on in bytes that
 //! are not there yet, so the caller can stop at any split and ask again with more.
@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 /// A part of a statement.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Token<'a> {
+pub(super) enum SqlToken<'a> {
     /// A keyword or an identifier without quotes.
     Word(&'a [u8]),
     /// An identifier in double quotes, without them.
@@ -45,6 +45,13 @@ pub(super) struct Input<'a> {
     pub(super) escapes: bool,
 }
 
+/// What is at a place where the input may end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Peeked {
+    Byte(u8),
+    Nothing,
+}
+
 type Lexed<T> = Result<Option<T>, LexFault>;
 
 impl<'a> Input<'a> {
@@ -56,11 +63,11 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// The byte at a place where the input may end.
-    fn peek(&self, index: usize) -> Option<Option<u8>> {
+    /// What is at a place where the input may end; `None` if that is not known yet.
+    fn peek(&self, index: usize) -> Option<Peeked> {
         match self.bytes.get(index) {
-            Some(byte) => Some(Some(*byte)),
-            None if self.is_last => Some(None),
+            Some(byte) => Some(Peeked::Byte(*byte)),
+            None if self.is_last => Some(Peeked::Nothing),
             None => None,
         }
     }
@@ -75,30 +82,33 @@ fn is_word(byte: u8) -> bool {
 }
 
 /// The token that begins at `from` or behind the white space there, and the index behind it.
-pub(super) fn next_token(input: Input<'_>, from: usize) -> Lexed<(Token<'_>, usize)> {
+pub(super) fn next_token(input: Input<'_>, from: usize) -> Lexed<(SqlToken<'_>, usize)> {
     let mut at = from;
     loop {
-        let Some(byte) = input.peek(at) else { return Ok(None) };
-        let Some(byte) = byte else { return Ok(Some((Token::End, at))) };
+        let byte = match input.peek(at) {
+            None => return Ok(None),
+            Some(Peeked::Nothing) => return Ok(Some((SqlToken::End, at))),
+            Some(Peeked::Byte(byte)) => byte,
+        };
         match byte {
             b'\r' => match input.peek(at + 1) {
                 None => return Ok(None),
-                Some(Some(b'\n')) => return Err(LexFault::CarriageReturn),
+                Some(Peeked::Byte(b'\n')) => return Err(LexFault::CarriageReturn),
                 Some(_) => at += 1,
             },
             b' ' | b'\t' | b'\n' | 0x0b | 0x0c => at += 1,
             b'-' => match input.peek(at + 1) {
                 None => return Ok(None),
-                Some(Some(b'-')) => return comment(input, at),
-                Some(_) => return Ok(Some((Token::Symbol(b'-'), at + 1))),
+                Some(Peeked::Byte(b'-')) => return comment(input, at),
+                Some(_) => return Ok(Some((SqlToken::Symbol(b'-'), at + 1))),
             },
             b'/' => match input.peek(at + 1) {
                 None => return Ok(None),
-                Some(Some(b'*')) => match block_comment(input, at + 2)? {
+                Some(Peeked::Byte(b'*')) => match block_comment(input, at + 2)? {
                     Some(end) => at = end,
                     None => return Ok(None),
                 },
-                Some(_) => return Ok(Some((Token::Symbol(b'/'), at + 1))),
+                Some(_) => return Ok(Some((SqlToken::Symbol(b'/'), at + 1))),
             },
             b'\\' => return meta(input, at),
             b'\'' => return string(input, at + 1, input.escapes),
@@ -106,7 +116,7 @@ pub(super) fn next_token(input: Input<'_>, from: usize) -> Lexed<(Token<'_>, usi
             b'$' => return dollar(input, at),
             b'0'..=b'9' | b'.' => return number(input, at),
             _ if is_word_start(byte) => return word(input, at),
-            _ => return Ok(Some((Token::Symbol(byte), at + 1))),
+            _ => return Ok(Some((SqlToken::Symbol(byte), at + 1))),
         }
     }
 }
@@ -122,12 +132,12 @@ fn line(input: Input<'_>, from: usize) -> Lexed<(&[u8], usize)> {
     }
 }
 
-fn comment(input: Input<'_>, at: usize) -> Lexed<(Token<'_>, usize)> {
-    Ok(line(input, at + 2)?.map(|(text, end)| (Token::Comment(text), end)))
+fn comment(input: Input<'_>, at: usize) -> Lexed<(SqlToken<'_>, usize)> {
+    Ok(line(input, at + 2)?.map(|(text, end)| (SqlToken::Comment(text), end)))
 }
 
-fn meta(input: Input<'_>, at: usize) -> Lexed<(Token<'_>, usize)> {
-    Ok(line(input, at)?.map(|(text, end)| (Token::Meta(text), end)))
+fn meta(input: Input<'_>, at: usize) -> Lexed<(SqlToken<'_>, usize)> {
+    Ok(line(input, at)?.map(|(text, end)| (SqlToken::Meta(text), end)))
 }
 
 /// The index behind a comment that can contain others.
@@ -149,35 +159,34 @@ fn block_comment(input: Input<'_>, mut at: usize) -> Lexed<usize> {
     Ok(Some(at))
 }
 
-fn word(input: Input<'_>, at: usize) -> Lexed<(Token<'_>, usize)> {
+fn word(input: Input<'_>, at: usize) -> Lexed<(SqlToken<'_>, usize)> {
     let length = input.bytes[at..].iter().take_while(|byte| is_word(**byte)).count();
     let end = at + length;
     let word = &input.bytes[at..end];
     match input.peek(end) {
         None => Ok(None),
-        Some(Some(b'\'')) if word.eq_ignore_ascii_case(b"e") => string(input, end + 1, true),
-        Some(_) => Ok(Some((Token::Word(word), end))),
+        Some(Peeked::Byte(b'\'')) if word.eq_ignore_ascii_case(b"e") => string(input, end + 1, true),
+        Some(_) => Ok(Some((SqlToken::Word(word), end))),
     }
 }
 
-fn number(input: Input<'_>, at: usize) -> Lexed<(Token<'_>, usize)> {
+fn number(input: Input<'_>, at: usize) -> Lexed<(SqlToken<'_>, usize)> {
     let mut end = at;
     loop {
-        let Some(byte) = input.peek(end) else { return Ok(None) };
-        let Some(next) = input.peek(end + 1) else { return Ok(None) };
-        let digit_follows = next.is_some_and(|next| next.is_ascii_digit());
+        let (Some(byte), Some(next)) = (input.peek(end), input.peek(end + 1)) else { return Ok(None) };
+        let digit_follows = matches!(next, Peeked::Byte(b'0'..=b'9'));
         end += match byte {
-            Some(b'0'..=b'9' | b'_') => 1,
-            Some(b'.') if end > at || digit_follows => 1,
-            Some(b'.') => return Ok(Some((Token::Symbol(b'.'), end + 1))),
-            Some(b'e' | b'E') if digit_follows || matches!(next, Some(b'+' | b'-')) => 2,
-            _ => return Ok(Some((Token::Number(&input.bytes[at..end]), end))),
+            Peeked::Byte(b'0'..=b'9' | b'_') => 1,
+            Peeked::Byte(b'.') if end > at || digit_follows => 1,
+            Peeked::Byte(b'.') => return Ok(Some((SqlToken::Symbol(b'.'), end + 1))),
+            Peeked::Byte(b'e' | b'E') if digit_follows || matches!(next, Peeked::Byte(b'+' | b'-')) => 2,
+            _ => return Ok(Some((SqlToken::Number(&input.bytes[at..end]), end))),
         };
     }
 }
 
 /// A string from behind its opening quote.
-fn string(input: Input<'_>, from: usize, escapes: bool) -> Lexed<(Token<'_>, usize)> {
+fn string(input: Input<'_>, from: usize, escapes: bool) -> Lexed<(SqlToken<'_>, usize)> {
     let mut at = from;
     let mut is_plain = true;
     loop {
@@ -195,11 +204,11 @@ fn string(input: Input<'_>, from: usize, escapes: bool) -> Lexed<(Token<'_>, usi
             }
             Some(b'\'') => match input.peek(at + 1) {
                 None => return Ok(None),
-                Some(Some(b'\'')) => (is_plain, at) = (false, at + 2),
+                Some(Peeked::Byte(b'\'')) => (is_plain, at) = (false, at + 2),
                 Some(_) => {
                     let inside = &input.bytes[from..at];
                     let value = if is_plain { inside.into() } else { unescaped(inside, escapes).into() };
-                    return Ok(Some((Token::Text(value), at + 1)));
+                    return Ok(Some((SqlToken::Text(value), at + 1)));
                 }
             },
             Some(_) => at += 1,
@@ -280,7 +289,7 @@ pub(super) fn byte_escape<'a>(rest: &'a [u8], value: &mut Vec<u8>) -> &'a [u8] {
 }
 
 /// An identifier from behind its opening quote.
-fn quoted(input: Input<'_>, from: usize) -> Lexed<(Token<'_>, usize)> {
+fn quoted(input: Input<'_>, from: usize) -> Lexed<(SqlToken<'_>, usize)> {
     let mut at = from;
     let mut name = Vec::new();
     loop {
@@ -292,30 +301,30 @@ fn quoted(input: Input<'_>, from: usize) -> Lexed<(Token<'_>, usize)> {
         }
         match input.peek(at + 1) {
             None => return Ok(None),
-            Some(Some(b'"')) => {
+            Some(Peeked::Byte(b'"')) => {
                 name.push(b'"');
                 at += 2;
             }
-            Some(_) => return Ok(Some((Token::Quoted(name.into()), at + 1))),
+            Some(_) => return Ok(Some((SqlToken::Quoted(name.into()), at + 1))),
         }
     }
 }
 
 /// A string between two equal tags such as `$$` or `$body$`, or the dollar of a parameter.
-fn dollar(input: Input<'_>, at: usize) -> Lexed<(Token<'_>, usize)> {
+fn dollar(input: Input<'_>, at: usize) -> Lexed<(SqlToken<'_>, usize)> {
     let mut end = at + 1;
     loop {
         match input.peek(end) {
             None => return Ok(None),
-            Some(Some(b'$')) => break,
-            Some(Some(byte)) if is_word_start(byte) || (end > at + 1 && byte.is_ascii_digit()) => end += 1,
-            Some(_) => return Ok(Some((Token::Symbol(b'$'), at + 1))),
+            Some(Peeked::Byte(b'$')) => break,
+            Some(Peeked::Byte(byte)) if is_word_start(byte) || (end > at + 1 && byte.is_ascii_digit()) => end += 1,
+            Some(_) => return Ok(Some((SqlToken::Symbol(b'$'), at + 1))),
         }
     }
     let tag = &input.bytes[at..=end];
     let inside = &input.bytes[end + 1..];
     match inside.windows(tag.len()).position(|window| window == tag) {
-        Some(length) => Ok(Some((Token::Text(inside[..length].into()), end + 1 + length + tag.len()))),
+        Some(length) => Ok(Some((SqlToken::Text(inside[..length].into()), end + 1 + length + tag.len()))),
         None if input.is_last => Err(LexFault::Truncated),
         None => Ok(None),
     }

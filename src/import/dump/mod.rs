@@ -27,4 +27,4 @@ mod values;
 
 pub use fault::{DumpFault, FaultReason, UNIT_BYTES_MAX};
 pub use reader::DumpReader;
-pub use rows::{DumpSink, Field, TableName};
+pub use rows::{DumpSink, DumpValue, TableName};

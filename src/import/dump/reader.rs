@@ -1,7 +1,7 @@
 //! The reader: which unit comes next, from the bytes that are there.
 
 use super::fault::{DumpFault, FaultReason, UNIT_BYTES_MAX, lexed, meta_fault};
-use super::lexer::{Input, Token, next_token};
+use super::lexer::{Input, SqlToken, next_token};
 use super::rows::DumpSink;
 use super::statement::{CopyHead, InsertHead, Statement, read_statement};
 use super::values::{AfterRow, copied_row, inserted_row, read_after_row};
@@ -13,7 +13,7 @@ const DUMP_BEGINS: &[u8] = b" PostgreSQL database dump";
 const DUMP_ENDS: &[u8] = b" PostgreSQL database dump complete";
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-enum State {
+enum ReaderState {
     Statements,
     Copying,
     /// Behind the head of an INSERT, or a comma of it: a row follows.
@@ -32,7 +32,7 @@ pub struct DumpReader {
     /// What of the unread part has no line end.
     searched: usize,
     line: u64,
-    state: State,
+    state: ReaderState,
     is_last: bool,
     is_first: bool,
     escapes: bool,
@@ -47,7 +47,7 @@ impl Default for DumpReader {
             start: 0,
             searched: 0,
             line: 1,
-            state: State::Statements,
+            state: ReaderState::Statements,
             is_last: false,
             is_first: true,
             escapes: false,
@@ -74,7 +74,7 @@ impl DumpReader {
     pub fn finish(mut self, sink: &mut impl DumpSink) -> Result<(), DumpFault> {
         self.is_last = true;
         self.run(sink)?;
-        if self.begun > self.ended || !matches!(self.state, State::Statements) {
+        if self.begun > self.ended || !matches!(self.state, ReaderState::Statements) {
             return Err(self.fault(FaultReason::Truncated));
         }
         Ok(())
@@ -109,11 +109,11 @@ impl DumpReader {
     /// Reads a unit. Returns whether there was one.
     fn step(&mut self, sink: &mut impl DumpSink) -> Result<bool, DumpFault> {
         let taken = match self.state {
-            State::Statements => self.statement(sink),
-            State::Copying => self.copied(sink),
-            State::Inserting => self.inserted(sink),
-            State::AfterRow => self.after_row(),
-            State::InsertTail => self.tail(),
+            ReaderState::Statements => self.statement(sink),
+            ReaderState::Copying => self.copied(sink),
+            ReaderState::Inserting => self.inserted(sink),
+            ReaderState::AfterRow => self.after_row(),
+            ReaderState::InsertTail => self.tail(),
         };
         match taken {
             Ok(Some(length)) => {
@@ -158,11 +158,11 @@ impl DumpReader {
             Statement::Table(name, columns) => sink.table(&name, columns),
             Statement::Copy(CopyHead { table, columns }) => {
                 sink.begin(&table, columns);
-                self.state = State::Copying;
+                self.state = ReaderState::Copying;
             }
             Statement::Insert(InsertHead { table, columns }) => {
                 sink.begin(&table, columns);
-                self.state = State::Inserting;
+                self.state = ReaderState::Inserting;
             }
             Statement::Other(words) => sink.ignored(words),
         }
@@ -178,7 +178,7 @@ impl DumpReader {
         let length = self.searched + length;
         let line = &rest[..length];
         if line == b"\\." {
-            self.state = State::Statements;
+            self.state = ReaderState::Statements;
             return Ok(Some(length + 1));
         }
         if line.ends_with(b"\r") {
@@ -199,16 +199,16 @@ impl DumpReader {
         require_utf8(&input.bytes[..length])?;
         let before = input.bytes[..begins].iter().filter(|byte| **byte == b'\n').count() as u64;
         sink.row(self.line + before, &fields).map_err(|reason| (begins, reason))?;
-        self.state = State::AfterRow;
+        self.state = ReaderState::AfterRow;
         Ok(Some(length))
     }
 
     fn after_row(&mut self) -> Taken {
         let Some((after, length)) = read_after_row(self.input())? else { return Ok(None) };
         self.state = match after {
-            AfterRow::Row => State::Inserting,
-            AfterRow::Tail => State::InsertTail,
-            AfterRow::End => State::Statements,
+            AfterRow::Row => ReaderState::Inserting,
+            AfterRow::Tail => ReaderState::InsertTail,
+            AfterRow::End => ReaderState::Statements,
         };
         Ok(Some(length))
     }
@@ -220,13 +220,13 @@ impl DumpReader {
             let Some((token, end)) = next_token(input, at).map_err(|fault| lexed(fault, at))? else { return Ok(None) };
             at = end;
             match token {
-                Token::Symbol(b';') => break,
-                Token::End => return Err((at, FaultReason::Truncated)),
-                Token::Meta(command) => return Err((at, meta_fault(command))),
+                SqlToken::Symbol(b';') => break,
+                SqlToken::End => return Err((at, FaultReason::Truncated)),
+                SqlToken::Meta(command) => return Err((at, meta_fault(command))),
                 _ => {}
             }
         }
-        self.state = State::Statements;
+        self.state = ReaderState::Statements;
         Ok(Some(at))
     }
 }

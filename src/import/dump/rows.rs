@@ -14,7 +14,7 @@ pub struct TableName {
 
 /// A value of a row.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Field<'a> {
+pub enum DumpValue<'a> {
     /// NULL.
     Null,
     /// The text form of the value. It can hold any byte, if an escape has made it.
@@ -35,7 +35,7 @@ pub trait DumpSink {
     ///
     /// # Errors
     /// The reading is to end.
-    fn row(&mut self, line: u64, fields: &[Field<'_>]) -> Result<(), FaultReason>;
+    fn row(&mut self, line: u64, fields: &[DumpValue<'_>]) -> Result<(), FaultReason>;
 
     /// A statement that was left out, by its first words.
     fn ignored(&mut self, statement: String);

@@ -4,7 +4,7 @@
 //! statements (`BEGIN ATOMIC … END`) has semicolons inside.
 
 use super::fault::{FaultReason, lexed, meta_fault};
-use super::lexer::{Input, Token, next_token};
+use super::lexer::{Input, SqlToken, next_token};
 use super::rows::TableName;
 
 /// Words by which an ignored statement is counted.
@@ -42,7 +42,7 @@ pub(super) enum Statement<'a> {
 type Read<'a> = Result<Option<(Statement<'a>, usize)>, (usize, FaultReason)>;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum StatementKind {
     Copy,
     Insert,
     CreateTable,
@@ -60,32 +60,33 @@ pub(super) fn read_statement(input: Input<'_>) -> Read<'_> {
         let Some((token, end)) = next_token(input, at).map_err(|fault| lexed(fault, at))? else { return Ok(None) };
         let is_start = tokens.is_empty() && words.is_empty();
         let word = match &token {
-            Token::Word(word) => String::from_utf8_lossy(word).to_ascii_lowercase(),
+            SqlToken::Word(word) => String::from_utf8_lossy(word).to_ascii_lowercase(),
             _ => String::new(),
         };
         match &token {
-            Token::End if is_start => return Ok(Some((Statement::End, end))),
-            Token::End => return Err((at, FaultReason::Truncated)),
-            Token::Comment(text) if is_start => return Ok(Some((Statement::Comment(text), end))),
-            Token::Comment(_) => {
+            SqlToken::End if is_start => return Ok(Some((Statement::End, end))),
+            SqlToken::End => return Err((at, FaultReason::Truncated)),
+            SqlToken::Comment(text) if is_start => return Ok(Some((Statement::Comment(text), end))),
+            SqlToken::Comment(_) => {
                 at = end;
                 continue;
             }
-            Token::Meta(command) if is_start && is_of_dumps(command) => {
+            SqlToken::Meta(command) if is_start && is_of_dumps(command) => {
                 return Ok(Some((Statement::Comment(command), end)));
             }
-            Token::Meta(command) => return Err((end, meta_fault(command))),
-            Token::Symbol(b';') if is_start => return Ok(Some((Statement::Comment(b""), end))),
-            Token::Symbol(b'(') => depth += 1,
-            Token::Symbol(b')') => depth = depth.saturating_sub(1),
+            SqlToken::Meta(command) => return Err((end, meta_fault(command))),
+            SqlToken::Symbol(b';') if is_start => return Ok(Some((Statement::Comment(b""), end))),
+            SqlToken::Symbol(b'(') => depth += 1,
+            SqlToken::Symbol(b')') => depth = depth.saturating_sub(1),
             _ => {}
         }
         if words.len() < SHOWN_WORDS && !word.is_empty() {
             words.push(word.clone());
         }
         let kind = *kind.get_or_insert_with(|| kind_of(&word));
-        let kind = if kind == Kind::CreateTable && is_other_object(&words) { Kind::Other } else { kind };
-        if kind == Kind::Other && words.first().is_some_and(|first| first == "create") {
+        let kind =
+            if kind == StatementKind::CreateTable && is_other_object(&words) { StatementKind::Other } else { kind };
+        if kind == StatementKind::Other && words.first().is_some_and(|first| first == "create") {
             match word.as_str() {
                 "atomic" if body == 0 && before == "begin" => body = 1,
                 "begin" | "case" if body > 0 => body += 1,
@@ -93,14 +94,14 @@ pub(super) fn read_statement(input: Input<'_>) -> Read<'_> {
                 _ => {}
             }
         }
-        if matches!(token, Token::Symbol(b';')) && depth == 0 && body == 0 {
+        if matches!(token, SqlToken::Symbol(b';')) && depth == 0 && body == 0 {
             let statement = complete(kind, &tokens, &words).map_err(|reason| (at, reason))?;
             if matches!(statement, Statement::Copy(_)) {
                 return Ok(line_end(input, end)?.map(|end| (statement, end)));
             }
             return Ok(Some((statement, end)));
         }
-        if kind == Kind::Insert && depth == 0 {
+        if kind == StatementKind::Insert && depth == 0 {
             match word.as_str() {
                 "values" if before != "default" => {
                     let head = insert_head(&tokens).map_err(|reason| (at, reason))?;
@@ -110,7 +111,7 @@ pub(super) fn read_statement(input: Input<'_>) -> Read<'_> {
                 _ => {}
             }
         }
-        if kind != Kind::Other {
+        if kind != StatementKind::Other {
             if tokens.len() == TOKENS_MAX {
                 return Err((at, FaultReason::TooLong));
             }
@@ -129,13 +130,13 @@ fn is_of_dumps(command: &[u8]) -> bool {
     META_OF_DUMPS.contains(&name)
 }
 
-fn kind_of(first: &str) -> Kind {
+fn kind_of(first: &str) -> StatementKind {
     match first {
-        "copy" => Kind::Copy,
-        "insert" => Kind::Insert,
-        "create" => Kind::CreateTable,
-        "set" => Kind::Set,
-        _ => Kind::Other,
+        "copy" => StatementKind::Copy,
+        "insert" => StatementKind::Insert,
+        "create" => StatementKind::CreateTable,
+        "set" => StatementKind::Set,
+        _ => StatementKind::Other,
     }
 }
 
@@ -165,14 +166,16 @@ fn line_end(input: Input<'_>, from: usize) -> Result<Option<usize>, (usize, Faul
     }
 }
 
-fn complete(kind: Kind, tokens: &[Token<'_>], words: &[String]) -> Result<Statement<'static>, FaultReason> {
+fn complete(kind: StatementKind, tokens: &[SqlToken<'_>], words: &[String]) -> Result<Statement<'static>, FaultReason> {
     let other = || Statement::Other(words.join(" ").to_ascii_uppercase());
     match kind {
-        Kind::Copy => copy_head(tokens).map(Statement::Copy),
-        Kind::Insert => Err(FaultReason::ComputedRows("INSERT without VALUES")),
-        Kind::CreateTable => Ok(created(tokens).map_or_else(other, |(name, columns)| Statement::Table(name, columns))),
-        Kind::Set => Ok(setting(tokens, words).unwrap_or_else(other)),
-        Kind::Other => match words.first().map(String::as_str) {
+        StatementKind::Copy => copy_head(tokens).map(Statement::Copy),
+        StatementKind::Insert => Err(FaultReason::ComputedRows("INSERT without VALUES")),
+        StatementKind::CreateTable => {
+            Ok(created(tokens).map_or_else(other, |(name, columns)| Statement::Table(name, columns)))
+        }
+        StatementKind::Set => Ok(setting(tokens, words).unwrap_or_else(other)),
+        StatementKind::Other => match words.first().map(String::as_str) {
             Some("update" | "delete" | "merge" | "truncate") => Err(FaultReason::Change(words[0].to_ascii_uppercase())),
             _ => Ok(other()),
         },
@@ -180,10 +183,10 @@ fn complete(kind: Kind, tokens: &[Token<'_>], words: &[String]) -> Result<Statem
 }
 
 /// `SET name = value` or `SET name TO value`, of the settings that change how a dump is read.
-fn setting(tokens: &[Token<'_>], words: &[String]) -> Option<Statement<'static>> {
+fn setting(tokens: &[SqlToken<'_>], words: &[String]) -> Option<Statement<'static>> {
     let value = || match tokens.last()? {
-        Token::Text(text) => Some(String::from_utf8_lossy(text).into_owned()),
-        Token::Word(word) => Some(String::from_utf8_lossy(word).into_owned()),
+        SqlToken::Text(text) => Some(String::from_utf8_lossy(text).into_owned()),
+        SqlToken::Word(word) => Some(String::from_utf8_lossy(word).into_owned()),
         _ => None,
     };
     match words.get(1).map(String::as_str)? {
@@ -195,19 +198,19 @@ fn setting(tokens: &[Token<'_>], words: &[String]) -> Option<Statement<'static>>
 }
 
 /// An identifier as PostgreSQL reads it.
-fn identifier(token: &Token<'_>) -> Option<String> {
+fn identifier(token: &SqlToken<'_>) -> Option<String> {
     match token {
-        Token::Word(word) => Some(String::from_utf8_lossy(word).to_lowercase()),
-        Token::Quoted(name) => Some(String::from_utf8_lossy(name).into_owned()),
+        SqlToken::Word(word) => Some(String::from_utf8_lossy(word).to_lowercase()),
+        SqlToken::Quoted(name) => Some(String::from_utf8_lossy(name).into_owned()),
         _ => None,
     }
 }
 
 /// A table's name at the beginning, and what follows it.
-fn table_name<'t, 'a>(tokens: &'t [Token<'a>]) -> Option<(TableName, &'t [Token<'a>])> {
+fn table_name<'t, 'a>(tokens: &'t [SqlToken<'a>]) -> Option<(TableName, &'t [SqlToken<'a>])> {
     let mut parts = vec![identifier(tokens.first()?)?];
     let mut rest = &tokens[1..];
-    while let [Token::Symbol(b'.'), part, after @ ..] = rest {
+    while let [SqlToken::Symbol(b'.'), part, after @ ..] = rest {
         parts.push(identifier(part)?);
         rest = after;
     }
@@ -216,24 +219,24 @@ fn table_name<'t, 'a>(tokens: &'t [Token<'a>]) -> Option<(TableName, &'t [Token<
 }
 
 /// A list of columns in parentheses at the beginning, and what follows it.
-fn column_list<'t, 'a>(tokens: &'t [Token<'a>]) -> Option<(Option<Vec<String>>, &'t [Token<'a>])> {
-    let [Token::Symbol(b'('), rest @ ..] = tokens else { return Some((None, tokens)) };
-    let end = rest.iter().position(|token| matches!(token, Token::Symbol(b')')))?;
+fn column_list<'t, 'a>(tokens: &'t [SqlToken<'a>]) -> Option<(Option<Vec<String>>, &'t [SqlToken<'a>])> {
+    let [SqlToken::Symbol(b'('), rest @ ..] = tokens else { return Some((None, tokens)) };
+    let end = rest.iter().position(|token| matches!(token, SqlToken::Symbol(b')')))?;
     let mut columns = Vec::new();
-    for part in rest[..end].split(|token| matches!(token, Token::Symbol(b','))) {
+    for part in rest[..end].split(|token| matches!(token, SqlToken::Symbol(b','))) {
         let [name] = part else { return None };
         columns.push(identifier(name)?);
     }
     Some((Some(columns), &rest[end + 1..]))
 }
 
-fn is_word(token: &Token<'_>, word: &str) -> bool {
-    matches!(token, Token::Word(found) if found.eq_ignore_ascii_case(word.as_bytes()))
+fn is_word(token: &SqlToken<'_>, word: &str) -> bool {
+    matches!(token, SqlToken::Word(found) if found.eq_ignore_ascii_case(word.as_bytes()))
 }
 
-fn copy_head(tokens: &[Token<'_>]) -> Result<CopyHead, FaultReason> {
+fn copy_head(tokens: &[SqlToken<'_>]) -> Result<CopyHead, FaultReason> {
     let malformed = FaultReason::Malformed("COPY");
-    if matches!(tokens.get(1), Some(Token::Symbol(b'('))) {
+    if matches!(tokens.get(1), Some(SqlToken::Symbol(b'('))) {
         return Err(FaultReason::CopyElsewhere);
     }
     let (table, rest) = table_name(&tokens[1..]).ok_or_else(|| malformed.clone())?;
@@ -246,7 +249,7 @@ fn copy_head(tokens: &[Token<'_>]) -> Result<CopyHead, FaultReason> {
     }
 }
 
-fn insert_head(tokens: &[Token<'_>]) -> Result<InsertHead, FaultReason> {
+fn insert_head(tokens: &[SqlToken<'_>]) -> Result<InsertHead, FaultReason> {
     let malformed = || FaultReason::Malformed("INSERT");
     let [_, into, rest @ ..] = tokens else { return Err(malformed()) };
     if !is_word(into, "into") {
@@ -266,27 +269,27 @@ fn insert_head(tokens: &[Token<'_>]) -> Result<InsertHead, FaultReason> {
 }
 
 /// The name and the columns of CREATE TABLE; `None` if it lists none.
-fn created(tokens: &[Token<'_>]) -> Option<(TableName, Vec<String>)> {
+fn created(tokens: &[SqlToken<'_>]) -> Option<(TableName, Vec<String>)> {
     let table = tokens.iter().take(4).position(|token| is_word(token, "table"))?;
     let mut rest = &tokens[table + 1..];
     if rest.first().is_some_and(|token| is_word(token, "if")) {
         rest = rest.get(3..)?;
     }
     let (name, rest) = table_name(rest)?;
-    let [Token::Symbol(b'('), items @ ..] = rest else { return None };
+    let [SqlToken::Symbol(b'('), items @ ..] = rest else { return None };
     let (mut columns, mut depth, mut is_start) = (Vec::new(), 0_usize, true);
     for token in items {
         match token {
-            Token::Symbol(b'(') => depth += 1,
-            Token::Symbol(b')') if depth == 0 => return Some((name, columns)),
-            Token::Symbol(b')') => depth -= 1,
-            Token::Symbol(b',') if depth == 0 => {
+            SqlToken::Symbol(b'(') => depth += 1,
+            SqlToken::Symbol(b')') if depth == 0 => return Some((name, columns)),
+            SqlToken::Symbol(b')') => depth -= 1,
+            SqlToken::Symbol(b',') if depth == 0 => {
                 is_start = true;
                 continue;
             }
             _ if is_start => {
                 let column = identifier(token)?;
-                let is_constraint = matches!(token, Token::Word(_)) && CONSTRAINTS.contains(&column.as_str());
+                let is_constraint = matches!(token, SqlToken::Word(_)) && CONSTRAINTS.contains(&column.as_str());
                 if !is_constraint {
                     columns.push(column);
                 }

@@ -1,15 +1,15 @@
 //! What the reader finds does not depend on how the bytes are split, and hostile dumps end with the number of a line.
 
-use super::{DumpFault, DumpReader, DumpSink, FaultReason, Field, TableName, UNIT_BYTES_MAX};
+use super::{DumpFault, DumpReader, DumpSink, DumpValue, FaultReason, TableName, UNIT_BYTES_MAX};
 
 #[derive(Default, PartialEq, Eq, Debug)]
 struct Found(Vec<String>);
 
-fn shown(field: &Field<'_>) -> String {
+fn shown(field: &DumpValue<'_>) -> String {
     match field {
-        Field::Null => "NULL".to_owned(),
-        Field::Text(text) => format!("{:?}", String::from_utf8_lossy(text)),
-        Field::Expression => "?".to_owned(),
+        DumpValue::Null => "NULL".to_owned(),
+        DumpValue::Text(text) => format!("{:?}", String::from_utf8_lossy(text)),
+        DumpValue::Expression => "?".to_owned(),
     }
 }
 
@@ -23,7 +23,7 @@ impl DumpSink for Found {
         self.0.push(format!("begin {}.{} {columns}", table.schema.as_deref().unwrap_or("-"), table.name));
     }
 
-    fn row(&mut self, line: u64, fields: &[Field<'_>]) -> Result<(), FaultReason> {
+    fn row(&mut self, line: u64, fields: &[DumpValue<'_>]) -> Result<(), FaultReason> {
         let fields: Vec<String> = fields.iter().map(shown).collect();
         self.0.push(format!("{line}: {}", fields.join(" | ")));
         Ok(())

@@ -1,8 +1,8 @@
 //! Rows: a line of COPY in text format, and the values of an INSERT.
 
 use super::fault::{FaultReason, lexed, meta_fault};
-use super::lexer::{Input, Token, byte_escape, next_token};
-use super::rows::Field;
+use super::lexer::{Input, SqlToken, byte_escape, next_token};
+use super::rows::DumpValue;
 use std::borrow::Cow;
 
 /// Types whose name before a string changes nothing about its text.
@@ -30,29 +30,27 @@ const TYPES: &[&str] = &[
 ];
 
 /// The fields of a line of COPY. `None` if the line goes on.
-pub(super) fn copied_row(line: &[u8]) -> Option<Vec<Field<'_>>> {
+pub(super) fn copied_row(line: &[u8]) -> Option<Vec<DumpValue<'_>>> {
     line.split(|byte| *byte == b'\t').map(copied_field).collect()
 }
 
-fn copied_field(field: &[u8]) -> Option<Field<'_>> {
+fn copied_field(field: &[u8]) -> Option<DumpValue<'_>> {
     if field == b"\\N" {
-        return Some(Field::Null);
+        return Some(DumpValue::Null);
     }
-    let Some(first) = field.iter().position(|byte| *byte == b'\\') else { return Some(Field::Text(field.into())) };
+    let Some(first) = field.iter().position(|byte| *byte == b'\\') else { return Some(DumpValue::Text(field.into())) };
     let mut value = Vec::with_capacity(field.len());
     value.extend_from_slice(&field[..first]);
     let mut rest = &field[first..];
     while let Some((byte, after)) = rest.split_first() {
         rest = after;
-        if *byte != b'\\' {
-            value.push(*byte);
-        } else if rest.is_empty() {
-            return None;
-        } else {
-            rest = byte_escape(rest, &mut value);
+        match byte {
+            b'\\' if rest.is_empty() => return None,
+            b'\\' => rest = byte_escape(rest, &mut value),
+            other => value.push(*other),
         }
     }
-    Some(Field::Text(value.into()))
+    Some(DumpValue::Text(value.into()))
 }
 
 /// What follows a row of an INSERT.
@@ -71,17 +69,17 @@ pub(super) fn read_after_row(input: Input<'_>) -> At<(AfterRow, usize)> {
     loop {
         let Some((token, end)) = next_token(input, at).map_err(|fault| lexed(fault, at))? else { return Ok(None) };
         let after = match token {
-            Token::Comment(_) => {
+            SqlToken::Comment(_) => {
                 at = end;
                 continue;
             }
-            Token::Symbol(b',') => AfterRow::Row,
-            Token::Symbol(b';') => AfterRow::End,
-            Token::Word(word) if word.eq_ignore_ascii_case(b"on") || word.eq_ignore_ascii_case(b"returning") => {
+            SqlToken::Symbol(b',') => AfterRow::Row,
+            SqlToken::Symbol(b';') => AfterRow::End,
+            SqlToken::Word(word) if word.eq_ignore_ascii_case(b"on") || word.eq_ignore_ascii_case(b"returning") => {
                 AfterRow::Tail
             }
-            Token::End => return Err((end, FaultReason::Truncated)),
-            Token::Meta(command) => return Err((end, meta_fault(command))),
+            SqlToken::End => return Err((end, FaultReason::Truncated)),
+            SqlToken::Meta(command) => return Err((end, meta_fault(command))),
             _ => return Err((end, FaultReason::Malformed("INSERT"))),
         };
         return Ok(Some((after, end)));
@@ -89,33 +87,33 @@ pub(super) fn read_after_row(input: Input<'_>) -> At<(AfterRow, usize)> {
 }
 
 /// The values of a row of an INSERT, the offset of its parenthesis and the one behind it.
-pub(super) fn inserted_row(input: Input<'_>) -> At<(Vec<Field<'_>>, usize, usize)> {
+pub(super) fn inserted_row(input: Input<'_>) -> At<(Vec<DumpValue<'_>>, usize, usize)> {
     let (mut at, mut begins) = (0, None);
     let (mut fields, mut tokens, mut depth) = (Vec::new(), Vec::new(), 0_usize);
     loop {
         let Some((token, end)) = next_token(input, at).map_err(|fault| lexed(fault, at))? else { return Ok(None) };
         at = end;
         match token {
-            Token::Comment(_) => continue,
-            Token::End => return Err((end, FaultReason::Truncated)),
-            Token::Meta(command) => return Err((end, meta_fault(command))),
-            Token::Symbol(b'(') if begins.is_none() => {
+            SqlToken::Comment(_) => continue,
+            SqlToken::End => return Err((end, FaultReason::Truncated)),
+            SqlToken::Meta(command) => return Err((end, meta_fault(command))),
+            SqlToken::Symbol(b'(') if begins.is_none() => {
                 begins = Some(end - 1);
                 continue;
             }
             _ if begins.is_none() => return Err((end, FaultReason::Malformed("INSERT"))),
-            Token::Symbol(b';') if depth == 0 => return Err((end, FaultReason::Malformed("INSERT"))),
-            Token::Symbol(b',') if depth == 0 => {
+            SqlToken::Symbol(b';') if depth == 0 => return Err((end, FaultReason::Malformed("INSERT"))),
+            SqlToken::Symbol(b',') if depth == 0 => {
                 fields.push(value(&tokens));
                 tokens.clear();
                 continue;
             }
-            Token::Symbol(b')') if depth == 0 => {
+            SqlToken::Symbol(b')') if depth == 0 => {
                 fields.push(value(&tokens));
                 return Ok(Some((fields, begins.unwrap_or_default(), end)));
             }
-            Token::Symbol(b'(' | b'[') => depth += 1,
-            Token::Symbol(b')' | b']') => depth = depth.saturating_sub(1),
+            SqlToken::Symbol(b'(' | b'[') => depth += 1,
+            SqlToken::Symbol(b')' | b']') => depth = depth.saturating_sub(1),
             _ => {}
         }
         // A value of more tokens is an expression.
@@ -125,39 +123,44 @@ pub(super) fn inserted_row(input: Input<'_>) -> At<(Vec<Field<'_>>, usize, usize
     }
 }
 
+fn is(token: &SqlToken<'_>, word: &str) -> bool {
+    matches!(token, SqlToken::Word(found) if found.eq_ignore_ascii_case(word.as_bytes()))
+}
+
 /// The value of an expression that needs no evaluation.
-fn value<'a>(tokens: &[Token<'a>]) -> Field<'a> {
-    let is = |token: &Token<'_>, word: &str| matches!(token, Token::Word(w) if w.eq_ignore_ascii_case(word.as_bytes()));
+fn value<'a>(tokens: &[SqlToken<'a>]) -> DumpValue<'a> {
     let (literal, cast) = match tokens {
-        [cast, Token::Symbol(b'('), rest @ .., Token::Symbol(b')')] if is(cast, "cast") => {
-            let Some(end) = rest.iter().position(|token| is(token, "as")) else { return Field::Expression };
+        [cast, SqlToken::Symbol(b'('), rest @ .., SqlToken::Symbol(b')')] if is(cast, "cast") => {
+            let Some(end) = rest.iter().position(|token| is(token, "as")) else { return DumpValue::Expression };
             (&rest[..end], &rest[end..end])
         }
-        [Token::Symbol(b'('), rest @ .., Token::Symbol(b')')] => (rest, &rest[..0]),
+        [SqlToken::Symbol(b'('), rest @ .., SqlToken::Symbol(b')')] => (rest, &rest[..0]),
         tokens => {
-            let colons = |pair: &[Token<'_>]| pair == [Token::Symbol(b':'), Token::Symbol(b':')];
+            let colons = |pair: &[SqlToken<'_>]| pair == [SqlToken::Symbol(b':'), SqlToken::Symbol(b':')];
             tokens.split_at(tokens.windows(2).position(colons).unwrap_or(tokens.len()))
         }
     };
-    let is_type = |token: &Token<'_>| {
-        matches!(token, Token::Word(_) | Token::Quoted(_) | Token::Number(_))
-            || matches!(token, Token::Symbol(b':' | b'(' | b')' | b'[' | b']' | b'.' | b','))
+    let is_type = |token: &SqlToken<'_>| {
+        matches!(token, SqlToken::Word(_) | SqlToken::Quoted(_) | SqlToken::Number(_))
+            || matches!(token, SqlToken::Symbol(b':' | b'(' | b')' | b'[' | b']' | b'.' | b','))
     };
     if !cast.iter().all(is_type) {
-        return Field::Expression;
+        return DumpValue::Expression;
     }
     match literal {
-        [Token::Text(text)] => Field::Text(text.clone()),
-        [Token::Number(number)] | [Token::Symbol(b'+'), Token::Number(number)] => Field::Text((*number).into()),
-        [Token::Symbol(b'-'), Token::Number(number)] => Field::Text(Cow::Owned([b"-", *number].concat())),
-        [word] if is(word, "null") => Field::Null,
-        [word] if is(word, "true") => Field::Text(b"t".as_slice().into()),
-        [word] if is(word, "false") => Field::Text(b"f".as_slice().into()),
-        [name, .., Token::Text(text)] if TYPES.iter().any(|known| is(name, known)) => {
-            let words = &literal[1..literal.len() - 1];
-            let is_part = |token: &Token<'_>| ["with", "without", "time", "zone"].iter().any(|word| is(token, word));
-            if words.iter().all(is_part) { Field::Text(text.clone()) } else { Field::Expression }
+        [SqlToken::Text(text)] => DumpValue::Text(text.clone()),
+        [SqlToken::Number(number)] | [SqlToken::Symbol(b'+'), SqlToken::Number(number)] => {
+            DumpValue::Text((*number).into())
         }
-        _ => Field::Expression,
+        [SqlToken::Symbol(b'-'), SqlToken::Number(number)] => DumpValue::Text(Cow::Owned([b"-", *number].concat())),
+        [word] if is(word, "null") => DumpValue::Null,
+        [word] if is(word, "true") => DumpValue::Text(b"t".as_slice().into()),
+        [word] if is(word, "false") => DumpValue::Text(b"f".as_slice().into()),
+        [name, .., SqlToken::Text(text)] if TYPES.iter().any(|known| is(name, known)) => {
+            let words = &literal[1..literal.len() - 1];
+            let is_part = |token: &SqlToken<'_>| ["with", "without", "time", "zone"].iter().any(|word| is(token, word));
+            if words.iter().all(is_part) { DumpValue::Text(text.clone()) } else { DumpValue::Expression }
+        }
+        _ => DumpValue::Expression,
     }
 }

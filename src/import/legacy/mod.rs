@@ -10,10 +10,10 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
-use crate::import::dump::{DumpSink, FaultReason, Field, TableName};
+use crate::import::dump::{DumpSink, DumpValue, FaultReason, TableName};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use tables::{BASE, CONVERSATIONS, Kind, MESSAGES_AT, STAGED, StagedTable, staged_of};
+use tables::{BASE, CONVERSATIONS, MESSAGES_AT, STAGED, StagedTable, ValueKind, staged_of};
 
 pub use tables::table_name;
 
@@ -36,6 +36,10 @@ pub struct StagedLines {
     /// The lines, in the text format of COPY.
     pub lines: Vec<u8>,
 }
+
+/// What takes the lines takes no more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SinkClosed;
 
 /// What was read.
 #[derive(Clone, Default, Debug)]
@@ -81,7 +85,7 @@ pub struct LegacySink<F> {
     pub counts: DumpCounts,
 }
 
-impl<F: FnMut(StagedLines) -> Result<(), ()>> LegacySink<F> {
+impl<F: FnMut(StagedLines) -> Result<(), SinkClosed>> LegacySink<F> {
     /// `give` takes lines. An error of it ends the reading.
     pub fn new(give: F) -> Self {
         Self {
@@ -100,7 +104,7 @@ impl<F: FnMut(StagedLines) -> Result<(), ()>> LegacySink<F> {
     ///
     /// # Errors
     /// The error of `give`.
-    pub fn finish(mut self) -> Result<DumpCounts, ()> {
+    pub fn finish(mut self) -> Result<DumpCounts, SinkClosed> {
         for at in 0..STAGED.len() {
             self.give_staged(at)?;
         }
@@ -108,7 +112,7 @@ impl<F: FnMut(StagedLines) -> Result<(), ()>> LegacySink<F> {
         Ok(self.counts)
     }
 
-    fn give_staged(&mut self, at: usize) -> Result<(), ()> {
+    fn give_staged(&mut self, at: usize) -> Result<(), SinkClosed> {
         let lines = std::mem::take(&mut self.lines[at]);
         if lines.is_empty() {
             return Ok(());
@@ -118,7 +122,7 @@ impl<F: FnMut(StagedLines) -> Result<(), ()>> LegacySink<F> {
         (self.give)(StagedLines { table: staging_name(table.name), columns, lines })
     }
 
-    fn give_others(&mut self, least: usize) -> Result<(), ()> {
+    fn give_others(&mut self, least: usize) -> Result<(), SinkClosed> {
         let others: [(&mut Vec<u8>, &'static str, &[&'static str]); 3] = [
             (&mut self.rejected, "quarantine", &["staged", "src", "line", "id", "reason"]),
             (&mut self.mended, "mended", &["staged", "src", "line", "id", "what"]),
@@ -182,11 +186,11 @@ fn shown(value: &str) -> String {
 }
 
 /// The text of a field; an error says why there is none.
-fn text_of<'f>(field: &'f Field<'_>) -> Result<Option<Cow<'f, str>>, &'static str> {
+fn text_of<'f>(field: &'f DumpValue<'_>) -> Result<Option<Cow<'f, str>>, &'static str> {
     match field {
-        Field::Null => Ok(None),
-        Field::Expression => Err("is computed, and nothing of a dump is executed"),
-        Field::Text(bytes) => match std::str::from_utf8(bytes) {
+        DumpValue::Null => Ok(None),
+        DumpValue::Expression => Err("is computed, and nothing of a dump is executed"),
+        DumpValue::Text(bytes) => match std::str::from_utf8(bytes) {
             Ok(text) if text.contains('\0') => Err("has a NUL, which no text can have"),
             Ok(text) => Ok(Some(text.into())),
             Err(_) => Err("is not UTF-8"),
@@ -195,7 +199,7 @@ fn text_of<'f>(field: &'f Field<'_>) -> Result<Option<Cow<'f, str>>, &'static st
 }
 
 /// The first of some columns that has a value.
-fn first_of<'f>(fields: &'f [Field<'_>], sources: &[usize]) -> Result<Option<Cow<'f, str>>, &'static str> {
+fn first_of<'f>(fields: &'f [DumpValue<'_>], sources: &[usize]) -> Result<Option<Cow<'f, str>>, &'static str> {
     for source in sources {
         if let Some(text) = text_of(&fields[*source])? {
             return Ok(Some(text));
@@ -211,7 +215,7 @@ struct Converted {
     values: Vec<Option<String>>,
 }
 
-fn convert(table: &StagedTable, sources: &[Vec<usize>], fields: &[Field<'_>]) -> Converted {
+fn convert(table: &StagedTable, sources: &[Vec<usize>], fields: &[DumpValue<'_>]) -> Converted {
     let mut row = Converted { rejected: None, mended: Vec::new(), values: Vec::new() };
     for (column, sources) in table.columns.iter().zip(sources) {
         let name = column.from[0];
@@ -223,8 +227,8 @@ fn convert(table: &StagedTable, sources: &[Vec<usize>], fields: &[Field<'_>]) ->
             }
         };
         let value = match column.kind {
-            Kind::IsPresent => Some(if sources.is_empty() { "f" } else { "t" }.to_owned()),
-            Kind::CleanDisplay => {
+            ValueKind::IsPresent => Some(if sources.is_empty() { "f" } else { "t" }.to_owned()),
+            ValueKind::CleanDisplay => {
                 let texts = sources.iter().filter_map(|source| text_of(&fields[*source]).ok().flatten());
                 texts.into_iter().find_map(|text| convert::clean_display(&text)).or_else(|| Some("user".to_owned()))
             }
@@ -235,27 +239,27 @@ fn convert(table: &StagedTable, sources: &[Vec<usize>], fields: &[Field<'_>]) ->
     row
 }
 
-fn converted(kind: Kind, name: &str, given: &str, row: &mut Converted) -> Option<String> {
+fn converted(kind: ValueKind, name: &str, given: &str, row: &mut Converted) -> Option<String> {
     let value = match kind {
-        Kind::Number | Kind::OptionalNumber => convert::number(given).map(|number| number.to_string()),
-        Kind::Time | Kind::OptionalTime => convert::timestamp(given),
-        Kind::Flag => convert::flag(given).map(|flag| if flag { "t" } else { "f" }.to_owned()),
-        Kind::CleanName => Some(convert::clean_name(given)),
-        Kind::IsClean => Some(if convert::clean_name(given) == given { "t" } else { "f" }.to_owned()),
-        Kind::Key if given.len() > KEY_BYTES_MAX => {
+        ValueKind::Number | ValueKind::OptionalNumber => convert::number(given).map(|number| number.to_string()),
+        ValueKind::Time | ValueKind::OptionalTime => convert::timestamp(given),
+        ValueKind::Flag => convert::flag(given).map(|flag| if flag { "t" } else { "f" }.to_owned()),
+        ValueKind::CleanName => Some(convert::clean_name(given)),
+        ValueKind::IsClean => Some(if convert::clean_name(given) == given { "t" } else { "f" }.to_owned()),
+        ValueKind::Key if given.len() > KEY_BYTES_MAX => {
             row.rejected.get_or_insert_with(|| format!("its {name} is longer than {KEY_BYTES_MAX} bytes"));
             return None;
         }
-        Kind::Key | Kind::Text | Kind::CleanDisplay | Kind::IsPresent => Some(given.to_owned()),
+        ValueKind::Key | ValueKind::Text | ValueKind::CleanDisplay | ValueKind::IsPresent => Some(given.to_owned()),
     };
     if value.is_none() {
         let what = match kind {
-            Kind::Number | Kind::OptionalNumber => "no whole number",
-            Kind::Flag => "neither true nor false",
+            ValueKind::Number | ValueKind::OptionalNumber => "no whole number",
+            ValueKind::Flag => "neither true nor false",
             _ => "no time that can be stored",
         };
         let sentence = format!("its {name} {:?} is {what}", shown(given));
-        if matches!(kind, Kind::Number | Kind::Time) {
+        if matches!(kind, ValueKind::Number | ValueKind::Time) {
             row.rejected.get_or_insert(sentence);
         } else {
             row.mended.push(format!("{sentence}, and was left out"));
@@ -315,7 +319,7 @@ fn content_keys(values: &[Option<String>]) -> Vec<String> {
     keys
 }
 
-impl<F: FnMut(StagedLines) -> Result<(), ()>> DumpSink for LegacySink<F> {
+impl<F: FnMut(StagedLines) -> Result<(), SinkClosed>> DumpSink for LegacySink<F> {
     fn table(&mut self, table: &TableName, columns: Vec<String>) {
         self.columns.insert(table.clone(), columns);
     }
@@ -354,7 +358,7 @@ impl<F: FnMut(StagedLines) -> Result<(), ()>> DumpSink for LegacySink<F> {
         };
     }
 
-    fn row(&mut self, line: u64, fields: &[Field<'_>]) -> Result<(), FaultReason> {
+    fn row(&mut self, line: u64, fields: &[DumpValue<'_>]) -> Result<(), FaultReason> {
         let line = line.to_string();
         let (at, generation, row) = match &self.route {
             Route::Other(table) => {
@@ -370,7 +374,7 @@ impl<F: FnMut(StagedLines) -> Result<(), ()>> DumpSink for LegacySink<F> {
                 (*at, *generation, Converted { rejected: Some(why), mended: Vec::new(), values: Vec::new() })
             }
             Route::Staged { at, generation, sources, conversation, metadata, .. } => {
-                let is_third = conversation.is_some_and(|index| fields[index] != Field::Null);
+                let is_third = conversation.is_some_and(|index| fields[index] != DumpValue::Null);
                 let generation = if is_third { CONVERSATIONS } else { *generation };
                 let row = convert(&STAGED[*at], sources, fields);
                 if let (MESSAGES_AT, Some(Some(id)), None) = (*at, row.values.first(), &row.rejected) {
@@ -403,10 +407,10 @@ impl<F: FnMut(StagedLines) -> Result<(), ()>> DumpSink for LegacySink<F> {
             }
             lines.push(b'\n');
             if lines.len() > CHUNK_BYTES {
-                self.give_staged(at).map_err(|()| FaultReason::Stopped)?;
+                self.give_staged(at).map_err(|SinkClosed| FaultReason::Stopped)?;
             }
         }
-        self.give_others(CHUNK_BYTES).map_err(|()| FaultReason::Stopped)
+        self.give_others(CHUNK_BYTES).map_err(|SinkClosed| FaultReason::Stopped)
     }
 
     fn ignored(&mut self, statement: String) {

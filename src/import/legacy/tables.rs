@@ -2,7 +2,7 @@
 
 /// How the text of a value becomes the value of a staged column.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Kind {
+pub(super) enum ValueKind {
     /// A whole number. Another text rejects the row.
     Number,
     /// A whole number. Another text counts as none, and the report says so.
@@ -30,7 +30,7 @@ pub(super) enum Kind {
 /// A column of a staged table, and the columns of the dump that it comes from: the first that has a value.
 pub(super) struct StagedColumn {
     pub(super) name: &'static str,
-    pub(super) kind: Kind,
+    pub(super) kind: ValueKind,
     pub(super) from: &'static [&'static str],
 }
 
@@ -41,30 +41,30 @@ pub(super) struct StagedTable {
     pub(super) columns: &'static [StagedColumn],
 }
 
-const fn column(name: &'static str, kind: Kind, from: &'static [&'static str]) -> StagedColumn {
+const fn column(name: &'static str, kind: ValueKind, from: &'static [&'static str]) -> StagedColumn {
     StagedColumn { name, kind, from }
 }
 
-const ID: StagedColumn = column("id", Kind::Number, &["id"]);
-const CREATED: StagedColumn = column("created_at", Kind::OptionalTime, &["created_at"]);
-const UPDATED: StagedColumn = column("updated_at", Kind::OptionalTime, &["updated_at"]);
+const ID: StagedColumn = column("id", ValueKind::Number, &["id"]);
+const CREATED: StagedColumn = column("created_at", ValueKind::OptionalTime, &["created_at"]);
+const UPDATED: StagedColumn = column("updated_at", ValueKind::OptionalTime, &["updated_at"]);
 
 pub(super) const USERS: StagedTable = StagedTable {
     name: "users",
     columns: &[
         ID,
-        column("username", Kind::Key, &["username", "name"]),
-        column("clean_name", Kind::CleanName, &["username", "name"]),
-        column("clean_display", Kind::CleanDisplay, &["display_name", "username", "name"]),
-        column("email", Kind::Key, &["email"]),
-        column("password_hash", Kind::Text, &["password_hash", "password"]),
-        column("role", Kind::Text, &["role"]),
-        column("avatar_url", Kind::Text, &["avatar_url", "avatar"]),
-        column("bio", Kind::Text, &["bio"]),
-        column("is_active", Kind::Flag, &["is_active"]),
-        column("is_banned", Kind::Flag, &["is_banned"]),
-        column("two_factor", Kind::Flag, &["two_factor_enabled"]),
-        column("is_clean", Kind::IsClean, &["username", "name"]),
+        column("username", ValueKind::Key, &["username", "name"]),
+        column("clean_name", ValueKind::CleanName, &["username", "name"]),
+        column("clean_display", ValueKind::CleanDisplay, &["display_name", "username", "name"]),
+        column("email", ValueKind::Key, &["email"]),
+        column("password_hash", ValueKind::Text, &["password_hash", "password"]),
+        column("role", ValueKind::Text, &["role"]),
+        column("avatar_url", ValueKind::Text, &["avatar_url", "avatar"]),
+        column("bio", ValueKind::Text, &["bio"]),
+        column("is_active", ValueKind::Flag, &["is_active"]),
+        column("is_banned", ValueKind::Flag, &["is_banned"]),
+        column("two_factor", ValueKind::Flag, &["two_factor_enabled"]),
+        column("is_clean", ValueKind::IsClean, &["username", "name"]),
         CREATED,
         UPDATED,
     ],
@@ -73,19 +73,19 @@ pub(super) const USERS: StagedTable = StagedTable {
 pub(super) const ROOMS: StagedTable = StagedTable {
     name: "rooms",
     columns: &[
-        column("id", Kind::Key, &["id"]),
-        column("kind", Kind::Text, &["type", "conversation_type"]),
-        column("name", Kind::Key, &["name"]),
-        column("description", Kind::Text, &["description"]),
-        column("owner", Kind::Text, &["owner_id", "creator_id", "created_by"]),
-        column("user1", Kind::OptionalNumber, &["user1_id"]),
-        column("user2", Kind::OptionalNumber, &["user2_id"]),
-        column("is_public", Kind::Flag, &["is_public"]),
-        column("is_private", Kind::Flag, &["is_private"]),
-        column("is_archived", Kind::Flag, &["is_archived"]),
-        column("is_blocked", Kind::Flag, &["is_blocked"]),
-        column("blocked_by", Kind::OptionalNumber, &["blocked_by"]),
-        column("max_members", Kind::OptionalNumber, &["max_members"]),
+        column("id", ValueKind::Key, &["id"]),
+        column("kind", ValueKind::Text, &["type", "conversation_type"]),
+        column("name", ValueKind::Key, &["name"]),
+        column("description", ValueKind::Text, &["description"]),
+        column("owner", ValueKind::Text, &["owner_id", "creator_id", "created_by"]),
+        column("user1", ValueKind::OptionalNumber, &["user1_id"]),
+        column("user2", ValueKind::OptionalNumber, &["user2_id"]),
+        column("is_public", ValueKind::Flag, &["is_public"]),
+        column("is_private", ValueKind::Flag, &["is_private"]),
+        column("is_archived", ValueKind::Flag, &["is_archived"]),
+        column("is_blocked", ValueKind::Flag, &["is_blocked"]),
+        column("blocked_by", ValueKind::OptionalNumber, &["blocked_by"]),
+        column("max_members", ValueKind::OptionalNumber, &["max_members"]),
         CREATED,
         UPDATED,
     ],
@@ -94,12 +94,12 @@ pub(super) const ROOMS: StagedTable = StagedTable {
 pub(super) const MEMBERS: StagedTable = StagedTable {
     name: "members",
     columns: &[
-        column("room", Kind::Text, &["conversation_id", "room_id", "room"]),
-        column("user_id", Kind::Text, &["user_id"]),
-        column("role", Kind::Text, &["role"]),
-        column("joined_at", Kind::OptionalTime, &["joined_at", "created_at"]),
-        column("last_read", Kind::OptionalNumber, &["last_read_message_id"]),
-        column("has_marker", Kind::IsPresent, &["last_read_message_id"]),
+        column("room", ValueKind::Text, &["conversation_id", "room_id", "room"]),
+        column("user_id", ValueKind::Text, &["user_id"]),
+        column("role", ValueKind::Text, &["role"]),
+        column("joined_at", ValueKind::OptionalTime, &["joined_at", "created_at"]),
+        column("last_read", ValueKind::OptionalNumber, &["last_read_message_id"]),
+        column("has_marker", ValueKind::IsPresent, &["last_read_message_id"]),
     ],
 };
 
@@ -107,31 +107,31 @@ pub(super) const MESSAGES: StagedTable = StagedTable {
     name: "messages",
     columns: &[
         ID,
-        column("kind", Kind::Text, &["message_type"]),
-        column("author", Kind::Text, &["author_id", "from_user", "user_id", "sender_id"]),
-        column("author_name", Kind::Text, &["author_username"]),
-        column("recipient", Kind::Text, &["recipient_id", "to_user"]),
-        column("recipient_name", Kind::Text, &["recipient_username"]),
-        column("room", Kind::Text, &["conversation_id", "room_id", "room"]),
-        column("content", Kind::Text, &["content"]),
-        column("content_type", Kind::Text, &["content_type"]),
-        column("parent", Kind::Number, &["parent_message_id"]),
-        column("status", Kind::Text, &["status"]),
-        column("is_pinned", Kind::Flag, &["is_pinned"]),
-        column("is_edited", Kind::Flag, &["is_edited"]),
-        column("original", Kind::Text, &["original_content"]),
-        column("created_at", Kind::Time, &["created_at", "timestamp"]),
+        column("kind", ValueKind::Text, &["message_type"]),
+        column("author", ValueKind::Text, &["author_id", "from_user", "user_id", "sender_id"]),
+        column("author_name", ValueKind::Text, &["author_username"]),
+        column("recipient", ValueKind::Text, &["recipient_id", "to_user"]),
+        column("recipient_name", ValueKind::Text, &["recipient_username"]),
+        column("room", ValueKind::Text, &["conversation_id", "room_id", "room"]),
+        column("content", ValueKind::Text, &["content"]),
+        column("content_type", ValueKind::Text, &["content_type"]),
+        column("parent", ValueKind::Number, &["parent_message_id"]),
+        column("status", ValueKind::Text, &["status"]),
+        column("is_pinned", ValueKind::Flag, &["is_pinned"]),
+        column("is_edited", ValueKind::Flag, &["is_edited"]),
+        column("original", ValueKind::Text, &["original_content"]),
+        column("created_at", ValueKind::Time, &["created_at", "timestamp"]),
         UPDATED,
-        column("edited_at", Kind::OptionalTime, &["edited_at"]),
+        column("edited_at", ValueKind::OptionalTime, &["edited_at"]),
     ],
 };
 
 pub(super) const REACTIONS: StagedTable = StagedTable {
     name: "reactions",
     columns: &[
-        column("message_id", Kind::Number, &["message_id"]),
-        column("user_id", Kind::Text, &["user_id"]),
-        column("emoji", Kind::Text, &["emoji", "reaction"]),
+        column("message_id", ValueKind::Number, &["message_id"]),
+        column("user_id", ValueKind::Text, &["user_id"]),
+        column("emoji", ValueKind::Text, &["emoji", "reaction"]),
         CREATED,
     ],
 };
@@ -139,26 +139,26 @@ pub(super) const REACTIONS: StagedTable = StagedTable {
 pub(super) const MENTIONS: StagedTable = StagedTable {
     name: "mentions",
     columns: &[
-        column("message_id", Kind::Number, &["message_id"]),
-        column("user_id", Kind::Text, &["mentioned_user_id", "user_id"]),
+        column("message_id", ValueKind::Number, &["message_id"]),
+        column("user_id", ValueKind::Text, &["mentioned_user_id", "user_id"]),
     ],
 };
 
 pub(super) const HISTORY: StagedTable = StagedTable {
     name: "history",
     columns: &[
-        column("id", Kind::OptionalNumber, &["id"]),
-        column("message_id", Kind::Number, &["message_id"]),
-        column("content", Kind::Text, &["previous_content", "old_content"]),
-        column("edited_at", Kind::Time, &["edited_at", "created_at"]),
+        column("id", ValueKind::OptionalNumber, &["id"]),
+        column("message_id", ValueKind::Number, &["message_id"]),
+        column("content", ValueKind::Text, &["previous_content", "old_content"]),
+        column("edited_at", ValueKind::Time, &["edited_at", "created_at"]),
     ],
 };
 
 pub(super) const BLOCKS: StagedTable = StagedTable {
     name: "blocks",
     columns: &[
-        column("blocker", Kind::Text, &["blocker_id"]),
-        column("blocked", Kind::Text, &["blocked_id", "blocked_user_id"]),
+        column("blocker", ValueKind::Text, &["blocker_id"]),
+        column("blocked", ValueKind::Text, &["blocked_id", "blocked_user_id"]),
         CREATED,
     ],
 };
@@ -166,14 +166,14 @@ pub(super) const BLOCKS: StagedTable = StagedTable {
 pub(super) const ACTIONS: StagedTable = StagedTable {
     name: "actions",
     columns: &[
-        column("id", Kind::OptionalNumber, &["id"]),
-        column("target", Kind::Text, &["target_user_id", "user_id"]),
-        column("moderator", Kind::Text, &["moderator_id", "issued_by", "created_by"]),
-        column("action", Kind::Text, &["action_type", "sanction_type", "type"]),
-        column("note", Kind::Text, &["reason"]),
-        column("room", Kind::Text, &["conversation_id", "room_id", "room"]),
-        column("expires_at", Kind::Time, &["expires_at", "ends_at"]),
-        column("is_active", Kind::Flag, &["is_active", "active"]),
+        column("id", ValueKind::OptionalNumber, &["id"]),
+        column("target", ValueKind::Text, &["target_user_id", "user_id"]),
+        column("moderator", ValueKind::Text, &["moderator_id", "issued_by", "created_by"]),
+        column("action", ValueKind::Text, &["action_type", "sanction_type", "type"]),
+        column("note", ValueKind::Text, &["reason"]),
+        column("room", ValueKind::Text, &["conversation_id", "room_id", "room"]),
+        column("expires_at", ValueKind::Time, &["expires_at", "ends_at"]),
+        column("is_active", ValueKind::Flag, &["is_active", "active"]),
         CREATED,
     ],
 };
@@ -182,15 +182,15 @@ pub(super) const FILES: StagedTable = StagedTable {
     name: "files",
     columns: &[
         ID,
-        column("uuid", Kind::Text, &["uuid"]),
-        column("uploader", Kind::Text, &["uploaded_by", "uploader_id", "user_id", "owner_id"]),
-        column("name", Kind::Text, &["filename", "name"]),
-        column("original_name", Kind::Text, &["original_filename", "original_name"]),
-        column("path", Kind::Text, &["file_path", "path"]),
-        column("size", Kind::OptionalNumber, &["file_size", "size"]),
-        column("media_type", Kind::Text, &["mime_type", "content_type"]),
-        column("checksum", Kind::Text, &["checksum", "sha256"]),
-        column("message_id", Kind::OptionalNumber, &["message_id"]),
+        column("uuid", ValueKind::Text, &["uuid"]),
+        column("uploader", ValueKind::Text, &["uploaded_by", "uploader_id", "user_id", "owner_id"]),
+        column("name", ValueKind::Text, &["filename", "name"]),
+        column("original_name", ValueKind::Text, &["original_filename", "original_name"]),
+        column("path", ValueKind::Text, &["file_path", "path"]),
+        column("size", ValueKind::OptionalNumber, &["file_size", "size"]),
+        column("media_type", ValueKind::Text, &["mime_type", "content_type"]),
+        column("checksum", ValueKind::Text, &["checksum", "sha256"]),
+        column("message_id", ValueKind::OptionalNumber, &["message_id"]),
         CREATED,
     ],
 };

@@ -134,7 +134,7 @@ UPDATE p_united u SET reason = w.reason FROM p_united w
 UPDATE p_keys k SET no = NULL FROM p_united u WHERE u.no = k.no AND u.reason IS NOT NULL;
 UPDATE s_messages m SET reason = u.reason FROM p_united u WHERE u.no = m.no AND u.reason IS NOT NULL;";
 
-/// Earlier texts of messages: message_history, and original_content where a message has no history.
+/// Earlier texts of messages: `message_history`, and `original_content` where a message has no history.
 const EDITS: &str = "
 CREATE UNLOGGED TABLE p_history AS
 SELECT h.no, h.id, h.content, h.edited_at, k.no AS message,
