@@ -81,3 +81,21 @@ npm_install() {
     mkdir -p "$folder"
     npm install --silent --no-audit --no-fund --prefix "$folder" "$package@$version"
 }
+
+# Sets the variables of .env in this folder, if the file exists. Variables that are already set take precedence.
+read_env() {
+    local line
+    if [ -f .env ]; then
+        while IFS= read -r line || [ -n "$line" ]; do
+            line=${line%$'\r'}
+            case $line in
+                '' | '#'*) ;;
+                [A-Za-z_]*=*)
+                    name=${line%%=*}
+                    [ -n "${!name+set}" ] || export "$name=${line#*=}"
+                    ;;
+                *) printf '.env: this line is not NAME=value: %s\n' "${line%%=*}" >&2 && exit 2 ;;
+            esac
+        done <.env
+    fi
+}

@@ -4,17 +4,6 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-if [ -f .env ]; then
-    while IFS= read -r line || [ -n "$line" ]; do
-        line=${line%$'\r'}
-        case $line in
-            '' | '#'*) ;;
-            [A-Za-z_]*=*)
-                name=${line%%=*}
-                [ -n "${!name+set}" ] || export "$name=${line#*=}"
-                ;;
-            *) printf '.env: this line is not NAME=value: %s\n' "${line%%=*}" >&2 && exit 2 ;;
-        esac
-    done <.env
-fi
+. scripts/lib.sh
+read_env
 exec cargo run --release --bin chat-server -- serve "$@"

@@ -35,6 +35,7 @@
 //! | [`hooks`] | webhooks | storage and mesh handles, auth, vocabulary |
 //! | [`control`] | HTTP | hooks, storage and mesh handles, audit, auth, files, wire, [`chat::filter`], vocabulary |
 //! | [`backup`] | what a backup is, and how it is written and read | storage, files, audit, vocabulary |
+//! | [`import`] | data of other chat servers, from their dumps | storage, backup, auth, files, vocabulary |
 //! | [`boot`] | start, stop and reload | everything |
 
 pub mod address;
@@ -52,6 +53,7 @@ pub mod faults;
 pub mod files;
 pub mod hooks;
 pub mod ids;
+pub mod import;
 pub mod latency;
 pub mod limits;
 pub mod mesh;

@@ -25,6 +25,7 @@ Examples:
   chat-server files check                        whether all content of files is there
   chat-server keys rotate                        a new key for access tokens; reload the server after it
   chat-server backup create --to /var/backups    database, files and keys, while the server runs
+  chat-server import veza-legacy --help          bring the data of an older Veza server over
   chat-server rotate-keys --help                 how to change the key that encrypts stored secrets
   CHAT_SERVER__SERVER__BIND_ADDR=0.0.0.0:80 chat-server serve
 
@@ -105,6 +106,22 @@ Settings and secrets of the configuration are not in a backup: keep them too. do
 
 Exit codes: 0 success, 1 failure or finding, 2 invalid arguments or configuration.";
 
+const IMPORT_EXAMPLES: &str = "\
+Examples:
+  pg_dump --format=custom veza_chat_old > old.dump
+                                                 on the old machine; a plain dump works too
+  chat-server import veza-legacy --dry-run --report report.json old.dump
+                                                 what would be imported, rejected and changed; changes nothing
+  chat-server import veza-legacy --report report.json old.dump
+                                                 import it; run it again if it was cut short
+  chat-server import veza-legacy --source lyon lyon.dump
+                                                 a second old database; its ids are remembered apart
+
+Stop the server first. Nothing of a dump is executed. A second run with the same dump changes nothing. Users sign in
+with their old passwords. docs/migration.md says what becomes of each table.
+
+Exit codes: 0 imported, 1 failure, 2 invalid arguments or configuration.";
+
 const DOCTOR_EXAMPLES: &str = "\
 Examples:
   chat-server doctor                             one line for each check: ok, warning or fault, and what to do
@@ -175,6 +192,11 @@ enum Command {
     Backup {
         #[command(subcommand)]
         action: BackupAction,
+    },
+    /// Bring data of another chat server over, while this server is stopped.
+    Import {
+        #[command(subcommand)]
+        from: ImportSource,
     },
     /// Encrypt the stored secrets of two-factor authentication and of webhooks with the first of the configured keys.
     #[command(after_help = ROTATE_EXAMPLES)]
@@ -298,6 +320,32 @@ enum BackupAction {
     },
 }
 
+#[derive(Subcommand)]
+enum ImportSource {
+    /// A dump of the database of an older Veza server, as pg_dump makes it: plain, custom, tar or a folder.
+    #[command(after_help = IMPORT_EXAMPLES)]
+    VezaLegacy {
+        /// The dump.
+        #[arg(value_name = "DUMP")]
+        dump: PathBuf,
+        /// Print what would be done, and change nothing.
+        #[arg(long)]
+        dry_run: bool,
+        /// The folder with the files of the old server. Without it, no file is imported.
+        #[arg(long, value_name = "DIR")]
+        files: Option<PathBuf>,
+        /// Write all rejected and changed rows to a file, as JSON. It has personal data.
+        #[arg(long, value_name = "FILE")]
+        report: Option<PathBuf>,
+        /// The name of the old database, if there are several: at most 20 letters, digits, hyphens.
+        #[arg(long, value_name = "NAME", default_value = "veza-legacy")]
+        source: String,
+        /// Begin without asking at a terminal.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if let Some(Command::ExamineMedia { media_type, out, avatar }) = &arguments.command {
@@ -353,6 +401,11 @@ fn main() -> ExitCode {
                 boot::restore_backup(config, &boot::RestoreBackupOptions { backup, identity, without_damaged_files })
             }
         }),
+        Command::Import { from: ImportSource::VezaLegacy { dump, dry_run, files, report, source, yes } } => {
+            let is_dry_run = dry_run;
+            let options = boot::ImportLegacyOptions { dump, source, is_dry_run, files, report, yes };
+            run(&loaded.config, |config, _| boot::import_veza_legacy(config, &options))
+        }
         Command::Audit { action } => run(&loaded.config, |config, _| match &action {
             AuditAction::Checkpoint => boot::print_checkpoint(config),
             AuditAction::Key => boot::print_key(config),

@@ -32,6 +32,7 @@ pub enum DumpSection {
 
 /// A dump that is being made.
 pub struct RunningDump {
+    program: &'static str,
     child: Child,
     errors: JoinHandle<String>,
 }
@@ -90,7 +91,25 @@ impl DumpPrograms {
             .map_err(BackupFault::io("cannot start pg_dump"))?;
         let output = child.stdout.take().ok_or_else(|| BackupFault::Unfit("pg_dump has no output".to_owned()))?;
         let errors = errors_of(&mut child);
-        Ok((RunningDump { child, errors }, output))
+        Ok((RunningDump { child, errors, program: "pg_dump" }, output))
+    }
+
+    /// Begins to print a dump as SQL. No database is involved.
+    ///
+    /// # Errors
+    /// The program cannot be started.
+    pub fn print(&self, dump: &Path) -> Result<(RunningDump, ChildStdout), BackupFault> {
+        let mut child = self
+            .command("pg_restore", Vec::new())
+            .args(["--no-owner", "--no-privileges", "--file=-"])
+            .arg(dump)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(BackupFault::io("cannot start pg_restore"))?;
+        let output = child.stdout.take().ok_or_else(|| BackupFault::Unfit("pg_restore has no output".to_owned()))?;
+        let errors = errors_of(&mut child);
+        Ok((RunningDump { child, errors, program: "pg_restore" }, output))
     }
 
     /// Restores a section of a dump as the owner, in one transaction.
@@ -115,7 +134,7 @@ impl DumpPrograms {
             .map_err(BackupFault::io("cannot start pg_restore"))?;
         let errors = errors_of(&mut child);
         let copied = child.stdin.take().map_or(Ok(0), |mut input| io::copy(&mut dump, &mut input));
-        let ended = RunningDump { child, errors }.ended("pg_restore");
+        let ended = RunningDump { child, errors, program: "pg_restore" }.finish();
         // It stops reading when it has what it needs, or when it fails.
         match (ended, copied) {
             (Ok(()), Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -130,11 +149,8 @@ impl RunningDump {
     ///
     /// # Errors
     /// Its reason.
-    pub fn finish(self) -> Result<(), BackupFault> {
-        self.ended("pg_dump")
-    }
-
-    fn ended(mut self, program: &'static str) -> Result<(), BackupFault> {
+    pub fn finish(mut self) -> Result<(), BackupFault> {
+        let program = self.program;
         let status = self.child.wait().map_err(BackupFault::io(format!("cannot wait for {program}")))?;
         let reason = self.errors.join().unwrap_or_default();
         if status.success() {

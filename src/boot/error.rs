@@ -2,6 +2,7 @@
 
 use crate::backup::BackupFault;
 use crate::error::Refusal;
+use crate::import::ImportFault;
 use crate::storage::StorageError;
 use std::io;
 
@@ -82,6 +83,9 @@ pub enum BootError {
     /// A backup cannot be made, read or restored.
     #[error("{0}")]
     Backup(#[from] BackupFault),
+    /// Data of another server cannot be imported.
+    #[error("{0}")]
+    Import(#[from] ImportFault),
     /// A backup, or the place that was made of it, is not as it should be.
     #[error("the backup is not as it should be: {findings} findings; {advice}")]
     DamagedBackup {

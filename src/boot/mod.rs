@@ -18,6 +18,7 @@ mod file_check;
 mod files;
 mod health;
 mod hooks;
+mod import;
 mod listen;
 pub mod logging;
 mod output;
@@ -43,6 +44,7 @@ pub use error::BootError;
 pub use examination::examine_media;
 pub use file_check::{FileCheckOptions, check_files};
 pub use health::{check_health, health_url};
+pub use import::{ImportLegacyOptions, import_veza_legacy};
 pub use signing_keys::{list_signing_keys, rotate_signing_keys};
 
 use self::error::system;

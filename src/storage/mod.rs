@@ -29,6 +29,7 @@ pub mod file_shares;
 pub mod files;
 pub mod filter;
 pub mod health;
+pub mod import;
 pub mod incoming_webhooks;
 mod index_backlog;
 pub mod indexer;

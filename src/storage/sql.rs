@@ -8,6 +8,7 @@ pub mod backup;
 pub mod file_check;
 pub mod files;
 pub mod filter;
+pub mod import;
 pub mod incoming_webhooks;
 pub mod jobs;
 pub mod logins;

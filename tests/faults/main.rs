@@ -18,6 +18,7 @@ mod doctor;
 mod fair_reads;
 mod file_buckets;
 mod handover;
+mod imports;
 mod late_readers;
 mod nodes;
 mod nodes_away;

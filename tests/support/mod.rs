@@ -10,6 +10,7 @@ pub mod browser;
 pub mod captcha;
 mod client;
 pub mod forwarder;
+pub mod legacy;
 mod log;
 pub mod network;
 mod process;

@@ -200,6 +200,13 @@ impl Server {
         self.run_with(Path::new(env!("CARGO_BIN_EXE_chat-server")), arguments)
     }
 
+    /// The command that [`Self::run`] runs.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_chat-server"));
+        command.args(arguments).envs(self.variables.iter().cloned()).current_dir(&self.data_dir);
+        command
+    }
+
     /// The same with another build of `chat-server`.
     pub fn run_with(&self, program: &Path, arguments: &[&str]) -> std::process::Output {
         let mut command = Command::new(program);

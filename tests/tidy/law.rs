@@ -46,11 +46,12 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("hooks", &["mesh", "storage", "auth"]),
     ("control", &["files", "hooks", "storage", "mesh", "audit", "auth", "wire", "chat::filter"]),
     ("backup", &["files", "storage", "audit"]),
+    ("import", &["files", "storage", "backup", "auth"]),
     (
         "boot",
         &[
             "files", "config", "wire", "audit", "auth", "mesh", "chat", "net", "shard", "storage", "cluster", "hooks",
-            "control", "backup",
+            "control", "backup", "import",
         ],
     ),
     ("main", &["boot", "config"]),
@@ -59,7 +60,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
 /// Crate → the modules that may name it.
 const CRATES: &[(&str, &[&str])] = &[
     ("glommio", &["shard", "net", "boot"]),
-    ("tokio", &["files", "storage", "cluster", "hooks", "control", "backup", "boot"]),
+    ("tokio", &["files", "storage", "cluster", "hooks", "control", "backup", "import", "boot"]),
 ];
 
 const SQL_STARTS: &[&str] = &["SELECT", "INSERT", "UPDATE", "DELETE FROM", "CREATE", "WITH", "BEGIN", "COMMIT"];

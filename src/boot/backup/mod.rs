@@ -16,6 +16,7 @@ mod unfinished;
 mod verify;
 
 pub use self::create::{CreateBackupOptions, create_backup};
+pub(in crate::boot) use self::guarded::GuardedPostgres;
 pub use self::restore::{RestoreBackupOptions, restore_backup};
 pub(in crate::boot) use self::unfinished::refuse_unfinished_restore;
 pub use self::verify::{VerifyBackupOptions, verify_backup};
