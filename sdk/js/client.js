@@ -158,12 +158,13 @@ export class VezaClient {
 
     /** Resolves when all missed events have been emitted, and rejects when the client ends. */
     upToDate() {
-        if (this.state.name === "live") return Promise.resolve();
         return new Promise((resolve, reject) => {
-            this.on("state", ({ name, reason }) => {
+            const look = ({ name, reason }) => {
                 if (name === "live") resolve();
                 if (name === "ended") reject(new VezaError({ code: "closed", message: `The client ended: ${reason}` }));
-            });
+            };
+            this.on("state", look);
+            look(this.state);
         });
     }
 

@@ -185,11 +185,9 @@ class VezaClient:
 
     async def up_to_date(self) -> None:
         """Waits until all missed events have been delivered. Fails when the client ends."""
-        if self.state.name == "live":
-            return
         reached: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-        def changed(state: State) -> None:
+        def look(state: State) -> None:
             if reached.done():
                 return
             if state.name == "live":
@@ -197,11 +195,12 @@ class VezaClient:
             elif state.name == "ended":
                 reached.set_exception(VezaError("closed", f"The client ended: {state.reason}"))
 
-        self.on("state", changed)
+        self.on("state", look)
+        look(self.state)
         try:
             await reached
         finally:
-            self._listeners["state"].remove(changed)
+            self._listeners["state"].remove(look)
 
     async def request(
         self, kind: str, data: Mapping[str, Any], *, timeout: float | None = None, repeat: bool | None = None
