@@ -196,7 +196,9 @@ fn read(headers: &HeaderMap, body: &Bytes) -> Result<Posted, Problem> {
     let mut fields = form_urlencoded::parse(body);
     let payload = is_form.then(|| fields.find(|(name, _)| name == "payload")).flatten();
     let json = payload.as_ref().map_or(&body[..], |(_, value)| value.as_bytes());
-    serde_json::from_slice(json).map_err(|error| {
+    // A structure would also be read from an array.
+    let object = serde_json::from_slice::<serde_json::Map<String, Value>>(json);
+    object.and_then(|object| serde_json::from_value(Value::Object(object))).map_err(|error| {
         Problem::bad_request(format!("The body must be a JSON object, or a form with it as `payload`: {error}."))
     })
 }
