@@ -344,11 +344,12 @@ async fn legacy_dumps_become_conversations_that_go_on() {
     kill_while_it_writes_messages(&server, &complete).await;
     assert_ne!(state(&database).await["users"], before["users"], "nothing was committed before the kill");
     let resumed = import(&server, &scratch, "all", &custom, &["--files", &files]);
-    assert_eq!((count(&resumed, "users", "present"), count(&resumed, "messages", "present")), (3, 0), "{resumed}");
+    assert_eq!((count(&resumed, "users", "present"), count(&resumed, "messages", "present")), (3, 0));
     for (table, name) in [("messages", "imported"), ("messages", "united"), ("messages", "rejected")] {
-        assert_eq!(count(&resumed, table, name), count(&planned, table, name), "{table} {name}: {resumed}");
+        assert_eq!(count(&resumed, table, name), count(&planned, table, name), "{table} {name}");
     }
-    assert_eq!(count(&resumed, "messages", "united"), 1, "{resumed}");
+    // One line, and those made messages whose author is the same in both generations.
+    assert_eq!(count(&resumed, "messages", "united"), 1 + 250);
     require_order(&database).await;
     let after = state(&database).await;
     let again = import(&server, &scratch, "all", &plain, &["--files", &files]);

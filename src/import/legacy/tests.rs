@@ -38,9 +38,9 @@ fn a_row_of_messages_belongs_to_the_generation_that_it_was_written_in() {
 fn rows_that_cannot_be_read_are_rejected_with_a_reason() {
     let dump = "COPY messages_enhanced (id, author_id, content, created_at) FROM stdin;\n\
                 x\t1\ta\t2020-01-01\n2\t1\ta\tyesterday\n3\t1\ta\\000b\t2020-01-01\n4\t1\n5\t1\tok\t2020-01-01\n\\.\n\
-                INSERT INTO messages_enhanced (id, author_id, content, created_at) VALUES (6, 1, now(), \
+                insert into messages_enhanced (id, author_id, content, created_at) VALUES (6, 1, now(), \
                 '2020-01-01');\n\
-                INSERT INTO users_enhanced VALUES (1, 'ann');\n";
+                insert into users_enhanced VALUES (1, 'ann');\n";
     let rejected = lines_of(dump, "quarantine");
     let reasons: Vec<&str> = rejected.iter().map(|line| line.rsplit('\t').next().unwrap()).collect();
     assert_eq!(
@@ -59,9 +59,9 @@ fn rows_that_cannot_be_read_are_rejected_with_a_reason() {
 
 #[test]
 fn columns_come_from_create_table_where_an_insert_has_none() {
-    let dump = "CREATE TABLE public.users (username text, email text, id bigint, theme text);\n\
-                INSERT INTO public.users VALUES ('Zoë', 'z@example.org', 4, 'dark');\n\
-                INSERT INTO public.sessions (id) VALUES (1), (2);\n";
+    let dump = "create table public.users (username text, email text, id bigint, theme text);\n\
+                insert into public.users VALUES ('Zoë', 'z@example.org', 4, 'dark');\n\
+                insert into public.sessions (id) VALUES (1), (2);\n";
     let (lines, counts) = staged(dump);
     assert!(lines[0].1.starts_with("1\t2\t4\tZoë\tZoe\tZoë\tz@example.org\t"), "{lines:?}");
     assert_eq!(counts.other_columns["users"], ["theme"]);
@@ -72,7 +72,7 @@ fn columns_come_from_create_table_where_an_insert_has_none() {
 fn metadata_names_the_files_of_a_message() {
     let metadata = r#"{"attachments": [{"id": 7}, {"uuid": "u-1"}], "file_id": 9, "mood": "glad", "size": 3}"#;
     let dump = format!(
-        "INSERT INTO messages (id, conversation_id, author_id, content, created_at, metadata) \
+        "insert into messages (id, conversation_id, author_id, content, created_at, metadata) \
          VALUES (1, 2, 3, 'x', '2020-01-01', '{metadata}');"
     );
     assert_eq!(lines_of(&dump, "s_file_refs"), ["4\t1\t7", "4\t1\tu-1", "4\t1\t9"]);
@@ -83,7 +83,7 @@ fn the_content_of_a_message_of_a_file_names_it() {
     let row = |id: u8, kind: &str, content: &str| format!("({id}, 2, 3, '{content}', '{kind}', '2020-01-01')");
     let rows = [row(1, "file", "/uploads/a.txt"), row(2, "image", "7"), row(3, "text", "b.txt")].join(", ");
     let dump = format!(
-        "INSERT INTO messages (id, conversation_id, author_id, content, content_type, created_at) VALUES {rows};"
+        "insert into messages (id, conversation_id, author_id, content, content_type, created_at) VALUES {rows};"
     );
     assert_eq!(lines_of(&dump, "s_file_refs"), ["4\t1\t/uploads/a.txt", "4\t1\ta.txt"]);
 }
