@@ -21,7 +21,7 @@ import { Requests } from "./requests.js";
 const OPEN_TIMEOUT_MS = 10_000;
 /** A connection without an answer to a ping for this long is dead. */
 const PONG_TIMEOUT_MS = 8_000;
-/** A replay without a frame for this long is asked for again. */
+/** A replay without an event for this long is requested again. */
 const REPLAY_TIMEOUT_MS = 20_000;
 /** Most conversations in one `resume`. */
 const RESUME_MAX = 1_000;
@@ -62,6 +62,8 @@ export class VezaClient {
     #reconnectAfterMs;
     #timers = {};
     #lastFrameAt = 0;
+    /** When a replay was requested, or has brought an event. */
+    #replayedAt = 0;
     #pingedAt;
 
     /**
@@ -364,6 +366,7 @@ export class VezaClient {
         else if (type === "reset") this.#reset(data);
         else if (type === "lagging") {
             this.#catchingUp.add(data.conversation_id); // the server replays the rest
+            this.#replayedAt = Date.now();
             if (this.state.name === "live") this.#setState("catching_up");
         } else this.#event(type, data);
     }
@@ -385,7 +388,10 @@ export class VezaClient {
         this.#cursors.moveTo(id, seq, novelty === "emit");
         this.#hasWorked = true;
         if (novelty === "earlier") return;
-        if (this.#catchingUp.has(id)) this.#missed++;
+        if (this.#catchingUp.has(id)) {
+            this.#missed++;
+            this.#replayedAt = Date.now();
+        }
         this.#deliver(type, data);
         if (type === "member_left" && data.user?.id === me) {
             this.#cursors.leave(id, seq);
@@ -460,6 +466,7 @@ export class VezaClient {
 
     #resume(ids) {
         for (const id of ids) this.#catchingUp.add(id);
+        this.#replayedAt = Date.now();
         if (this.state.name === "live") this.#setState("catching_up");
         for (let from = 0; from < ids.length; from += RESUME_MAX) this.#resumePage(ids.slice(from, from + RESUME_MAX));
     }
@@ -547,10 +554,10 @@ export class VezaClient {
     #startHeartbeat(heartbeatMs) {
         const every = Math.min(Math.max(heartbeatMs / 2, 5_000), 30_000);
         this.#timers.beat = setInterval(() => {
-            const silentMs = Date.now() - this.#lastFrameAt;
-            if (silentMs >= every) this.#ping();
+            const now = Date.now();
+            if (now - this.#lastFrameAt >= every) this.#ping();
             const stuck = [...this.#catchingUp].filter((id) => !this.#overflowed.has(id));
-            if (silentMs >= REPLAY_TIMEOUT_MS && stuck.length > 0) this.#resume(stuck);
+            if (now - this.#replayedAt >= REPLAY_TIMEOUT_MS && stuck.length > 0) this.#resume(stuck);
         }, every);
     }
 

@@ -203,3 +203,24 @@ test("a full outbox and an ended client refuse a message at once", async () => {
     client.close();
     await assert.rejects(client.send(message), { code: "closed" });
 });
+
+test("a replay that brings nothing is requested again", async (context) => {
+    const server = new Server();
+    context.mock.timers.enable({ apis: ["setInterval", "Date"], now: Date.now() });
+    const client = clientOf(server, { eventsMax: 0 });
+    client.cursors.set("room_6", 0);
+    server.log.push({ type: "message_created", data: { conversation_id: "room_6", seq: 1, content: "missed" } });
+    server.isMute = true;
+    client.connect();
+    await new Promise((resolve) => client.on("welcome", resolve));
+    assert.equal(client.state.name, "catching_up");
+    const resumes = () => server.commands.filter(({ type }) => type === "resume").length;
+    const before = resumes();
+    server.isMute = false;
+    context.mock.timers.tick(15_000);
+    assert.equal(resumes(), before, "it may still come");
+    context.mock.timers.tick(15_000);
+    assert.equal(resumes(), before + 1);
+    assert.equal(client.state.name, "live");
+    client.close();
+});

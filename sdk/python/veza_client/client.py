@@ -34,7 +34,7 @@ from .session import Session, no_token
 from .state import State
 from .store import Store
 
-#: A replay without a frame for this long is asked for again.
+#: A replay without an event for this long is requested again.
 REPLAY_TIMEOUT_S = 20.0
 #: Most conversations in one `resume`.
 RESUME_MAX = 1_000
@@ -107,10 +107,10 @@ class VezaClient:
         self._overflowed: set[str] = set()
         self._missed, self._again = 0, False
         self._slot_s: float | None = None
-        self._last_frame_at, self._has_worked = 0.0, False
+        self._last_frame_at = self._replayed_at = 0.0
+        self._has_worked = False
         self._welcomed_at: float | None = None
-        #: Whether the server has refused the token of the last attempt.
-        self._was_refused = False
+        self._was_refused = False  # the token, in the last attempt
         self._pinged_at: float | None = None
         self._poked = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -235,8 +235,6 @@ class VezaClient:
             if not page["has_more"] or not page["messages"]:
                 return
             after_seq = page["messages"][-1]["seq"]
-
-    # The connection
 
     def _new_queue(self) -> EventQueue:
         return EventQueue(
@@ -388,6 +386,7 @@ class VezaClient:
                 self._reset(data)
             case "lagging":
                 self._catching_up.add(data["conversation_id"])  # the server replays the rest
+                self._replayed_at = self._last_frame_at
                 if self.state.name == "live":
                     self._set_state(State("catching_up"))
             case _:
@@ -416,7 +415,7 @@ class VezaClient:
         if novelty == "earlier":
             return
         if conversation in self._catching_up:
-            self._missed += 1
+            self._missed, self._replayed_at = self._missed + 1, self._last_frame_at
         self._deliver(kind, data)
         if kind == "member_left" and data["user"]["id"] == self._me:
             self._cursors.leave(conversation, data["seq"])
@@ -491,6 +490,7 @@ class VezaClient:
 
     def _resume(self, conversations: list[str]) -> None:
         self._catching_up.update(conversations)
+        self._replayed_at = asyncio.get_running_loop().time()
         if self.state.name == "live":
             self._set_state(State("catching_up"))
         for start in range(0, len(conversations), RESUME_MAX):
@@ -585,7 +585,7 @@ class VezaClient:
                 connection.drop(Loss(4006, "heartbeat_timeout"))
                 return
             stuck = self._catching_up - self._overflowed
-            if now - self._last_frame_at >= REPLAY_TIMEOUT_S and stuck:
+            if now - self._replayed_at >= REPLAY_TIMEOUT_S and stuck:
                 self._resume(list(stuck))
 
     def _ping(self) -> None:
