@@ -365,14 +365,14 @@ impl ImportSession {
     /// PostgreSQL's.
     pub async fn finish(&mut self, started_at: &str, summary: &Value, wrote: bool) -> Result<(), StorageError> {
         let change = self.begin().await?;
-        let write = async {
+        let finishing = async {
             if change.execute(apply::FINISH, &[summary, &started_at, &wrote]).await? == 0 {
                 return Ok(());
             }
             let row = serde_json::json!([{ "action": "import", "details": summary }]);
             change.execute(super::sql::audit::APPEND, &[&row]).await.map(drop)
         };
-        write.await.map_err(failed("recording the import"))?;
+        finishing.await.map_err(failed("recording the import"))?;
         commit(change).await?;
         self.client.batch_execute(apply::ANALYZE).await.map_err(failed("counting the new rows"))
     }
