@@ -21,7 +21,7 @@ const SETTINGS: &[(&str, &str)] = &[("features.file_uploads", "true"), ("securit
 const GATE: i64 = 7_744;
 
 fn file_hash() -> String {
-    Sha256::digest(FILE).iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{:x}", Sha256::digest(FILE))
 }
 
 /// Makes an old database, dumps it, and drops it.
@@ -272,13 +272,13 @@ async fn users_find_what_they_wrote(server: &Server, prefix: &str) {
     assert_eq!((other["unread_count"].as_i64(), other["last_seq"].as_i64()), (Some(0), Some(1)), "{other}");
 
     // Threads have one level, edits their order, and the file its content.
-    let team = text(&conversation(server, &bob, &format!("{prefix} team")).await["id"]).to_owned();
-    let history = server.history(&bob, &team).await;
-    let root = message(&history, "version three");
+    let group = text(&conversation(server, &bob, &format!("{prefix} team")).await["id"]).to_owned();
+    let history = server.history(&bob, &group).await;
+    let first = message(&history, "version three");
     for answer in ["an answer", "an answer to the answer"] {
-        assert_eq!(message(&history, answer)["parent_message_id"], root["message_id"]);
+        assert_eq!(message(&history, answer)["parent_message_id"], first["message_id"]);
     }
-    let edits = server.ok(&bob, "list_edits", json!({"message_id": root["message_id"]})).await;
+    let edits = server.ok(&bob, "list_edits", json!({"message_id": first["message_id"]})).await;
     let texts: Vec<&str> = edits["edits"].as_array().unwrap().iter().map(|edit| text(&edit["content"])).collect();
     assert_eq!(texts, ["version one", "version two"], "{edits}");
     let report = message(&history, "the report");
@@ -288,8 +288,8 @@ async fn users_find_what_they_wrote(server: &Server, prefix: &str) {
     assert_eq!(server.download(&ann, file, "report.txt").await, FILE);
 
     // It goes on: numbers continue, and old texts are found.
-    let before = server.last_seq(&bob, &team).await;
-    let sent = server.ok(&bob, "send_message", json!({"conversation_id": team, "content": "and on"})).await;
+    let before = server.last_seq(&bob, &group).await;
+    let sent = server.ok(&bob, "send_message", json!({"conversation_id": group, "content": "and on"})).await;
     assert_eq!(sent["seq"].as_i64().unwrap(), before + 1);
     server.found_in_time(&carol, "second thoughts", 1).await;
     let stored = format!("SELECT password_hash FROM credentials WHERE user_id = {}", bob.id);

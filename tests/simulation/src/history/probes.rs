@@ -15,7 +15,7 @@ const QUIET_TICKS: usize = 12;
 
 impl History<'_> {
     /// Everybody shows something new; who receives it must be who may.
-    pub(super) fn probe_presence(&mut self) {
+    pub(crate) fn probe_presence(&mut self) {
         for client in &mut self.clients {
             client.presence.clear();
             client.set_presence(&mut self.network.borrow_mut(), &probe(client.user));
@@ -45,7 +45,7 @@ impl History<'_> {
 
     /// Checks what users have sent until now, if they have small budgets. Then they send on one node after the other,
     /// more than they may.
-    pub(super) fn probe_budgets(&mut self) {
+    pub(crate) fn probe_budgets(&mut self) {
         if !self.is_limited {
             return;
         }
