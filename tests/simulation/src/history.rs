@@ -148,7 +148,7 @@ impl<'a> History<'a> {
         let is_cluster = seed.is_multiple_of(5);
         let shards = if is_cluster { 2 + (seed / 5 % 4) as usize } else { shards };
         let nodes = if is_cluster { shards } else { 1 };
-        let is_limited = seed.is_multiple_of(15) && !is_filtered;
+        let is_limited = seed.is_multiple_of(45) && !is_filtered;
         let spending = Rc::new(RefCell::new(Spending::default()));
         let node = |number| {
             let mut mesh = SimMesh::new(shards / nodes, is_tight);

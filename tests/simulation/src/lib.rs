@@ -35,7 +35,7 @@
 //!   ([`history`]).
 //!
 //! A fifth of the histories have two to five nodes of one shard each, instead of one node with up to three shards.
-//! Every third of those has small budgets of messages, unless it has rules of the content filter.
+//! Every ninth of those has small budgets of messages, unless it has rules of the content filter.
 //! A quarter of the histories have rules of the content filter. In the histories of even seeds the I/O shard has little
 //! room, so that shards often wait for it, and clients move read markers. In those of odd seeds it has the room that a
 //! running server has.
