@@ -54,7 +54,7 @@ enum Peeked {
 
 type Lexed<T> = Result<Option<T>, LexFault>;
 
-impl<'a> Input<'a> {
+impl Input<'_> {
     fn at(&self, index: usize) -> Lexed<u8> {
         match self.bytes.get(index) {
             Some(byte) => Ok(Some(*byte)),

@@ -126,7 +126,7 @@ pub(super) fn read_statement(input: Input<'_>) -> Read<'_> {
 }
 
 fn is_of_dumps(command: &[u8]) -> bool {
-    let name = command.split(|byte| byte.is_ascii_whitespace()).next().unwrap_or_default();
+    let name = command.split(u8::is_ascii_whitespace).next().unwrap_or_default();
     META_OF_DUMPS.contains(&name)
 }
 
