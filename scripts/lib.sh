@@ -84,7 +84,7 @@ npm_install() {
 
 # Sets the variables of .env in this folder, if the file exists. Variables that are already set take precedence.
 read_env() {
-    local line
+    local line name
     if [ -f .env ]; then
         while IFS= read -r line || [ -n "$line" ]; do
             line=${line%$'\r'}

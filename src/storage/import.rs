@@ -363,10 +363,10 @@ impl ImportSession {
     ///
     /// # Errors
     /// PostgreSQL's.
-    pub async fn finish(&mut self, started_at: &str, summary: &Value, wrote: bool) -> Result<(), StorageError> {
+    pub async fn finish(&mut self, started_at: &str, summary: &Value, has_rows: bool) -> Result<(), StorageError> {
         let change = self.begin().await?;
-        let finishing = async {
-            if change.execute(apply::FINISH, &[summary, &started_at, &wrote]).await? == 0 {
+        let write = async {
+            if change.execute(apply::FINISH, &[summary, &started_at, &has_rows]).await? == 0 {
                 return Ok(());
             }
             let row = serde_json::json!([{ "action": "import", "details": summary }]);

@@ -121,7 +121,7 @@ impl DumpReader {
                 if length > UNIT_BYTES_MAX {
                     return Err(self.fault(FaultReason::TooLong));
                 }
-                self.line += lines_of(unit);
+                self.line += line_ends(unit);
                 self.start += length;
                 self.searched = 0;
                 Ok(length > 0 || !self.is_last)
@@ -129,7 +129,7 @@ impl DumpReader {
             Ok(None) => Ok(false),
             Err((offset, reason)) => {
                 let read = &self.buffer[self.start..(self.start + offset).min(self.buffer.len())];
-                self.line += lines_of(read);
+                self.line += line_ends(read);
                 Err(self.fault(reason))
             }
         }
@@ -197,7 +197,7 @@ impl DumpReader {
         let input = self.input();
         let Some((fields, begins, length)) = inserted_row(input)? else { return Ok(None) };
         require_utf8(&input.bytes[..length])?;
-        let before = lines_of(&input.bytes[..begins]);
+        let before = line_ends(&input.bytes[..begins]);
         sink.row(self.line + before, &fields).map_err(|reason| (begins, reason))?;
         self.state = ReaderState::AfterRow;
         Ok(Some(length))
@@ -233,6 +233,10 @@ impl DumpReader {
 
 /// The bytes of a unit; `None` if it is not complete. A fault has its offset.
 type Taken = Result<Option<usize>, (usize, FaultReason)>;
+
+fn line_ends(bytes: &[u8]) -> u64 {
+    bytes.split(|byte| *byte == b'\n').count() as u64 - 1
+}
 
 fn require_utf8(unit: &[u8]) -> Result<(), (usize, FaultReason)> {
     std::str::from_utf8(unit).map(drop).map_err(|error| (error.valid_up_to(), FaultReason::NotUtf8))

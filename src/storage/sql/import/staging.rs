@@ -102,7 +102,7 @@ const TABLES: [&str; 21] = [
 ];
 
 fn for_each_table(change: &str) -> String {
-    TABLES.map(|table| format!("ALTER TABLE public.{table} {change};")).concat()
+    TABLES.iter().fold(String::new(), |text, table| text + "ALTER TABLE public." + table + " " + change + ";")
 }
 
 /// At the beginning of a transaction of an import.
