@@ -372,7 +372,7 @@ impl ImportSession {
             let row = serde_json::json!([{ "action": "import", "details": summary }]);
             change.execute(super::sql::audit::APPEND, &[&row]).await.map(drop)
         };
-        finishing.await.map_err(failed("recording the import"))?;
+        write.await.map_err(failed("recording the import"))?;
         commit(change).await?;
         self.client.batch_execute(apply::ANALYZE).await.map_err(failed("counting the new rows"))
     }
