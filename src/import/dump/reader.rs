@@ -241,8 +241,3 @@ fn line_ends(bytes: &[u8]) -> u64 {
 fn require_utf8(unit: &[u8]) -> Result<(), (usize, FaultReason)> {
     std::str::from_utf8(unit).map(drop).map_err(|error| (error.valid_up_to(), FaultReason::NotUtf8))
 }
-
-/// The line ends among these bytes.
-fn lines_of(bytes: &[u8]) -> u64 {
-    bytes.iter().map(|byte| u64::from(*byte == b'\n')).sum()
-}
