@@ -170,6 +170,7 @@ mod tests {
         }
         std::fs::write(folder.path().join("b.txt"), b"abc").unwrap();
         assert!(found(folder.path(), &file(["/srv/uploads/b.txt", "", ""], Some(3), None)).is_ok());
+        assert_eq!(found(folder.path(), &file(["c.txt", "", ""], Some(3), None)).unwrap_err(), NOT_FOUND);
         let other = "0".repeat(64);
         for (size, checksum, why) in [
             (Some(3), Some(other.as_str()), "another SHA-256"),

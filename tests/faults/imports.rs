@@ -368,7 +368,7 @@ async fn legacy_dumps_become_conversations_that_go_on() {
         "in another conversation",
         "that it replies to is unknown",
         "cannot block themselves",
-        "its content is not in the folder",
+        "no message that was imported has it",
         "its type 'telepathy'",
         "its message is deleted",
     ] {
