@@ -428,33 +428,3 @@ fn check_level(text: &str) -> Result<(), String> {
     }
     EnvFilter::try_new(text).map(drop).map_err(|error| format!("{text:?} is not a valid filter: {error}"))
 }
-
-#[cfg(test)]
-mod tests {
-    use super::super::load::{GivenFile, Sources};
-
-    /// Keys and reasons of the problems of a configuration.
-    fn problems(text: &str) -> Vec<(String, String)> {
-        let sources = Sources { dir: None, file: Some(GivenFile::Text(text.to_owned())), env: Vec::new() };
-        let errors = sources.load().err().map(|errors| errors.0).unwrap_or_default();
-        errors.into_iter().map(|error| (error.key, error.reason)).collect()
-    }
-
-    #[test]
-    fn seeds_are_hosts_and_ports_beside_the_url_of_redis() {
-        let database = "database.url = 'postgresql://chat@db/veza'";
-        let redis = "cluster.redis_url = 'redis://redis-1:6379'";
-        let good = "cluster.redis_seeds = ['redis-2.example.com:6379', '192.0.2.1:6379', '[2001:db8::7]:6379']";
-        assert_eq!(problems(&[database, redis, good].join("\n")), []);
-        let [(key, reason)] = &problems(good)[..] else { panic!("one problem") };
-        assert!(key == "cluster.redis_seeds" && reason.contains("needs cluster.redis_url"), "{key}: {reason}");
-
-        let bad = "cluster.redis_seeds = ['redis-2', 'redis-3:6379', 'redis://redis-4:6379']";
-        let found = problems(&[database, redis, bad].join("\n"));
-        let expected = ["redis-2", "redis://redis-4:6379"].map(|seed| {
-            let reason = format!("{seed:?} is not a host and a port: redis-2.example.com:6379");
-            ("cluster.redis_seeds".to_owned(), reason)
-        });
-        assert_eq!(found, expected);
-    }
-}

@@ -2,6 +2,7 @@
 
 mod probes;
 
+use crate::Verdicts;
 use crate::client::Client;
 use crate::clock::{EPOCH_SECONDS, SimClock};
 use crate::filtered;
@@ -11,7 +12,6 @@ use crate::nodes::Cluster;
 use crate::removals::Removals;
 use crate::spending::{MESSAGES_PER_MINUTE, Spending};
 use crate::store::Store;
-use crate::{Verdicts, Violation};
 use chat_server::address::TrustedProxies;
 use chat_server::auth::factor_policy::FactorPolicy;
 use chat_server::auth::token::TokenKeys;
@@ -85,20 +85,6 @@ impl Stage {
     fn token(&self, user: UserId, session: SessionId) -> String {
         let issue = || self.keys.issue_access(user, session, EPOCH_SECONDS, 86_400);
         self.tokens.borrow_mut().entry((user, session)).or_insert_with(issue).clone()
-    }
-
-    /// Plays the history of a seed; with `trace`, prints what the clients send and receive.
-    ///
-    /// # Errors
-    /// The first promise that was broken.
-    pub fn play(&self, seed: u64, trace: bool) -> Result<(), Violation> {
-        let mut history = History::new(self, seed);
-        for client in &mut history.clients {
-            client.is_traced = trace;
-        }
-        history.play();
-        self.filter_played.borrow_mut().append(&mut history.store.borrow_mut().moderation.played);
-        history.verdicts.first().map_or(Ok(()), |what| Err(Violation { seed, what }))
     }
 }
 
@@ -264,8 +250,6 @@ impl<'a> History<'a> {
         self.heal();
         if self.verdicts.first().is_none() {
             self.check_settled();
-            self.probe_presence();
-            self.probe_budgets();
         }
     }
 
