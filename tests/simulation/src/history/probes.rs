@@ -1,6 +1,7 @@
 //! What is tried once a history has settled: who is shown the presence of whom, and how much users may send.
 
-use super::{History, TICK_MS};
+use super::{History, Stage, TICK_MS};
+use crate::Violation;
 use crate::client::Client;
 use crate::spending::MESSAGES_PER_MINUTE;
 use chat_server::ids::UserId;
@@ -13,9 +14,29 @@ const MESSAGES: usize = MESSAGES_PER_MINUTE as usize * 5 / 4;
 /// Ticks until everything is answered and published. Nodes publish every five ticks.
 const QUIET_TICKS: usize = 12;
 
+impl Stage {
+    /// Plays the history of a seed; with `trace`, prints what the clients send and receive.
+    ///
+    /// # Errors
+    /// The first promise that was broken.
+    pub fn play(&self, seed: u64, trace: bool) -> Result<(), Violation> {
+        let mut history = History::new(self, seed);
+        for client in &mut history.clients {
+            client.is_traced = trace;
+        }
+        history.play();
+        if history.verdicts.first().is_none() {
+            history.probe_presence();
+            history.probe_budgets();
+        }
+        self.filter_played.borrow_mut().append(&mut history.store.borrow_mut().moderation.played);
+        history.verdicts.first().map_or(Ok(()), |what| Err(Violation { seed, what }))
+    }
+}
+
 impl History<'_> {
     /// Everybody shows something new; who receives it must be who may.
-    pub(crate) fn probe_presence(&mut self) {
+    fn probe_presence(&mut self) {
         for client in &mut self.clients {
             client.presence.clear();
             client.set_presence(&mut self.network.borrow_mut(), &probe(client.user));
@@ -45,7 +66,7 @@ impl History<'_> {
 
     /// Checks what users have sent until now, if they have small budgets. Then they send on one node after the other,
     /// more than they may.
-    pub(crate) fn probe_budgets(&mut self) {
+    fn probe_budgets(&mut self) {
         if !self.is_limited {
             return;
         }
