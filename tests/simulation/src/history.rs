@@ -99,17 +99,16 @@ struct Core {
     removals: Rc<RefCell<Removals>>,
 }
 
-/// A history under way.
-pub(crate) struct History<'a> {
+struct History<'a> {
     stage: &'a Stage,
     clock: SimClock,
-    pub(crate) verdicts: Verdicts,
+    verdicts: Verdicts,
     /// By node.
     meshes: Vec<Rc<RefCell<SimMesh>>>,
     /// Between the nodes, if there are several.
     cluster: Option<Cluster>,
     network: Rc<RefCell<Network>>,
-    pub(crate) store: Rc<RefCell<Store>>,
+    store: Rc<RefCell<Store>>,
     /// Little room on the I/O shard, and read markers.
     is_tight: bool,
     /// Rules of the content filter, and texts that they match.
@@ -118,14 +117,14 @@ pub(crate) struct History<'a> {
     is_limited: bool,
     spending: Rc<RefCell<Spending>>,
     cores: Vec<Core>,
-    pub(crate) clients: Vec<Client>,
+    clients: Vec<Client>,
     users: Vec<UserId>,
     conversations: Vec<ConversationId>,
     connections: Arc<AtomicUsize>,
 }
 
 impl<'a> History<'a> {
-    pub(crate) fn new(stage: &'a Stage, seed: u64) -> Self {
+    fn new(stage: &'a Stage, seed: u64) -> Self {
         let clock = SimClock::new(seed, stage.started);
         let verdicts = Verdicts::default();
         let shards = 1 + clock.below(3);
@@ -241,8 +240,7 @@ impl<'a> History<'a> {
         }
     }
 
-    /// Plays the wild part and the healing one, unless a promise is broken before.
-    pub(crate) fn play(&mut self) {
+    fn play(&mut self) {
         for _ in 0..STEPS {
             self.step();
             if self.verdicts.first().is_some() {

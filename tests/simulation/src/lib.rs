@@ -52,7 +52,6 @@ pub mod lanes;
 pub mod network;
 pub mod nodes;
 pub mod permitted;
-mod play;
 pub mod removals;
 pub mod spending;
 pub mod store;
