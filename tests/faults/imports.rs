@@ -21,7 +21,7 @@ const SETTINGS: &[(&str, &str)] = &[("features.file_uploads", "true"), ("securit
 const GATE: i64 = 7_744;
 
 fn file_hash() -> String {
-    Sha256::digest(FILE).iter().map(|byte| format!("{byte:02x}")).collect()
+    chat_server::files::content::ContentHash(Sha256::digest(FILE).into()).to_string()
 }
 
 /// Makes an old database, dumps it, and drops it.
@@ -274,11 +274,11 @@ async fn users_find_what_they_wrote(server: &Server, prefix: &str) {
     // Threads have one level, edits their order, and the file its content.
     let team = text(&conversation(server, &bob, &format!("{prefix} team")).await["id"]).to_owned();
     let history = server.history(&bob, &team).await;
-    let root = message(&history, "version three");
+    let first = message(&history, "version three");
     for answer in ["an answer", "an answer to the answer"] {
-        assert_eq!(message(&history, answer)["parent_message_id"], root["message_id"]);
+        assert_eq!(message(&history, answer)["parent_message_id"], first["message_id"]);
     }
-    let edits = server.ok(&bob, "list_edits", json!({"message_id": root["message_id"]})).await;
+    let edits = server.ok(&bob, "list_edits", json!({"message_id": first["message_id"]})).await;
     let texts: Vec<&str> = edits["edits"].as_array().unwrap().iter().map(|edit| text(&edit["content"])).collect();
     assert_eq!(texts, ["version one", "version two"], "{edits}");
     let report = message(&history, "the report");
@@ -376,7 +376,8 @@ async fn legacy_dumps_become_conversations_that_go_on() {
     }
     // The name of a user of this server is taken, so an old user gets another one, and none of them gets the other's
     // messages.
-    assert!(resumed["changed"].to_string().contains("'Zoë.all' became Zoe_all_"), "{resumed}");
+    let changed = planned["changed"].to_string();
+    assert!(changed.contains("'Zoë.all' became Zoe_all_"), "{changed}");
     let own = format!("SELECT count(*) FROM conversation_members WHERE user_id = {}", existing.id);
     assert_eq!(database.query_one(&own, &[]).await.unwrap().get::<_, i64>(0), 0);
 
