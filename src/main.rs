@@ -322,7 +322,7 @@ enum BackupAction {
 
 #[derive(Subcommand)]
 enum ImportSource {
-    /// A dump of the database of an older Veza server, as `pg_dump` makes it: plain, custom, tar or a folder.
+    /// A dump of the database of an older Veza server: plain, custom, tar or a folder.
     #[command(after_help = IMPORT_EXAMPLES)]
     VezaLegacy {
         /// The dump.

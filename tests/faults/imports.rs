@@ -21,7 +21,7 @@ const SETTINGS: &[(&str, &str)] = &[("features.file_uploads", "true"), ("securit
 const GATE: i64 = 7_744;
 
 fn file_hash() -> String {
-    format!("{:x}", Sha256::digest(FILE))
+    chat_server::files::content::ContentHash(Sha256::digest(FILE).into()).to_string()
 }
 
 /// Makes an old database, dumps it, and drops it.
@@ -272,8 +272,8 @@ async fn users_find_what_they_wrote(server: &Server, prefix: &str) {
     assert_eq!((other["unread_count"].as_i64(), other["last_seq"].as_i64()), (Some(0), Some(1)), "{other}");
 
     // Threads have one level, edits their order, and the file its content.
-    let group = text(&conversation(server, &bob, &format!("{prefix} team")).await["id"]).to_owned();
-    let history = server.history(&bob, &group).await;
+    let team = text(&conversation(server, &bob, &format!("{prefix} team")).await["id"]).to_owned();
+    let history = server.history(&bob, &team).await;
     let first = message(&history, "version three");
     for answer in ["an answer", "an answer to the answer"] {
         assert_eq!(message(&history, answer)["parent_message_id"], first["message_id"]);
@@ -288,8 +288,8 @@ async fn users_find_what_they_wrote(server: &Server, prefix: &str) {
     assert_eq!(server.download(&ann, file, "report.txt").await, FILE);
 
     // It goes on: numbers continue, and old texts are found.
-    let before = server.last_seq(&bob, &group).await;
-    let sent = server.ok(&bob, "send_message", json!({"conversation_id": group, "content": "and on"})).await;
+    let before = server.last_seq(&bob, &team).await;
+    let sent = server.ok(&bob, "send_message", json!({"conversation_id": team, "content": "and on"})).await;
     assert_eq!(sent["seq"].as_i64().unwrap(), before + 1);
     server.found_in_time(&carol, "second thoughts", 1).await;
     let stored = format!("SELECT password_hash FROM credentials WHERE user_id = {}", bob.id);
@@ -368,7 +368,7 @@ async fn legacy_dumps_become_conversations_that_go_on() {
         "in another conversation",
         "that it replies to is unknown",
         "cannot block themselves",
-        "no message that was imported has it",
+        "its content is not in the folder",
         "its type 'telepathy'",
         "its message is deleted",
     ] {
@@ -376,7 +376,8 @@ async fn legacy_dumps_become_conversations_that_go_on() {
     }
     // The name of a user of this server is taken, so an old user gets another one, and none of them gets the other's
     // messages.
-    assert!(resumed["changed"].to_string().contains("'Zoë.all' became Zoe_all_"), "{resumed}");
+    let changed = planned["changed"].to_string();
+    assert!(changed.contains("'Zoë.all' became Zoe_all_"), "{changed}");
     let own = format!("SELECT count(*) FROM conversation_members WHERE user_id = {}", existing.id);
     assert_eq!(database.query_one(&own, &[]).await.unwrap().get::<_, i64>(0), 0);
 
