@@ -1,12 +1,13 @@
 //! The cost of a commit in PostgreSQL does not depend on the number of stored messages. A repeated change has no
-//! effect.
+//! effect. A claim takes one job.
 //!
 //! How: PostgreSQL's counters (`pg_stat_user_indexes`, `pg_stat_user_tables`) show how many entries the statements of
 //! the server read. PostgreSQL plans these statements while the tables are empty and keeps the plans. A scan costs
 //! nothing then, so a wrong plan shows only later.
 
-use crate::support::{Client, Format, PATIENCE, Server};
+use crate::support::{Client, Format, PATIENCE, Server, shards};
 use chat_server::storage::connect::{Role, connect};
+use chat_server::storage::sql;
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -95,4 +96,26 @@ async fn executes_a_change_once_when_it_is_submitted_again() {
     let database = server.database().await;
     let kept = "SELECT count(*) FROM mutation_outcomes o WHERE o.outcome::text LIKE '%second%'";
     assert_eq!(database.query_one(kept, &[]).await.unwrap().get::<_, i64>(0), 0, "mutation_outcomes keeps no texts");
+}
+
+/// A job that is leased without being returned waits for the end of its lease, and nobody does it meanwhile.
+#[tokio::test]
+async fn a_claim_leases_the_one_job_that_it_returns_whatever_its_plan() {
+    let server = shards(1).await;
+    let writer = connect(&server.target().config(Role::Writer)).await.unwrap();
+    // With these settings PostgreSQL joins by nested loops, as it also does once it has statistics of such a table.
+    for plan in ["hashjoin", "mergejoin", "hashagg", "sort", "material", "memoize"] {
+        writer.batch_execute(&format!("SET enable_{plan} = off")).await.unwrap();
+    }
+    let add = "INSERT INTO jobs (kind, subject, next_at) \
+               SELECT 'test_claims', n::text, now() - interval '1 hour' + n * interval '1 s' FROM generate_series(1, 30) n";
+    writer.execute(add, &[]).await.unwrap();
+    let leased = "SELECT count(*) FROM jobs WHERE kind = 'test_claims' AND leased_until IS NOT NULL";
+    for claimed in 1..=30_i64 {
+        let rows = writer.query(sql::jobs::CLAIM, &[&["test_claims"].as_slice(), &[0_i64; 0].as_slice(), &60_i64]);
+        let rows = rows.await.unwrap();
+        assert_eq!((rows.len(), rows[0].get::<_, &str>("subject")), (1, claimed.to_string().as_str()));
+        assert_eq!(writer.query_one(leased, &[]).await.unwrap().get::<_, i64>(0), claimed);
+    }
+    writer.execute("DELETE FROM jobs WHERE kind = 'test_claims'", &[]).await.unwrap();
 }
