@@ -413,7 +413,7 @@ fn lists_keys_without_effect_that_are_set() {
     )
     .config;
     assert_eq!(config.without_effect(), ["cache.url"]);
-    assert_eq!(config.warnings().len(), 2);
+    assert_eq!(config.warnings().len(), 1);
 }
 
 #[test]
