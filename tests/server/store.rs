@@ -111,9 +111,9 @@ async fn a_claim_leases_the_one_job_that_it_returns_whatever_its_plan() {
                SELECT 'test_claims', n::text, now() - interval '1 hour' + n * interval '1 s' FROM generate_series(1, 30) n";
     writer.execute(add, &[]).await.unwrap();
     let leased = "SELECT count(*) FROM jobs WHERE kind = 'test_claims' AND leased_until IS NOT NULL";
+    let (kinds, passed_over) = (vec!["test_claims"], Vec::<i64>::new());
     for claimed in 1..=30_i64 {
-        let rows = writer.query(sql::jobs::CLAIM, &[&["test_claims"].as_slice(), &[0_i64; 0].as_slice(), &60_i64]);
-        let rows = rows.await.unwrap();
+        let rows = writer.query(sql::jobs::CLAIM, &[&kinds, &passed_over, &60_i64]).await.unwrap();
         assert_eq!((rows.len(), rows[0].get::<_, &str>("subject")), (1, claimed.to_string().as_str()));
         assert_eq!(writer.query_one(leased, &[]).await.unwrap().get::<_, i64>(0), claimed);
     }
