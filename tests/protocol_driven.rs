@@ -312,10 +312,43 @@ async fn slow_down(server: &Server, user: &User) -> i64 {
     database.query_one("SELECT id FROM security_events", &[]).await.unwrap().get(0)
 }
 
+/// Every request about webhooks. Returns the routes.
+async fn use_webhooks(server: &Server, user: &User) -> BTreeSet<String> {
+    let room = server.room(&[user]).await;
+    let mut requested = BTreeSet::new();
+    let mut request = async |method: &str, route: &str, id: &Value, body: Option<Value>| {
+        let target = route.replace("{id}", &id.to_string());
+        let (status, answer) = server.request(method.parse().unwrap(), &target, Some(&user.token), body.as_ref()).await;
+        assert!((200..300).contains(&status), "{method} {target}: {status} {answer}");
+        requested.insert(format!("{method} {route}"));
+        answer
+    };
+    let none = Value::Null;
+    let url = json!({"url": "https://receiver.invalid/", "conversation_id": room});
+    let id = &request("POST", "/webhooks", &none, Some(url)).await["id"];
+    request("GET", "/webhooks", &none, None).await;
+    request("GET", "/webhooks/{id}", id, None).await;
+    request("PATCH", "/webhooks/{id}", id, Some(json!({"events": ["message_created"]}))).await;
+    request("POST", "/webhooks/{id}/rotate", id, None).await;
+    request("POST", "/webhooks/{id}/test", id, None).await;
+    request("POST", "/webhooks/{id}/replay", id, Some(json!({"from": "2026-01-01T00:00:00Z"}))).await;
+    request("GET", "/webhooks/{id}/deliveries", id, None).await;
+    request("DELETE", "/webhooks/{id}", id, None).await;
+    let incoming = json!({"conversation_id": room, "name": "Build"});
+    let created = request("POST", "/incoming-webhooks", &none, Some(incoming)).await;
+    request("GET", "/incoming-webhooks", &none, None).await;
+    let rotated = request("POST", "/incoming-webhooks/{id}/rotate", &created["id"], None).await;
+    let post = rotated["url"].as_str().unwrap();
+    request("POST", post, &none, Some(json!({"text": "hello"}))).await;
+    request("DELETE", "/incoming-webhooks/{id}", &created["id"], None).await;
+    requested
+}
+
 #[tokio::test]
 async fn answers_every_route_as_documented() {
     // The first user is an administrator.
-    let server = &Server::start(2, &[("security.admin_user_ids", "1"), ("files.public_links", "true")]);
+    let settings = [("files.public_links", "true"), ("features.webhooks", "true")];
+    let server = &Server::start(2, &[&[("security.admin_user_ids", "1")], &settings[..]].concat());
     let ann = server.register().await;
     let bob = server.register().await;
     let (approve, reject, rules) = hold_two_texts(server, &ann, &bob).await;
@@ -369,6 +402,7 @@ async fn answers_every_route_as_documented() {
     assert!(parts.len() > 5, "{parts:?}");
     let mut used = use_second_factor(server, &bob).await;
     used.extend(use_files(server, &ann).await);
+    used.extend(use_webhooks(server, &bob).await);
     used.insert("POST /auth/register".to_owned());
     for (method, target, token, body) in requests.into_iter().chain(parts) {
         let (status, answer) = server.request(method.parse().unwrap(), &target, token, body.as_ref()).await;

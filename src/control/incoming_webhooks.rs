@@ -91,6 +91,7 @@ async fn create(
         problem.detail = problem.detail.replace("display_name:", "name:").into();
         problem
     })?;
+    control.filter().check_profile(Some(caller.user), ("POST /incoming-webhooks", "name"), &name).await?;
     let conversation = given.conversation_id;
     let username = format!("bot-{:016x}", rand::random::<u64>());
     let (url, hash) = new_token();

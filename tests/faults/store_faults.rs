@@ -303,10 +303,11 @@ async fn starts_a_private_postgresql_with_backoff() {
 
 #[tokio::test]
 async fn reserves_connections_for_writers_when_postgresql_has_few() {
-    // The first server provides PostgreSQL. The second uses a database of it that allows nine connections.
+    // The first server provides PostgreSQL. The second uses a database of it that allows ten connections: nine for what
+    // does not read (the lock, three writers, the indexer, four for accounts), and one for readers.
     let host = Server::start(1, &[]);
     let database = host.database().await;
-    let create = "CREATE DATABASE second ENCODING 'UTF8' TEMPLATE template0 OWNER chat_owner CONNECTION LIMIT 9";
+    let create = "CREATE DATABASE second ENCODING 'UTF8' TEMPLATE template0 OWNER chat_owner CONNECTION LIMIT 10";
     database.batch_execute(create).await.unwrap();
     let socket = host.data_dir.join("postgres");
     let url = format!("postgresql:///second?host={}&user=chat_owner", text(&json!(socket)));

@@ -55,6 +55,10 @@ async fn write(
             let upload = json!({"conversation_id": room, "name": format!("{word}.txt"), "size": 1});
             return http(Method::POST, "/files", Some(&user.token), upload).await;
         }
+        "POST /incoming-webhooks" => {
+            let body = json!({"conversation_id": room, "name": word});
+            return http(Method::POST, "/incoming-webhooks", Some(&user.token), body).await;
+        }
         other => panic!("this test does not know how to write {field} of {other}"),
     };
     server.call(user, source, data).await
@@ -62,7 +66,7 @@ async fn write(
 
 #[tokio::test]
 async fn checks_every_text_that_the_table_lists_as_checked() {
-    let server = &Server::start(2, &[("security.admin_user_ids", "1")]);
+    let server = &Server::start(2, &[("security.admin_user_ids", "1"), ("features.webhooks", "true")]);
     let (admin, bob, eve) = (server.register().await, server.register().await, server.register().await);
     let room = server.room(&[&bob]).await;
     let create = json!({"kind": "private_room", "name": unique("closed")});

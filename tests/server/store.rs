@@ -108,7 +108,8 @@ async fn a_claim_leases_the_one_job_that_it_returns_whatever_its_plan() {
         writer.batch_execute(&format!("SET enable_{plan} = off")).await.unwrap();
     }
     let add = "INSERT INTO jobs (kind, subject, next_at) \
-               SELECT 'test_claims', n::text, now() - interval '1 hour' + n * interval '1 s' FROM generate_series(1, 30) n";
+               SELECT 'test_claims', n::text, now() - interval '1 hour' + n * interval '1 s' \
+               FROM generate_series(1, 30) n";
     writer.execute(add, &[]).await.unwrap();
     let leased = "SELECT count(*) FROM jobs WHERE kind = 'test_claims' AND leased_until IS NOT NULL";
     let (kinds, passed_over) = (vec!["test_claims"], Vec::<i64>::new());

@@ -36,7 +36,8 @@ use std::time::{Duration, Instant};
 /// Waits until a query returns true. `condition` is its text.
 pub async fn wait_until(database: &tokio_postgres::Client, condition: &str) {
     let started = Instant::now();
-    while !database.query_one(condition, &[]).await.unwrap().get::<_, bool>(0) {
+    // NULL is not true.
+    while database.query_one(condition, &[]).await.unwrap().get::<_, Option<bool>>(0) != Some(true) {
         assert!(started.elapsed() < PATIENCE, "never true: {condition}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

@@ -45,6 +45,7 @@ const SECRET: &str = "It is a secret. Nobody sees it.";
 const MODERATORS: &str = "Only moderators write and see it. They must be able to quote what they ban.";
 const ADMINISTRATORS: &str = "Only administrators write and see it, and it has the words of the rules.";
 const MADE_BY_SERVER: &str = "The server made it.";
+const BOTS: &str = "It becomes a message of a bot, which is checked as `send_message`.";
 const EXISTS: &str = "It names what exists already.";
 
 /// A row for every command and route with this field.
@@ -73,6 +74,12 @@ pub const WRITTEN_TEXTS: &[WrittenText] = &[
     checked("POST /files", "name", Field::Description, Reach::Server),
     exempt("POST /files", "media_type", "It must agree with what the content is."),
     exempt("POST /files", "sha256", "It is a digest."),
+    checked("POST /incoming-webhooks", "name", Field::UserName, Reach::Server),
+    exempt("POST /hooks/in/{token}", "text", BOTS),
+    exempt("POST /hooks/in/{token}", "content", BOTS),
+    exempt("POST /hooks/in/{token}", "thread", EXISTS),
+    exempt("POST /webhooks", "url", OWN),
+    exempt("PATCH /webhooks/{id}", "url", OWN),
     exempt("ban_member", "reason", MODERATORS),
     exempt("send_message", "client_message_id", OWN),
     exempt("remove_reaction", "emoji", EXISTS),
