@@ -17,6 +17,7 @@ pub mod hash_queue;
 pub mod legacy_hash;
 pub mod password;
 pub mod proof;
+pub mod random_token;
 pub mod refresh;
 pub mod sealed;
 pub mod signing;

@@ -3,6 +3,7 @@
 
 use super::error::BootError;
 use crate::auth::sealed::{SealedOwner, SealedSecret, SealingKeys, UnsealError};
+use crate::hooks::secret;
 use crate::ids::UserId;
 use crate::storage::accounts::Accounts;
 use crate::storage::accounts::two_factor::StoredSecret;
@@ -65,12 +66,8 @@ async fn rotate_of_webhooks(store: &WebhookStore, keys: &SealingKeys) -> Result<
         let Some(last) = batch.last() else { return Ok((rotated, failed)) };
         after = last.webhook;
         for old in batch {
-            let owner = SealedOwner::Webhook(old.webhook);
-            let reseal = |secret: &WebhookSecret| {
-                let sealed = SealedSecret { key_id: secret.key_id.clone(), bytes: secret.sealed.clone() };
-                let SealedSecret { key_id, bytes } = keys.seal(owner, &keys.open(owner, &sealed)?);
-                Ok(WebhookSecret { key_id, sealed: bytes })
-            };
+            let reseal =
+                |stored: &WebhookSecret| Ok(secret::seal(keys, old.webhook, &secret::open(keys, old.webhook, stored)?));
             match reseal(&old.secret) {
                 Ok(secret) => {
                     // An old secret that cannot be read signs nothing any more, and is forgotten.

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::address::RequestSource;
 use crate::auth::proof::{Challenge, ProofRefused};
-use crate::auth::{legacy_hash, password, refresh};
+use crate::auth::{legacy_hash, password, random_token, refresh};
 use crate::error::{ErrorCode, Refusal};
 use crate::faults::warn_limited;
 use crate::storage::accounts::rotation::{RefreshExchange, Rotation};
@@ -129,7 +129,7 @@ async fn try_register(
         captcha.check(body.captcha.as_deref(), peer.address()).await?;
     }
     let password_hash = control.hashing().hash(client, body.password).await?;
-    let refresh_token = refresh::new_token();
+    let refresh_token = random_token::new_token();
     let opened = control
         .accounts()
         .register(
@@ -137,7 +137,7 @@ async fn try_register(
             NewSession {
                 device_name: &device_name,
                 ip: &peer.ip(),
-                refresh_hash: &refresh::hash(&refresh_token),
+                refresh_hash: &random_token::hash(&refresh_token),
                 refresh_lifetime_seconds: control.live().refresh_lifetime_seconds,
             },
         )
@@ -195,11 +195,11 @@ async fn try_login(
         return two_factor::complete(control, &login, checked, attempt, wrong).await;
     }
     check.succeeded();
-    let refresh_token = refresh::new_token();
+    let refresh_token = random_token::new_token();
     let session = NewSession {
         device_name: &device_name,
         ip: &peer.ip(),
-        refresh_hash: &refresh::hash(&refresh_token),
+        refresh_hash: &random_token::hash(&refresh_token),
         refresh_lifetime_seconds: control.live().refresh_lifetime_seconds,
     };
     // None: meanwhile the password was changed, or two-factor authentication was switched on.
@@ -267,8 +267,8 @@ async fn try_refresh(
     let new_token = control.live().keys.refresh_successor(token);
     control.sign_ins().refresh(peer.network())?;
     let exchange = RefreshExchange {
-        hash: &refresh::hash(token),
-        new_hash: &refresh::hash(&new_token),
+        hash: &random_token::hash(token),
+        new_hash: &random_token::hash(&new_token),
         lifetime_seconds: control.live().refresh_lifetime_seconds,
         grace_seconds: refresh::GRACE_SECONDS,
         source,

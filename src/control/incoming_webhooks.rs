@@ -11,8 +11,9 @@ use super::Control;
 use super::extract::{AccountReader, Caller, Json, PathId, PeerAddress, QueryString, RawBody};
 use super::problem::Problem;
 use super::validate;
-use super::webhooks::{conversation_filter, require_webhooks};
+use super::webhooks::{conversation_filter, no_such_webhook, require_webhooks};
 use crate::address::RequestSource;
+use crate::auth::random_token;
 use crate::error::{ErrorCode, Refusal};
 use crate::faults::warn_limited;
 use crate::hooks::slack::Posted;
@@ -23,17 +24,12 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::routing::{delete, post};
 use axum::{Json as Reply, Router};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Bytes of a token.
-const TOKEN_BYTES: usize = 32;
 /// Bytes of a program's key for a message, which becomes its `client_message_id`.
 const KEY_BYTES_MAX: usize = 64;
 /// No sign-in: a bot has none.
@@ -52,15 +48,10 @@ fn store(control: &Control) -> Result<IncomingStore, Problem> {
     Ok(IncomingStore::new(control.accounts().clone()))
 }
 
-fn no_such_webhook() -> Problem {
-    Problem::not_found("There is no such webhook, or you may not manage it.")
-}
-
-/// A new token, its address, and its hash.
-fn new_token() -> (String, [u8; 32]) {
-    let token = URL_SAFE_NO_PAD.encode(rand::random::<[u8; TOKEN_BYTES]>());
-    let hash = Sha256::digest(&token).into();
-    (format!("/hooks/in/{token}"), hash)
+/// An address with a new token, and the hash of that.
+fn new_address() -> (String, [u8; 32]) {
+    let token = random_token::new_token();
+    (format!("/hooks/in/{token}"), random_token::hash(&token))
 }
 
 /// A command of a bot or of the caller.
@@ -87,14 +78,11 @@ async fn create(
     Json(given): Json<NewIncoming>,
 ) -> Result<(StatusCode, Reply<Value>), Problem> {
     let store = store(&control)?;
-    let name = validate::display_name(&given.name).map_err(|mut problem| {
-        problem.detail = problem.detail.replace("display_name:", "name:").into();
-        problem
-    })?;
+    let name = validate::visible_name("name", &given.name)?;
     control.filter().check_profile(Some(caller.user), ("POST /incoming-webhooks", "name"), &name).await?;
     let conversation = given.conversation_id;
     let username = format!("bot-{:016x}", rand::random::<u64>());
-    let (url, hash) = new_token();
+    let (url, hash) = new_address();
     let (id, bot) = store.create(&caller, conversation, &name, &username, &hash).await?;
     if let Err(refusal) = admit(&control, &caller, bot, conversation).await {
         if let Err(failed) = store.delete(&caller, id).await {
@@ -143,7 +131,7 @@ async fn list(
 }
 
 async fn rotate(State(control): State<Control>, caller: Caller, PathId(id): PathId) -> Result<Reply<Value>, Problem> {
-    let (url, hash) = new_token();
+    let (url, hash) = new_address();
     if !store(&control)?.rotate(&caller, id, &hash).await? {
         return Err(no_such_webhook());
     }
@@ -173,10 +161,10 @@ async fn receive(
     control.hook_posts().charge(peer.network(), Instant::now())?;
     let store = store(&control)?;
     let unknown = || Problem::not_found("There is no such webhook. It may have been deleted, or its address replaced.");
-    if !URL_SAFE_NO_PAD.decode(&token).is_ok_and(|bytes| bytes.len() == TOKEN_BYTES) {
+    if !random_token::is_token(&token) {
         return Err(unknown());
     }
-    let (conversation, bot) = store.find(&Sha256::digest(&token).into()).await?.ok_or_else(unknown)?;
+    let (conversation, bot) = store.find(&random_token::hash(&token)).await?.ok_or_else(unknown)?;
     let posted = read(&headers, &body)?;
     let bad = |error: crate::hooks::slack::PostError| Problem::bad_request(error.to_string());
     let mut data = json!({ "conversation_id": conversation, "content": posted.message().map_err(bad)? });

@@ -10,7 +10,7 @@ use super::sign_in_limits::PasswordCheck;
 use super::signed_in::{SignedIn, count};
 use super::{Control, shielded};
 use crate::auth::sealed::SealedOwner;
-use crate::auth::{refresh, totp};
+use crate::auth::{random_token, refresh, totp};
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::UserId;
 use crate::storage::accounts::two_factor::{CheckedFactor, FactorSignIn, StoredSecret};
@@ -309,11 +309,11 @@ pub(super) async fn complete(
         second_factor::failed(control, check, login.user, attempt.peer);
         return Err(wrong_code(left));
     };
-    let refresh_token = refresh::new_token();
+    let refresh_token = random_token::new_token();
     let session = NewSession {
         device_name: attempt.device_name,
         ip: &attempt.peer.ip(),
-        refresh_hash: &refresh::hash(&refresh_token),
+        refresh_hash: &random_token::hash(&refresh_token),
         refresh_lifetime_seconds: control.live().refresh_lifetime_seconds,
     };
     let hash = attempt.challenge.map(|(hash, _)| hash);
@@ -340,8 +340,8 @@ pub(super) async fn challenge(
     device_name: &str,
     wrong: impl FnOnce() -> Problem,
 ) -> Result<Problem, Problem> {
-    let challenge = refresh::new_token();
-    if !control.accounts().open_challenge(login, &refresh::hash(&challenge), device_name).await? {
+    let challenge = random_token::new_token();
+    if !control.accounts().open_challenge(login, &random_token::hash(&challenge), device_name).await? {
         return Err(wrong());
     }
     let left = control.accounts().factor_summary(login.user).await?.backup_codes_left;
@@ -377,7 +377,7 @@ async fn try_verify(control: &Control, peer: PeerAddress, body: Verification) ->
     if body.challenge.len() > refresh::REFRESH_TOKEN_BYTES_MAX {
         return Err(dead_challenge());
     }
-    let hash = refresh::hash(&body.challenge);
+    let hash = random_token::hash(&body.challenge);
     let found = control.accounts().find_challenge(&hash, &peer.network().to_string()).await?;
     let found = found.ok_or_else(dead_challenge)?;
     let login = found.login;

@@ -46,13 +46,18 @@ pub fn email(text: &str) -> Result<Cow<'_, str>, Problem> {
     if local.is_empty() || domain.contains('@') || dots || spaced { refused() } else { Ok(text) }
 }
 
-/// A visible name in NFC: 1–100 characters after trimming, on one line.
+/// The visible name of a user.
 pub fn display_name(text: &str) -> Result<Cow<'_, str>, Problem> {
+    visible_name("display_name", text)
+}
+
+/// A visible name in NFC, in the field `field`: 1–100 characters after trimming, on one line.
+pub fn visible_name<'t>(field: &str, text: &'t str) -> Result<Cow<'t, str>, Problem> {
     let text = text::nfc(text.trim());
     if text.is_empty() || text.chars().count() > DISPLAY_NAME_CHARS_MAX {
-        return Err(Problem::bad_request("display_name: Must have 1 to 100 characters."));
+        return Err(Problem::bad_request(format!("{field}: Must have 1 to 100 characters.")));
     }
-    text::check_visible(&text, Shape::Line).map_err(|fault| Problem::bad_request(format!("display_name: {fault}")))?;
+    text::check_visible(&text, Shape::Line).map_err(|fault| Problem::bad_request(format!("{field}: {fault}")))?;
     Ok(text)
 }
 

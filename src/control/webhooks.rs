@@ -92,7 +92,7 @@ fn store(control: &Control) -> Result<WebhookStore, Problem> {
     Ok(WebhookStore::new(control.accounts().clone()))
 }
 
-fn no_such_webhook() -> Problem {
+pub(super) fn no_such_webhook() -> Problem {
     Problem::not_found("There is no such webhook, or you may not manage it.")
 }
 
@@ -224,8 +224,7 @@ async fn create(
     };
     store(&control)?.create(&caller, new).await?;
     hooks.note_change(id).await;
-    let webhook = store(&control)?.managed(caller.user, id).await?.ok_or_else(no_such_webhook)?;
-    Ok((StatusCode::CREATED, with_secret(&webhook, &secret)))
+    Ok((StatusCode::CREATED, with_secret(&managed(&control, &caller, id).await?, &secret)))
 }
 
 async fn list(

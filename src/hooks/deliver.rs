@@ -18,8 +18,9 @@
 
 use super::body;
 use super::retry;
+use super::secret;
 use super::sender::{HookSender, SendOutcome};
-use crate::auth::sealed::{SealedOwner, SealedSecret, SealingKeys};
+use crate::auth::sealed::SealingKeys;
 use crate::error::{Disposition, ErrorCode, Refusal};
 use crate::faults::{error_limited, warn_limited};
 use crate::ids::{ConversationId, Seq, UserId};
@@ -147,10 +148,8 @@ impl Hooks {
         }))
     }
 
-    /// A webhook was created, changed, or has something to send again: its job is made due.
-    ///
-    /// # Errors
-    /// Failures of PostgreSQL. A sweep makes the job due later.
+    /// A webhook was created, changed, or has something to send again: its job is made due. If PostgreSQL fails, a
+    /// sweep makes it due later.
     pub async fn note_change(&self, webhook: i64) {
         self.0.changes.notify_one();
         if let Err(refusal) = self.store().wake_behind(webhook - 1, 1).await {
@@ -204,8 +203,7 @@ impl Hooks {
     /// Encrypts a secret of a webhook.
     #[must_use]
     pub fn seal(&self, webhook: i64, secret: &[u8]) -> WebhookSecret {
-        let SealedSecret { key_id, bytes } = self.0.parts.keys.seal(SealedOwner::Webhook(webhook), secret);
-        WebhookSecret { key_id, sealed: bytes }
+        secret::seal(&self.0.parts.keys, webhook, secret)
     }
 
     /// Does the job of a webhook. Returns when it has something to do again, if nothing wakes it before.
@@ -250,9 +248,7 @@ impl Hooks {
     /// The secrets that sign now. An old one that cannot be read signs nothing any more.
     fn secrets(&self, webhook: &Webhook) -> Result<Vec<Vec<u8>>, Refusal> {
         let open = |secret: &WebhookSecret| {
-            let sealed = SealedSecret { key_id: secret.key_id.clone(), bytes: secret.sealed.clone() };
-            let opened = self.0.parts.keys.open(SealedOwner::Webhook(webhook.id), &sealed);
-            opened.inspect_err(|error| {
+            secret::open(&self.0.parts.keys, webhook.id, secret).inspect_err(|error| {
                 error_limited!(webhook = webhook.id, "a secret of a webhook cannot be read: {error}");
             })
         };
@@ -356,13 +352,12 @@ impl Hooks {
 
     /// The bodies of deliveries, in their order.
     async fn read_bodies(&self, webhook: &Webhook, due: Vec<DueDelivery>) -> Result<Vec<Prepared>, Refusal> {
-        let mut wanted: BTreeMap<i64, Vec<Seq>> = BTreeMap::new();
+        let mut wanted: BTreeMap<ConversationId, Vec<Seq>> = BTreeMap::new();
         for delivery in &due {
-            wanted.entry(delivery.conversation.number()).or_default().push(delivery.seq);
+            wanted.entry(delivery.conversation).or_default().push(delivery.seq);
         }
         let mut bodies = HashMap::with_capacity(due.len());
-        for (number, mut seqs) in wanted {
-            let Some(conversation) = ConversationId::from_number(number) else { continue };
+        for (conversation, mut seqs) in wanted {
             seqs.sort_unstable();
             // A page is read from the first seq that is wanted, up to the last wanted one that is near enough.
             let (mut read, mut read_to) = (Vec::new(), Seq(0));
@@ -424,9 +419,9 @@ fn groups(prepared: Vec<Prepared>, is_ordered: bool) -> Vec<Vec<Prepared>> {
     if !is_ordered {
         return prepared.into_iter().map(|one| vec![one]).collect();
     }
-    let mut of: BTreeMap<i64, Vec<Prepared>> = BTreeMap::new();
+    let mut of: BTreeMap<ConversationId, Vec<Prepared>> = BTreeMap::new();
     for one in prepared {
-        of.entry(one.0.conversation.number()).or_default().push(one);
+        of.entry(one.0.conversation).or_default().push(one);
     }
     of.into_values().collect()
 }

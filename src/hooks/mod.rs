@@ -24,6 +24,7 @@ pub mod body;
 pub mod connect;
 pub mod deliver;
 pub mod retry;
+pub mod secret;
 pub mod sender;
 pub mod signature;
 pub mod slack;

@@ -8,7 +8,6 @@ use super::deliver::Hooks;
 use crate::error::Refusal;
 use crate::faults::warn_limited;
 use crate::mesh::log_watch::LogWatch;
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -54,10 +53,7 @@ pub async fn run(hooks: Hooks, watch: Arc<LogWatch>) {
             watch.set_on(has_webhooks);
             hooks.work_arrived();
         }
-        let mut noted = HashSet::new();
-        // What was lost is found by the next sweep.
-        watch.take(&mut noted);
-        let noted: Vec<i64> = noted.into_iter().collect();
+        let noted: Vec<i64> = watch.take().into_iter().collect();
         for conversations in noted.chunks(WOKEN_MAX) {
             match hooks.store().wake(conversations).await {
                 Ok(()) => hooks.work_arrived(),

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Invariants:
-//! - a dump is data. None of its statements is executed, whoever made it;
+//! - a dump is data. The server executes none of its statements;
 //! - a row that cannot be imported as it is, is rejected with a reason or changed as the report says, and never in
 //!   silence. Rows that are read = imported + there already + united + rejected;
 //! - an import that was cut short goes on when it is run again, and a second run changes nothing.

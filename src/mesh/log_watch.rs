@@ -3,8 +3,8 @@
 //! The committers note conversations and the control plane takes them. While nobody follows any, a note is one load of
 //! a flag.
 //!
-//! When the queue is full, notes are lost. Whoever follows logs must also look for what was missed, because the end of
-//! a process loses notes too.
+//! Notes are lost when the queue is full and when the process ends. So work that follows logs must also look for what
+//! was not noted.
 
 use crossbeam_queue::ArrayQueue;
 use std::collections::HashSet;
@@ -17,20 +17,20 @@ const NOTES_MAX: usize = 16_384;
 pub struct LogWatch {
     is_on: AtomicBool,
     notes: ArrayQueue<i64>,
-    missed: AtomicBool,
 }
 
 impl Default for LogWatch {
     fn default() -> Self {
-        Self { is_on: AtomicBool::new(false), notes: ArrayQueue::new(NOTES_MAX), missed: AtomicBool::new(false) }
+        Self { is_on: AtomicBool::new(false), notes: ArrayQueue::new(NOTES_MAX) }
     }
 }
 
 impl LogWatch {
     /// A conversation, by its number, has new entries.
     pub fn note(&self, conversation: i64) {
-        if self.is_on.load(Relaxed) && self.notes.push(conversation).is_err() {
-            self.missed.store(true, Relaxed);
+        if self.is_on.load(Relaxed) {
+            // A full queue loses the note.
+            let _ = self.notes.push(conversation);
         }
     }
 
@@ -39,14 +39,11 @@ impl LogWatch {
         self.is_on.store(is_on, Relaxed);
     }
 
-    /// Adds the noted conversations to `into`. Returns whether notes were lost since the last time.
-    pub fn take(&self, into: &mut HashSet<i64>) -> bool {
+    /// The noted conversations, each once.
+    #[must_use]
+    pub fn take(&self) -> HashSet<i64> {
         // Not more than a full queue, so that a flood of notes does not keep the caller here.
-        for _ in 0..NOTES_MAX {
-            let Some(conversation) = self.notes.pop() else { break };
-            into.insert(conversation);
-        }
-        self.missed.swap(false, Relaxed)
+        (0..NOTES_MAX).map_while(|_| self.notes.pop()).collect()
     }
 }
 
@@ -55,21 +52,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keeps_notes_only_while_somebody_follows_and_reports_lost_ones() {
+    fn keeps_notes_only_while_somebody_follows_and_as_many_as_have_room() {
         let watch = LogWatch::default();
-        let mut taken = HashSet::new();
         watch.note(6);
-        assert!(!watch.take(&mut taken) && taken.is_empty());
+        assert_eq!(watch.take(), HashSet::new());
         watch.set_on(true);
         for conversation in [6, 10, 6] {
             watch.note(conversation);
         }
-        assert!(!watch.take(&mut taken));
-        assert_eq!(taken, HashSet::from([6, 10]));
-        for conversation in 0..=NOTES_MAX as i64 {
+        assert_eq!(watch.take(), HashSet::from([6, 10]));
+        let all = NOTES_MAX as i64;
+        for conversation in 0..=all {
             watch.note(conversation);
         }
-        assert!(watch.take(&mut taken), "one note too many");
-        assert!(!watch.take(&mut taken));
+        assert_eq!(watch.take(), (0..all).collect(), "one note too many");
+        assert_eq!(watch.take(), HashSet::new());
     }
 }

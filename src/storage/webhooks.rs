@@ -150,7 +150,7 @@ pub struct LoggedDelivery {
     pub seq: Seq,
     /// The event's name.
     pub kind: String,
-    /// `pending`, `delivered` or `dead`.
+    /// The name of its [`DeliveryState`].
     pub state: String,
     /// Attempts so far.
     pub attempts: i32,

@@ -7,7 +7,7 @@ use crate::support;
 use crate::support::protocol;
 use crate::support::{Server, code};
 use chat_server::address::RequestSource;
-use chat_server::auth::refresh;
+use chat_server::auth::random_token;
 use chat_server::storage::accounts::Accounts;
 use chat_server::storage::accounts::rotation::{RefreshExchange, Rotation};
 use chat_server::storage::connect::Role;
@@ -541,8 +541,8 @@ async fn a_refresh_without_an_address_keeps_the_one_that_is_known() {
     assert_eq!(address().await, "127.0.0.1");
     let accounts = Accounts::new(server.target().pool(Role::Writer, 1).unwrap());
     let exchange = RefreshExchange {
-        hash: &refresh::hash(&ann.refresh_token),
-        new_hash: &refresh::hash("its successor"),
+        hash: &random_token::hash(&ann.refresh_token),
+        new_hash: &random_token::hash("its successor"),
         lifetime_seconds: 60,
         grace_seconds: 10,
         source: &RequestSource::default(),

@@ -9,6 +9,7 @@
 
 use super::downloads::{ASKED_EACH_TIME, ContentReader, ServedContent, serve};
 use super::refusals::no_such_file;
+use crate::auth::random_token;
 use crate::control::Control;
 use crate::control::extract::{AccountReader, Caller, Json, PathId, PeerAddress};
 use crate::control::problem::Problem;
@@ -20,26 +21,17 @@ use axum::Json as Reply;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
 /// How long a link is valid unless its maker says otherwise, and at most.
 const LIFE_SECONDS: i64 = 7 * 86_400;
 const LIFE_SECONDS_MAX: i64 = 90 * 86_400;
-/// Bytes of a token.
-const TOKEN_BYTES: usize = 32;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewShare {
     expires_in_s: Option<i64>,
-}
-
-fn hash(token: &str) -> [u8; 32] {
-    Sha256::digest(token).into()
 }
 
 fn may_share(control: &Control) -> Result<(), Problem> {
@@ -63,8 +55,8 @@ pub(super) async fn share(
     }
     let file = FileId(id);
     let found = control.files().rows().readable(caller.user, file).await?.ok_or_else(no_such_file)?;
-    let token = URL_SAFE_NO_PAD.encode(rand::random::<[u8; TOKEN_BYTES]>());
-    let made = control.files().shares().share(&caller, file, &hash(&token), life_s).await?;
+    let token = random_token::new_token();
+    let made = control.files().shares().share(&caller, file, &random_token::hash(&token), life_s).await?;
     let share = made.ok_or_else(no_such_file)?;
     let name = name::path_segment(found.shown["name"].as_str().unwrap_or("file"));
     let answer = json!({"id": share, "url": format!("/shared/{token}/{name}"), "expires_in_s": life_s});
@@ -110,16 +102,15 @@ pub(super) async fn read(
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let is_token = URL_SAFE_NO_PAD.decode(&token).is_ok_and(|bytes| bytes.len() == TOKEN_BYTES);
-    if may_share(&control).is_err() || !is_token {
+    if may_share(&control).is_err() || !random_token::is_token(&token) {
         return Err(no_such_file());
     }
     let place = control.files().admit_public(peer.network())?;
-    let found = control.files().shares().shared(&hash(&token)).await?.ok_or_else(no_such_file)?;
+    let found = control.files().shares().shared(&random_token::hash(&token)).await?.ok_or_else(no_such_file)?;
     let content = found.content.ok_or_else(no_such_file)?;
     let media_type = found.shown["media_type"].as_str().unwrap_or(kind::UNKNOWN);
     let name = found.shown["name"].as_str().unwrap_or("file");
-    let reader = ContentReader::Public { token_hash: hash(&token), _place: place };
+    let reader = ContentReader::Public { token_hash: random_token::hash(&token), _place: place };
     let served = ServedContent { content, media_type, name, caching: ASKED_EACH_TIME };
     serve(control.files(), reader, &served, &method, &headers).await
 }

@@ -26,6 +26,13 @@ pub(super) enum SqlToken<'a> {
     End,
 }
 
+impl SqlToken<'_> {
+    /// Whether it is this keyword, in any case.
+    pub(super) fn is_word(&self, word: &str) -> bool {
+        matches!(self, Self::Word(found) if found.eq_ignore_ascii_case(word.as_bytes()))
+    }
+}
+
 /// Why there is no token.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum LexFault {

@@ -230,10 +230,6 @@ fn column_list<'t, 'a>(tokens: &'t [SqlToken<'a>]) -> Option<(Option<Vec<String>
     Some((Some(columns), &rest[end + 1..]))
 }
 
-fn is_word(token: &SqlToken<'_>, word: &str) -> bool {
-    matches!(token, SqlToken::Word(found) if found.eq_ignore_ascii_case(word.as_bytes()))
-}
-
 fn copy_head(tokens: &[SqlToken<'_>]) -> Result<CopyHead, FaultReason> {
     let malformed = FaultReason::Malformed("COPY");
     if matches!(tokens.get(1), Some(SqlToken::Symbol(b'('))) {
@@ -242,9 +238,9 @@ fn copy_head(tokens: &[SqlToken<'_>]) -> Result<CopyHead, FaultReason> {
     let (table, rest) = table_name(&tokens[1..]).ok_or_else(|| malformed.clone())?;
     let (columns, rest) = column_list(rest).ok_or_else(|| malformed.clone())?;
     match rest {
-        [from, stdin] if is_word(from, "from") && is_word(stdin, "stdin") => Ok(CopyHead { table, columns }),
-        [from, stdin, ..] if is_word(from, "from") && is_word(stdin, "stdin") => Err(FaultReason::CopyOptions),
-        [way, ..] if is_word(way, "from") || is_word(way, "to") => Err(FaultReason::CopyElsewhere),
+        [from, stdin] if from.is_word("from") && stdin.is_word("stdin") => Ok(CopyHead { table, columns }),
+        [from, stdin, ..] if from.is_word("from") && stdin.is_word("stdin") => Err(FaultReason::CopyOptions),
+        [way, ..] if way.is_word("from") || way.is_word("to") => Err(FaultReason::CopyElsewhere),
         _ => Err(malformed),
     }
 }
@@ -252,17 +248,17 @@ fn copy_head(tokens: &[SqlToken<'_>]) -> Result<CopyHead, FaultReason> {
 fn insert_head(tokens: &[SqlToken<'_>]) -> Result<InsertHead, FaultReason> {
     let malformed = || FaultReason::Malformed("INSERT");
     let [_, into, rest @ ..] = tokens else { return Err(malformed()) };
-    if !is_word(into, "into") {
+    if !into.is_word("into") {
         return Err(malformed());
     }
     let (table, mut rest) = table_name(rest).ok_or_else(malformed)?;
     if let [name, _, after @ ..] = rest
-        && is_word(name, "as")
+        && name.is_word("as")
     {
         rest = after;
     }
     let (columns, rest) = column_list(rest).ok_or_else(malformed)?;
-    if rest.first().is_some_and(|token| !is_word(token, "overriding")) {
+    if rest.first().is_some_and(|token| !token.is_word("overriding")) {
         return Err(malformed());
     }
     Ok(InsertHead { table, columns })
@@ -270,9 +266,9 @@ fn insert_head(tokens: &[SqlToken<'_>]) -> Result<InsertHead, FaultReason> {
 
 /// The name and the columns of CREATE TABLE; `None` if it lists none.
 fn created(tokens: &[SqlToken<'_>]) -> Option<(TableName, Vec<String>)> {
-    let table = tokens.iter().take(4).position(|token| is_word(token, "table"))?;
+    let table = tokens.iter().take(4).position(|token| token.is_word("table"))?;
     let mut rest = &tokens[table + 1..];
-    if rest.first().is_some_and(|token| is_word(token, "if")) {
+    if rest.first().is_some_and(|token| token.is_word("if")) {
         rest = rest.get(3..)?;
     }
     let (name, rest) = table_name(rest)?;

@@ -123,15 +123,11 @@ pub(super) fn inserted_row(input: Input<'_>) -> At<(Vec<DumpValue<'_>>, usize, u
     }
 }
 
-fn is(token: &SqlToken<'_>, word: &str) -> bool {
-    matches!(token, SqlToken::Word(found) if found.eq_ignore_ascii_case(word.as_bytes()))
-}
-
 /// The value of an expression that needs no evaluation.
 fn value<'a>(tokens: &[SqlToken<'a>]) -> DumpValue<'a> {
     let (literal, cast) = match tokens {
-        [cast, SqlToken::Symbol(b'('), rest @ .., SqlToken::Symbol(b')')] if is(cast, "cast") => {
-            let Some(end) = rest.iter().position(|token| is(token, "as")) else { return DumpValue::Expression };
+        [cast, SqlToken::Symbol(b'('), rest @ .., SqlToken::Symbol(b')')] if cast.is_word("cast") => {
+            let Some(end) = rest.iter().position(|token| token.is_word("as")) else { return DumpValue::Expression };
             (&rest[..end], &rest[end..end])
         }
         [SqlToken::Symbol(b'('), rest @ .., SqlToken::Symbol(b')')] => (rest, &rest[..0]),
@@ -153,12 +149,13 @@ fn value<'a>(tokens: &[SqlToken<'a>]) -> DumpValue<'a> {
             DumpValue::Text((*number).into())
         }
         [SqlToken::Symbol(b'-'), SqlToken::Number(number)] => DumpValue::Text(Cow::Owned([b"-", *number].concat())),
-        [word] if is(word, "null") => DumpValue::Null,
-        [word] if is(word, "true") => DumpValue::Text(b"t".as_slice().into()),
-        [word] if is(word, "false") => DumpValue::Text(b"f".as_slice().into()),
-        [name, .., SqlToken::Text(text)] if TYPES.iter().any(|known| is(name, known)) => {
+        [word] if word.is_word("null") => DumpValue::Null,
+        [word] if word.is_word("true") => DumpValue::Text(b"t".as_slice().into()),
+        [word] if word.is_word("false") => DumpValue::Text(b"f".as_slice().into()),
+        [name, .., SqlToken::Text(text)] if TYPES.iter().any(|known| name.is_word(known)) => {
             let words = &literal[1..literal.len() - 1];
-            let is_part = |token: &SqlToken<'_>| ["with", "without", "time", "zone"].iter().any(|word| is(token, word));
+            let is_part =
+                |token: &SqlToken<'_>| ["with", "without", "time", "zone"].iter().any(|word| token.is_word(word));
             if words.iter().all(is_part) { DumpValue::Text(text.clone()) } else { DumpValue::Expression }
         }
         _ => DumpValue::Expression,

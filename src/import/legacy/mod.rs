@@ -119,7 +119,7 @@ impl<F: FnMut(StagedLines) -> Result<(), SinkClosed>> LegacySink<F> {
         }
         let table = &STAGED[at];
         let columns = ["src", "line"].into_iter().chain(table.columns.iter().map(|column| column.name)).collect();
-        (self.give)(StagedLines { table: staging_name(table.name), columns, lines })
+        (self.give)(StagedLines { table: table.staging, columns, lines })
     }
 
     fn give_others(&mut self, least: usize) -> Result<(), SinkClosed> {
@@ -135,22 +135,6 @@ impl<F: FnMut(StagedLines) -> Result<(), SinkClosed>> LegacySink<F> {
             }
         }
         Ok(())
-    }
-}
-
-/// The name of a staged table in the schema of the import.
-fn staging_name(name: &str) -> &'static str {
-    match name {
-        "users" => "s_users",
-        "rooms" => "s_rooms",
-        "members" => "s_members",
-        "messages" => "s_messages",
-        "reactions" => "s_reactions",
-        "mentions" => "s_mentions",
-        "history" => "s_history",
-        "blocks" => "s_blocks",
-        "actions" => "s_actions",
-        _ => "s_files",
     }
 }
 

@@ -36,8 +36,10 @@ pub(super) struct StagedColumn {
 
 /// A staged table.
 pub(super) struct StagedTable {
-    /// Its name in the report, and with `s_` before it in the schema of the import.
+    /// Its name in the report.
     pub(super) name: &'static str,
+    /// Its name in the schema of the import.
+    pub(super) staging: &'static str,
     pub(super) columns: &'static [StagedColumn],
 }
 
@@ -51,6 +53,7 @@ const UPDATED: StagedColumn = column("updated_at", ValueKind::OptionalTime, &["u
 
 pub(super) const USERS: StagedTable = StagedTable {
     name: "users",
+    staging: "s_users",
     columns: &[
         ID,
         column("username", ValueKind::Key, &["username", "name"]),
@@ -72,6 +75,7 @@ pub(super) const USERS: StagedTable = StagedTable {
 
 pub(super) const ROOMS: StagedTable = StagedTable {
     name: "rooms",
+    staging: "s_rooms",
     columns: &[
         column("id", ValueKind::Key, &["id"]),
         column("kind", ValueKind::Text, &["type", "conversation_type"]),
@@ -93,6 +97,7 @@ pub(super) const ROOMS: StagedTable = StagedTable {
 
 pub(super) const MEMBERS: StagedTable = StagedTable {
     name: "members",
+    staging: "s_members",
     columns: &[
         column("room", ValueKind::Text, &["conversation_id", "room_id", "room"]),
         column("user_id", ValueKind::Text, &["user_id"]),
@@ -105,6 +110,7 @@ pub(super) const MEMBERS: StagedTable = StagedTable {
 
 pub(super) const MESSAGES: StagedTable = StagedTable {
     name: "messages",
+    staging: "s_messages",
     columns: &[
         ID,
         column("kind", ValueKind::Text, &["message_type"]),
@@ -128,6 +134,7 @@ pub(super) const MESSAGES: StagedTable = StagedTable {
 
 pub(super) const REACTIONS: StagedTable = StagedTable {
     name: "reactions",
+    staging: "s_reactions",
     columns: &[
         column("message_id", ValueKind::Number, &["message_id"]),
         column("user_id", ValueKind::Text, &["user_id"]),
@@ -138,6 +145,7 @@ pub(super) const REACTIONS: StagedTable = StagedTable {
 
 pub(super) const MENTIONS: StagedTable = StagedTable {
     name: "mentions",
+    staging: "s_mentions",
     columns: &[
         column("message_id", ValueKind::Number, &["message_id"]),
         column("user_id", ValueKind::Text, &["mentioned_user_id", "user_id"]),
@@ -146,6 +154,7 @@ pub(super) const MENTIONS: StagedTable = StagedTable {
 
 pub(super) const HISTORY: StagedTable = StagedTable {
     name: "history",
+    staging: "s_history",
     columns: &[
         column("id", ValueKind::OptionalNumber, &["id"]),
         column("message_id", ValueKind::Number, &["message_id"]),
@@ -156,6 +165,7 @@ pub(super) const HISTORY: StagedTable = StagedTable {
 
 pub(super) const BLOCKS: StagedTable = StagedTable {
     name: "blocks",
+    staging: "s_blocks",
     columns: &[
         column("blocker", ValueKind::Text, &["blocker_id"]),
         column("blocked", ValueKind::Text, &["blocked_id", "blocked_user_id"]),
@@ -165,6 +175,7 @@ pub(super) const BLOCKS: StagedTable = StagedTable {
 
 pub(super) const ACTIONS: StagedTable = StagedTable {
     name: "actions",
+    staging: "s_actions",
     columns: &[
         column("id", ValueKind::OptionalNumber, &["id"]),
         column("target", ValueKind::Text, &["target_user_id", "user_id"]),
@@ -180,6 +191,7 @@ pub(super) const ACTIONS: StagedTable = StagedTable {
 
 pub(super) const FILES: StagedTable = StagedTable {
     name: "files",
+    staging: "s_files",
     columns: &[
         ID,
         column("uuid", ValueKind::Text, &["uuid"]),

@@ -193,7 +193,7 @@ WITH first AS (
      ORDER BY p.conversation_id, array_position(ARRAY['owner', 'admin', 'moderator'], lower(p.role)) NULLS LAST,
               p.joined_at, p.no
 )
-UPDATE p_conversations c SET owner_id = f.user_id, united = c.united
+UPDATE p_conversations c SET owner_id = f.user_id
   FROM first f WHERE f.conversation_id = c.conversation_id AND c.owner_id IS NULL AND c.kind <> 'direct'
    AND NOT c.existing;
 INSERT INTO mended SELECT 'rooms', src, line, legacy_id,
