@@ -81,17 +81,10 @@ impl DumpPrograms {
     /// # Errors
     /// The program cannot be started.
     pub fn dump(&self, target: &Target, snapshot: &str) -> Result<(RunningDump, ChildStdout), BackupFault> {
-        let mut child = self
-            .command("pg_dump", target.program_environment(None))
-            .args(["--format=custom", "--no-password", "--snapshot", snapshot])
-            .arg(format!("--lock-wait-timeout={LOCK_WAIT_MS}"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .map_err(BackupFault::io("cannot start pg_dump"))?;
-        let output = child.stdout.take().ok_or_else(|| BackupFault::Unfit("pg_dump has no output".to_owned()))?;
-        let errors = errors_of(&mut child);
-        Ok((RunningDump { child, errors, program: "pg_dump" }, output))
+        let mut command = self.command("pg_dump", target.program_environment(None));
+        command.args(["--format=custom", "--no-password", "--snapshot", snapshot]);
+        command.arg(format!("--lock-wait-timeout={LOCK_WAIT_MS}"));
+        RunningDump::start("pg_dump", command)
     }
 
     /// Begins to print a dump as SQL. No database is involved.
@@ -99,17 +92,9 @@ impl DumpPrograms {
     /// # Errors
     /// The program cannot be started.
     pub fn print(&self, dump: &Path) -> Result<(RunningDump, ChildStdout), BackupFault> {
-        let mut child = self
-            .command("pg_restore", Vec::new())
-            .args(["--no-owner", "--no-privileges", "--file=-"])
-            .arg(dump)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .map_err(BackupFault::io("cannot start pg_restore"))?;
-        let output = child.stdout.take().ok_or_else(|| BackupFault::Unfit("pg_restore has no output".to_owned()))?;
-        let errors = errors_of(&mut child);
-        Ok((RunningDump { child, errors, program: "pg_restore" }, output))
+        let mut command = self.command("pg_restore", Vec::new());
+        command.args(["--no-owner", "--no-privileges", "--file=-"]).arg(dump);
+        RunningDump::start("pg_restore", command)
     }
 
     /// Restores a section of a dump as the owner, in one transaction.
@@ -145,6 +130,15 @@ impl DumpPrograms {
 }
 
 impl RunningDump {
+    /// Starts a program that reads nothing and writes a dump.
+    fn start(program: &'static str, mut command: Command) -> Result<(Self, ChildStdout), BackupFault> {
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = command.spawn().map_err(BackupFault::io(format!("cannot start {program}")))?;
+        let output = child.stdout.take().ok_or_else(|| BackupFault::Unfit(format!("{program} has no output")))?;
+        let errors = errors_of(&mut child);
+        Ok((Self { program, child, errors }, output))
+    }
+
     /// Waits for the end of the program.
     ///
     /// # Errors

@@ -85,8 +85,7 @@ impl FileTables {
     /// Failures of PostgreSQL.
     pub async fn is_needed(&self, name: &ContentName) -> Result<bool, Refusal> {
         let statement: Statement<'_> = (sql::IS_NEEDED, &[&name.hash.0.as_slice(), &name.number]);
-        let rows = self.0.rows("check_needed", false, statement, |row| row.try_get(0)).await?;
-        Ok(rows.first().copied().unwrap_or(false))
+        self.0.is_true("check_needed", false, statement).await
     }
 
     /// Whether a row or a job has content of this name.
@@ -96,8 +95,7 @@ impl FileTables {
     pub async fn is_known(&self, name: &ContentName) -> Result<bool, Refusal> {
         let subject = name.to_string();
         let statement: Statement<'_> = (sql::IS_KNOWN, &[&name.hash.0.as_slice(), &name.number, &subject]);
-        let rows = self.0.rows("check_known", false, statement, |row| row.try_get(0)).await?;
-        Ok(rows.first().copied().unwrap_or(false))
+        self.0.is_true("check_known", false, statement).await
     }
 
     /// Some of the files that have this content.

@@ -57,8 +57,7 @@ impl ShareStore {
     pub async fn revoke(&self, caller: &Caller, file: FileId, share: i64) -> Result<bool, Refusal> {
         let row = row_of(caller, "revoke_share", json!({}));
         let statement: Statement<'_> = (sql::REVOKE_SHARE, &[&caller.user.0, &file.0, &share, &row]);
-        let rows = self.0.rows("revoke_share", true, statement, |row| row.try_get(0)).await?;
-        Ok(rows.first().copied().unwrap_or(false))
+        self.0.is_true("revoke_share", true, statement).await
     }
 
     /// The links of a file that the user may read.

@@ -202,8 +202,7 @@ impl FileStore {
     pub async fn finish(&self, file: FileId, size: u64, quotas: &FileQuotas) -> Result<(), Refusal> {
         let size = size as i64;
         let statement: Statement<'_> = (sql::FINISH, &[&file.0, &size, &quotas.kept_s]);
-        let rows = self.0.rows("finish_upload", false, statement, |row| row.try_get(0)).await?;
-        if rows.first().copied().unwrap_or(false) { Ok(()) } else { Err(ended()) }
+        if self.0.is_true("finish_upload", false, statement).await? { Ok(()) } else { Err(ended()) }
     }
 
     /// Removes a file that no message has. Returns whether there was one.
@@ -211,8 +210,7 @@ impl FileStore {
     /// # Errors
     /// `conflict` if a message has it; failures of PostgreSQL.
     pub async fn remove(&self, user: UserId, file: FileId) -> Result<bool, Refusal> {
-        let rows = self.0.rows("remove_file", true, (sql::REMOVE, &[&user.0, &file.0]), |row| row.try_get(0)).await?;
-        Ok(rows.first().copied().unwrap_or(false))
+        self.0.is_true("remove_file", true, (sql::REMOVE, &[&user.0, &file.0])).await
     }
 
     /// A file, if the user may read it now.
@@ -308,8 +306,7 @@ impl FileStore {
     /// Failures of PostgreSQL.
     pub async fn is_named(&self, name: &ContentName) -> Result<bool, Refusal> {
         let statement: Statement<'_> = (sql::IS_NAMED, &[&name.hash.0.as_slice(), &name.number]);
-        let rows = self.0.rows("is_named", false, statement, |row| row.try_get(0)).await?;
-        Ok(rows.first().copied().unwrap_or(false))
+        self.0.is_true("is_named", false, statement).await
     }
 
     /// Forgets content that no file needs; a job to remove it begins to exist.

@@ -80,8 +80,7 @@ impl IncomingStore {
     pub async fn rotate(&self, caller: &Caller, id: i64, token_hash: &[u8; 32]) -> Result<bool, Refusal> {
         let row = row_of(caller, "rotate_incoming_webhook", json!({}));
         let statement: Statement<'_> = (sql::ROTATE, &[&caller.user.0, &id, &token_hash.as_slice(), &row]);
-        let rows = self.0.rows("rotate_incoming_webhook", true, statement, |row| row.try_get(0)).await?;
-        Ok(rows.first().copied().unwrap_or(false))
+        self.0.is_true("rotate_incoming_webhook", true, statement).await
     }
 
     /// The webhooks that a user has made; with a conversation, those that the user may manage in it.

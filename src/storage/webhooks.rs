@@ -293,7 +293,7 @@ impl WebhookStore {
             sql::CHANGE,
             &[&caller.user.0, &id, &change.url, &change.events, &change.is_ordered, &change.is_active, &row],
         );
-        self.is_done("change_webhook", statement).await
+        self.0.is_true("change_webhook", true, statement).await
     }
 
     /// Gives a webhook of the caller a new secret; the old one signs too for so many seconds. Returns whether the
@@ -305,7 +305,7 @@ impl WebhookStore {
         let row = row_of(caller, "rotate_webhook_secret", json!({}));
         let statement: Statement<'_> =
             (sql::ROTATE, &[&caller.user.0, &id, &secret.key_id, &secret.sealed, &keep_s, &row]);
-        self.is_done("rotate_webhook_secret", statement).await
+        self.0.is_true("rotate_webhook_secret", true, statement).await
     }
 
     /// Deletes a webhook that the caller may manage. Returns whether there was one.
@@ -314,12 +314,7 @@ impl WebhookStore {
     /// Failures of PostgreSQL.
     pub async fn delete(&self, caller: &Caller, id: i64) -> Result<bool, Refusal> {
         let row = row_of(caller, "delete_webhook", json!({}));
-        self.is_done("delete_webhook", (sql::DELETE, &[&caller.user.0, &id, &row])).await
-    }
-
-    async fn is_done(&self, what: &'static str, statement: Statement<'_>) -> Result<bool, Refusal> {
-        let rows = self.0.rows(what, true, statement, |row| row.try_get(0)).await?;
-        Ok(rows.first().copied().unwrap_or(false))
+        self.0.is_true("delete_webhook", true, (sql::DELETE, &[&caller.user.0, &id, &row])).await
     }
 
     /// Sends events of a webhook again. Returns how many; `None` if the caller may not manage the webhook.
@@ -372,7 +367,7 @@ impl WebhookStore {
     /// # Errors
     /// Failures of PostgreSQL.
     pub async fn queue(&self, id: i64, most: i64, pending: i64) -> Result<bool, Refusal> {
-        self.is_done("queue_webhook_events", (sql::QUEUE, &[&id, &most, &pending])).await
+        self.0.is_true("queue_webhook_events", true, (sql::QUEUE, &[&id, &most, &pending])).await
     }
 
     /// Deliveries of a webhook that are due, at most `most`.
@@ -459,8 +454,7 @@ impl WebhookStore {
     /// # Errors
     /// Failures of PostgreSQL.
     pub async fn any(&self) -> Result<bool, Refusal> {
-        let rows = self.0.rows("any_webhook", false, (sql::ANY, &[]), |row| row.try_get(0)).await?;
-        Ok(rows.first().copied().unwrap_or(false))
+        self.0.is_true("any_webhook", false, (sql::ANY, &[])).await
     }
 
     /// How many deliveries wait, and for how many seconds the oldest of them.

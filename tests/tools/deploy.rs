@@ -5,6 +5,7 @@
 //! metrics, so a misspelt function or metric is a failure. `promtool`, which scripts/install-test-clients.sh installs,
 //! checks the rules and runs their tests.
 
+use crate::programs::installed;
 use crate::support;
 use crate::support::{Client, Format, Server};
 use chat_server::latency::LatencyStage;
@@ -261,12 +262,7 @@ fn parses_every_yaml_file() {
 
 #[test]
 fn passes_promtool_checks_and_rule_tests() {
-    let promtool = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-clients/promtool/promtool");
-    assert!(
-        promtool.exists(),
-        "{} is missing; type this and try again:\n\n    scripts/install-test-clients.sh\n",
-        promtool.display()
-    );
+    let promtool = installed("target/test-clients/promtool/promtool");
     for arguments in [
         &["check", "config", "prometheus.yml"][..],
         &["check", "rules", "recording.rules.yml", "alerts.rules.yml"],

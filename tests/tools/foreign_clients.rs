@@ -4,33 +4,17 @@
 //! 1000. This runs with and without permessage-deflate, which all three offer. The scripts are in tests/foreign/. A
 //! client that is not installed is a failure; its message has the command that installs it.
 
-use crate::support::browser::{SWITCHES, find};
+use crate::programs::{installed, program, project};
+use crate::support::browser::SWITCHES;
 use crate::support::{Client, Format, PATIENCE, Server, User, text};
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::process::Command;
 
-const INSTALL: &str = "type this and try again:\n\n    scripts/install-test-clients.sh\n";
 const ANSWER: &str = "received, 漢字 and 👋";
-
-fn project(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
-}
-
-/// A file that scripts/install-test-clients.sh installs.
-#[track_caller]
-fn installed(path: &str) -> PathBuf {
-    let path = project(path);
-    assert!(path.exists(), "{} is missing; {INSTALL}", path.display());
-    path
-}
-
-fn program(names: &[&str]) -> PathBuf {
-    find(names).unwrap_or_else(|| panic!("none of {names:?} is in PATH; {INSTALL}"))
-}
 
 fn start(compression: bool, settings: &[(&str, &str)]) -> Server {
     let compression = ("features.compression", if compression { "true" } else { "false" });

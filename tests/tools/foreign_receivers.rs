@@ -3,6 +3,7 @@
 //! How: a script in tests/foreign/ receives deliveries, verifies each with the library, and prints the event. The same
 //! library must refuse a delivery that another secret has signed, so that the test can fail.
 
+use crate::programs::{installed, program, project};
 use crate::support::{Server, User, text};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -10,10 +11,6 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
-
-fn project(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
-}
 
 /// A running script.
 struct ForeignReceiver {
@@ -24,7 +21,6 @@ struct ForeignReceiver {
 
 impl ForeignReceiver {
     async fn start(program: &Path, arguments: &[PathBuf]) -> Self {
-        assert!(program.exists(), "{} is missing; run scripts/install-test-clients.sh", program.display());
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().unwrap();
@@ -96,11 +92,11 @@ async fn verifies(server: &Server, [mut good, mut other, mut newer]: [ForeignRec
 async fn the_official_libraries_verify_deliveries() {
     let settings = [("features.webhooks", "true"), ("webhooks.allowed_networks", "127.0.0.0/8")];
     let server = Server::start(1, &settings);
-    let python = project("target/test-clients/python/bin/python");
+    let python = installed("target/test-clients/python/bin/python");
     let script = [project("tests/foreign/webhook_receiver.py")];
     verifies(&server, ForeignReceiver::start_three(&python, &script).await).await;
-    let node = crate::support::browser::find(&["node"]).expect("node; run scripts/install-test-clients.sh");
+    let node = program(&["node", "nodejs"]);
     let script =
-        [project("tests/foreign/webhook_receiver.mjs"), project("target/test-clients/standardwebhooks/node_modules")];
+        [project("tests/foreign/webhook_receiver.mjs"), installed("target/test-clients/standardwebhooks/node_modules")];
     verifies(&server, ForeignReceiver::start_three(&node, &script).await).await;
 }

@@ -12,6 +12,7 @@ mod foreign_receivers;
 mod live_prometheus;
 mod manifests;
 mod nodes_behind_proxy;
+mod programs;
 mod proxies;
 mod sdk;
 #[path = "../support/mod.rs"]

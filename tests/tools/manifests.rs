@@ -5,6 +5,7 @@
 //! (scripts/install-test-clients.sh installs them). `chat-server check-config` reads the environment that the files
 //! give to a server: it refuses keys that do not exist. Nothing is pulled.
 
+use crate::programs::installed;
 use crate::support::Server;
 use chat_server::config::Config;
 use serde_json::Value;
@@ -34,13 +35,7 @@ pub fn yaml(path: &str) -> Value {
 /// A program that scripts/install-test-clients.sh has put into target/test-clients.
 #[track_caller]
 pub fn client(path: &str) -> PathBuf {
-    let program = root("target/test-clients").join(path);
-    assert!(
-        program.exists(),
-        "{} is missing; type this and try again:\n\n    scripts/install-test-clients.sh\n",
-        program.display()
-    );
-    program
+    installed(&format!("target/test-clients/{path}"))
 }
 
 #[track_caller]

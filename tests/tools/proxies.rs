@@ -3,6 +3,7 @@
 //! How: Debian's nginx and `haproxy` run the shipped files, with ports, paths and their user replaced. They connect to
 //! the nodes from 127.0.0.2, which the nodes trust, and the clients have addresses of their own in 127.0.0.0/8.
 
+use crate::programs::installed;
 use crate::support::{Client, Format, PASSWORD, PATIENCE, Received, Server, User, closed, signal, text};
 use futures_util::future::{join_all, join3};
 use nix::sys::signal::Signal;
@@ -119,11 +120,7 @@ fn replaced(file: &str, from: &str, to: &str) -> String {
 
 /// A program that scripts/install-test-clients.sh has extracted.
 fn extracted(name: &str) -> PathBuf {
-    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-clients").join(name).join(name);
-    let missing =
-        format!("{} is missing; type this and try again:\n\n    scripts/install-test-clients.sh\n", program.display());
-    assert!(program.exists(), "{missing}");
-    program
+    installed(&format!("target/test-clients/{name}/{name}"))
 }
 
 impl Proxy {

@@ -6,7 +6,7 @@
 //! here. The seed is printed; `CHAT_TEST_SEED` repeats a run. The other tests hold the generated types to the documents
 //! and let type checkers read both packages.
 
-use crate::support::browser::find;
+use crate::programs::{installed, program, project};
 use crate::support::{Random, Server};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -18,20 +18,8 @@ const FOLDERS: &[&str] = &["sdk/js/", "sdk/js/node/", "sdk/python/tests/", "sdk/
 const GENERATED: &[&str] = &["types.d.ts", "types.py"];
 const LINES_MAX: usize = 600;
 
-fn project(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
-}
-
-/// A file that scripts/install-test-clients.sh installs.
-#[track_caller]
-fn installed(path: &str) -> PathBuf {
-    let path = project(path);
-    assert!(path.exists(), "{} is missing; type: scripts/install-test-clients.sh", path.display());
-    path
-}
-
 fn node() -> PathBuf {
-    find(&["node", "nodejs"]).expect("no Node.js in PATH; type: scripts/install-test-clients.sh")
+    program(&["node", "nodejs"])
 }
 
 #[track_caller]

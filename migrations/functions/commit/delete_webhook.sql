@@ -6,8 +6,7 @@ CREATE FUNCTION delete_webhook(p_user bigint, p_webhook bigint, p_row jsonb) RET
 DECLARE
     w webhooks;
 BEGIN
-    PERFORM FROM webhooks x WHERE x.id = p_webhook FOR NO KEY UPDATE;
-    SELECT * INTO w FROM managed_webhook(p_user, p_webhook);
+    SELECT * INTO w FROM locked_webhook(p_user, p_webhook);
     IF NOT FOUND THEN
         RETURN false;
     END IF;

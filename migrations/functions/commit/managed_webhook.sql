@@ -1,5 +1,5 @@
 -- A webhook that a user may manage: one of their own, or one of a conversation that they administer. No row otherwise.
--- Locks: none. What changes the webhook takes the lock of its row first.
+-- Locks: none. What changes the webhook calls locked_webhook.
 
 CREATE FUNCTION managed_webhook(p_user bigint, p_webhook bigint) RETURNS SETOF webhooks LANGUAGE sql STABLE AS $$
     SELECT w.* FROM webhooks w

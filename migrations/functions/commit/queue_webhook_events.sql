@@ -41,13 +41,8 @@ BEGIN
         v_through := least(k.last_seq, k.seq + least(p_most, v_free));
         v_more := v_more OR v_through < k.last_seq;
         INSERT INTO webhook_deliveries (webhook_id, conversation_id, seq, kind)
-        SELECT w.id, k.conversation_id, e.seq, e.kind FROM (
-            SELECT m.seq, 'message_created' AS kind FROM messages m
-             WHERE m.conversation_id = k.conversation_id AND m.seq > k.seq AND m.seq <= v_through
-            UNION ALL
-            SELECT x.seq, x.kind FROM conversation_events x
-             WHERE x.conversation_id = k.conversation_id AND x.seq > k.seq AND x.seq <= v_through) e
-         WHERE w.events = '{}' OR e.kind = ANY (w.events)
+        SELECT w.id, k.conversation_id, e.seq, e.kind
+          FROM logged_events(k.conversation_id, k.seq + 1, v_through, w.events) e
          ORDER BY e.seq
         ON CONFLICT DO NOTHING;
         GET DIAGNOSTICS v_added = ROW_COUNT;

@@ -15,8 +15,7 @@ DECLARE
     v_kinds text[];
     v_waiting bigint;
 BEGIN
-    PERFORM FROM webhooks x WHERE x.id = p_webhook FOR NO KEY UPDATE;
-    SELECT * INTO w FROM managed_webhook(p_user, p_webhook);
+    SELECT * INTO w FROM locked_webhook(p_user, p_webhook);
     IF NOT FOUND THEN
         RETURN NULL;
     ELSIF w.owner_id <> p_user THEN
@@ -35,14 +34,9 @@ BEGIN
         -- Events after the cursor are delivered anyway.
         SELECT array_agg(p_conversation), array_agg(e.seq), array_agg(e.kind)
           INTO v_conversations, v_seqs, v_kinds
-          FROM webhook_cursors k, LATERAL (
-            SELECT m.seq, 'message_created' AS kind FROM messages m
-             WHERE m.conversation_id = p_conversation AND m.seq BETWEEN p_from_seq AND least(p_to_seq, k.seq)
-            UNION ALL
-            SELECT x.seq, x.kind FROM conversation_events x
-             WHERE x.conversation_id = p_conversation AND x.seq BETWEEN p_from_seq AND least(p_to_seq, k.seq)) e
+          FROM webhook_cursors k,
+               LATERAL logged_events(p_conversation, p_from_seq, least(p_to_seq, k.seq), w.events) e
          WHERE k.webhook_id = w.id AND k.conversation_id = p_conversation
-           AND (w.events = '{}' OR e.kind = ANY (w.events))
            AND NOT EXISTS (SELECT FROM webhook_deliveries d WHERE d.webhook_id = w.id
                               AND d.conversation_id = p_conversation AND d.seq = e.seq AND d.state = 'pending');
     END IF;

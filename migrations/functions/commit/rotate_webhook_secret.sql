@@ -8,8 +8,7 @@ RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
     w webhooks;
 BEGIN
-    PERFORM FROM webhooks x WHERE x.id = p_webhook FOR NO KEY UPDATE;
-    SELECT * INTO w FROM managed_webhook(p_user, p_webhook);
+    SELECT * INTO w FROM locked_webhook(p_user, p_webhook);
     IF NOT FOUND THEN
         RETURN false;
     ELSIF w.owner_id <> p_user THEN

@@ -46,7 +46,12 @@ pub(super) async fn in_time(check: &'static str, advice: &str, examined: impl Fu
 }
 
 pub(super) fn too_slow(check: &'static str, advice: &str) -> Diagnosis {
-    Diagnosis::fault(check, format!("no answer within {} s", TIME_MAX.as_secs()), advice)
+    Diagnosis::fault(check, no_answer(), advice)
+}
+
+/// What is found when something takes too long.
+pub(super) fn no_answer() -> String {
+    format!("no answer within {} s", TIME_MAX.as_secs())
 }
 
 /// The same for work that blocks: a disk may hang.

@@ -1,7 +1,7 @@
 //! Services beside PostgreSQL: Redis, clamd, the bucket.
 
 use super::diagnosis::Diagnosis;
-use super::report::{DoctorReport, TIME_MAX, in_time};
+use super::report::{DoctorReport, TIME_MAX, in_time, no_answer};
 use crate::backup::dump::DumpPrograms;
 use crate::boot::cluster::redis_addresses;
 use crate::boot::files;
@@ -73,10 +73,7 @@ async fn redis(address: &ConnectionInfo, to_do: &str, has_seeds: bool) -> Vec<Di
     let (mut connection, times) = match reached.await {
         Ok(Ok(reached)) => reached,
         Ok(Err(error)) => return vec![Diagnosis::fault(check, format!("{server}: {error}"), to_do)],
-        Err(_) => {
-            let found = format!("{server}: no answer within {} s", TIME_MAX.as_secs());
-            return vec![Diagnosis::fault(check, found, to_do)];
-        }
+        Err(_) => return vec![Diagnosis::fault(check, format!("{server}: {}", no_answer()), to_do)],
     };
     let ms = |n: usize| times.get(n).map_or(0.0, |time| time.as_secs_f64() * 1_000.0);
     let found = format!("{server}: {PINGS} PINGs, median {:.2} ms, worst {:.2} ms", ms(PINGS / 2), ms(PINGS - 1));

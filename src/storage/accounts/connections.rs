@@ -63,6 +63,17 @@ impl Accounts {
         Self::rows_of(connection, what, writes, statement, read).await
     }
 
+    /// Whether one statement gives true. No row counts as false. `writes` is that of [`Self::rows`].
+    pub(in crate::storage) async fn is_true(
+        &self,
+        what: &'static str,
+        writes: bool,
+        statement: Statement<'_>,
+    ) -> Result<bool, Refusal> {
+        let rows = self.rows(what, writes, statement, |row| row.try_get(0)).await?;
+        Ok(rows.first().copied().unwrap_or(false))
+    }
+
     /// The rows of one statement that reads.
     pub(in crate::storage) async fn read_rows<T>(
         &self,
