@@ -104,6 +104,8 @@ pub const FLOOD_RETRY_MS: u64 = 5_000;
 pub const PROFILE_EDITS_PER_MINUTE: u32 = 10;
 /// Pictures of users that one network may load per minute. A browser asks for each picture once.
 pub const AVATAR_READS_PER_MINUTE: u32 = 6_000;
+/// Looks at the state of erasures that one network may have per minute.
+pub const ERASURE_READS_PER_MINUTE: u32 = 120;
 /// Messages that the programs of one network may post to incoming webhooks per minute. Those of each bot are limited
 /// besides, as those of a user.
 pub const HOOK_POSTS_PER_MINUTE: u32 = 1_200;

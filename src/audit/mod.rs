@@ -8,6 +8,7 @@
 
 pub mod caller;
 pub mod chain;
+pub mod erasure;
 pub mod note;
 mod ranges;
 pub mod row;

@@ -49,6 +49,7 @@ pub enum NoteError {
 }
 
 /// The key that signs checkpoints.
+#[derive(Clone)]
 pub struct AuditKey(SigningKey);
 
 impl AuditKey {
@@ -63,7 +64,13 @@ impl AuditKey {
     pub fn sign(&self, checkpoint: &Checkpoint) -> String {
         let Checkpoint { origin, head, closing } = checkpoint;
         let extension = if *closing { "closing\n" } else { "" };
-        let body = format!("{origin}\n{}\n{}\n{extension}", head.size, STANDARD.encode(head.root));
+        self.sign_note(origin, &format!("{}\n{}\n{extension}", head.size, STANDARD.encode(head.root)))
+    }
+
+    /// A signed note of these lines; `origin` is its first line and the name of the key.
+    #[must_use]
+    pub fn sign_note(&self, origin: &str, lines: &str) -> String {
+        let body = format!("{origin}\n{lines}");
         let signature = self.0.sign(body.as_bytes());
         let mut signed = self.public().id(origin).to_vec();
         signed.extend_from_slice(&signature.to_bytes());
@@ -112,20 +119,38 @@ impl AuditPublicKey {
     /// # Errors
     /// [`NoteError`].
     pub fn open(&self, note: &str) -> Result<Checkpoint, NoteError> {
-        let (body, signatures) = note.split_once("\n\n").ok_or(NoteError::Malformed("it has no empty line"))?;
-        let body = format!("{body}\n");
-        let checkpoint = parse(&body)?;
-        let id = self.id(&checkpoint.origin);
+        let (origin, lines) = split(note)?;
+        let checkpoint = parse(&format!("{origin}\n{lines}"))?;
+        self.open_note(note)?;
+        Ok(checkpoint)
+    }
+
+    /// Verifies the signature of any note. Returns its origin, and the lines behind it.
+    ///
+    /// # Errors
+    /// [`NoteError`].
+    pub fn open_note(&self, note: &str) -> Result<(String, String), NoteError> {
+        let (origin, lines) = split(note)?;
+        let id = self.id(&origin);
+        let signatures = note.split_once("\n\n").map_or("", |(_, signatures)| signatures);
         let of_key = signatures.lines().find_map(|line| {
             let (name, signed) = line.strip_prefix("— ")?.split_once(' ')?;
             let signed = STANDARD.decode(signed).ok()?;
             let signature = signed.strip_prefix(&id)?;
-            (name == checkpoint.origin).then(|| Signature::from_slice(signature).ok())
+            (name == origin).then(|| Signature::from_slice(signature).ok())
         });
         let signature = of_key.ok_or(NoteError::UnknownKey)?.ok_or(NoteError::BadSignature)?;
+        let body = format!("{origin}\n{lines}");
         self.0.verify_strict(body.as_bytes(), &signature).map_err(|_| NoteError::BadSignature)?;
-        Ok(checkpoint)
+        Ok((origin, lines))
     }
+}
+
+/// The first line of a note, and the other ones with their ends.
+fn split(note: &str) -> Result<(String, String), NoteError> {
+    let (body, _) = note.split_once("\n\n").ok_or(NoteError::Malformed("it has no empty line"))?;
+    let (origin, lines) = body.split_once('\n').unwrap_or((body, ""));
+    Ok((origin.to_owned(), if lines.is_empty() { String::new() } else { format!("{lines}\n") }))
 }
 
 fn parse(body: &str) -> Result<Checkpoint, NoteError> {

@@ -11,6 +11,7 @@ mod audit_gap;
 mod backup;
 mod banner;
 mod cluster;
+mod data_rights;
 mod doctor;
 mod error;
 mod examination;
@@ -47,6 +48,7 @@ pub use health::{check_health, health_url};
 pub use import::{ImportLegacyOptions, import_veza_legacy};
 pub use signing_keys::{list_signing_keys, rotate_signing_keys};
 
+use self::data_rights::RightsNeeds;
 use self::error::system;
 use self::hooks::HookThreads;
 use self::logging::LoggingGuard;
@@ -185,7 +187,7 @@ pub fn serve(config: &Config, sources: Sources, log: &LoggingGuard) -> Result<()
         None
     });
     let mut audit_gap = None;
-    if let Some(key) = audit_key {
+    if let Some(key) = audit_key.clone() {
         audit_gap = runtime.block_on(audit_gap::at_start(&target, &key, &config.data_dir));
         // Before the first change, so that its row finds the partition of its month.
         let due = runtime.block_on(audit::keep_partitions(&target, &key, &config.audit));
@@ -305,6 +307,18 @@ pub fn serve(config: &Config, sources: Sources, log: &LoggingGuard) -> Result<()
         metrics.show_hooks(counts).map_err(|e| BootError::Configuration(format!("metrics: {e}")))?;
         threads.start(runtime.handle(), &mesh, &target)?;
     }
+    let needs = RightsNeeds {
+        target: &target,
+        accounts: &accounts,
+        disk: disk_threads.disk(),
+        port: Arc::clone(&commands) as _,
+        profile_changes: &profile_changes,
+        notices: &notices,
+    };
+    let data_rights = runtime.block_on(data_rights::start(config, audit_key, needs))?;
+    if let Some(rights) = &data_rights {
+        runtime.spawn(jobs::run(JobStore::new(accounts.clone()), rights.clone(), jobs::DATA_RIGHTS));
+    }
     let reload_parts = ReloadParts {
         sources,
         level: log.level(),
@@ -340,6 +354,7 @@ pub fn serve(config: &Config, sources: Sources, log: &LoggingGuard) -> Result<()
         dashboard,
         filter,
         hooks: hook_threads.as_ref().map(|threads| threads.hooks.clone()),
+        data_rights,
     });
     reloader.attach(control.clone());
     runtime.spawn(user_limits::run(control.clone()));

@@ -5,6 +5,7 @@ use crate::chat::filter::FilterRuleSet;
 use crate::control::Notices;
 use crate::control::announcer::AnnouncePort;
 use crate::control::commands::{CommandFuture, CommandPort};
+use crate::control::data_rights::ErasurePort;
 use crate::control::extract::Caller;
 use crate::control::files::FilesPort;
 use crate::control::filter::FilterPort;
@@ -20,6 +21,7 @@ use crate::mesh::live::LiveSettings;
 use crate::mesh::standing::MarkedUsers;
 use crate::storage::health::StorageHealth;
 use bytes::Bytes;
+use serde_json::Value;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
@@ -77,8 +79,15 @@ impl FilterPort for Commands {
 }
 
 impl FilesPort for Commands {
-    fn settle(&self, uploader: UserId, conversation: ConversationId, arguments: serde_json::Value) -> CommandFuture {
+    fn settle(&self, uploader: UserId, conversation: ConversationId, arguments: Value) -> CommandFuture {
         let (user, what) = (uploader, Announced::CheckedFile(arguments));
+        self.ask(user, |reply| ControlFrame::Announce(Box::new(Announcement { user, conversation, what, reply })))
+    }
+}
+
+impl ErasurePort for Commands {
+    fn erase(&self, user: UserId, conversation: ConversationId, kind: &'static str, arguments: Value) -> CommandFuture {
+        let what = Announced::Erasure(kind, arguments);
         self.ask(user, |reply| ControlFrame::Announce(Box::new(Announcement { user, conversation, what, reply })))
     }
 }

@@ -62,6 +62,9 @@ pub const REMOVALS: JobLane =
 /// Jobs of webhooks. Each holds its place while it waits for its receiver.
 pub const HOOKS: JobLane = JobLane { kinds: &["send_webhooks"], at_once: 64, of_user: 8, sweeps: false };
 
+/// Jobs for the rights of people over their data. Each takes a part of the work at a time.
+pub const DATA_RIGHTS: JobLane = JobLane { kinds: &["erase_person"], at_once: 2, of_user: 1, sweeps: false };
+
 /// Time between two looks, unless there is a sign of work.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long after its last sign of life a process has lost a job.
@@ -215,7 +218,7 @@ mod tests {
         running.pop();
         running.push(claimed_of(&mut queue, &places).unwrap());
         assert_eq!(owners(&running), [ann, ann], "a place that ends can be taken again");
-        for lane in [CHECKS, REMOVALS, HOOKS] {
+        for lane in [CHECKS, REMOVALS, HOOKS, DATA_RIGHTS] {
             assert!(lane.of_user < lane.at_once, "{lane:?}");
         }
     }

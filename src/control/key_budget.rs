@@ -12,8 +12,8 @@ use crate::budget::{self, Rate};
 use crate::error::Refusal;
 use crate::ids::UserId;
 use crate::limits::{
-    AVATAR_READS_PER_MINUTE, DECISIONS_PER_MINUTE, FILTER_EDITS_PER_MINUTE, HOOK_POSTS_PER_MINUTE,
-    PROFILE_EDITS_PER_MINUTE, RELOADS_PER_MINUTE,
+    AVATAR_READS_PER_MINUTE, DECISIONS_PER_MINUTE, ERASURE_READS_PER_MINUTE, FILTER_EDITS_PER_MINUTE,
+    HOOK_POSTS_PER_MINUTE, PROFILE_EDITS_PER_MINUTE, RELOADS_PER_MINUTE,
 };
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -61,6 +61,11 @@ impl KeyBudget<ClientNetwork> {
     /// The budget of reads of users' pictures.
     pub(super) fn of_avatar_reads() -> Self {
         Self::new(("avatar_reads", "address", "load pictures of people"), AVATAR_READS_PER_MINUTE)
+    }
+
+    /// The budget of looks at erasures.
+    pub(super) fn of_erasure_reads() -> Self {
+        Self::new(("erasure_reads", "address", "look at erasures"), ERASURE_READS_PER_MINUTE)
     }
 
     /// The budget of posts to incoming webhooks.

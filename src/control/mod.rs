@@ -29,6 +29,7 @@ mod clients;
 pub mod commands;
 mod current_password;
 pub mod dashboard;
+pub mod data_rights;
 pub mod extract;
 pub mod files;
 pub mod filter;
@@ -157,6 +158,7 @@ fn routes() -> Router<Control> {
         .merge(web::router())
         .merge(webhooks::router())
         .merge(incoming_webhooks::router())
+        .merge(data_rights::router())
         .route("/ws", get(upgrade_required))
 }
 

@@ -4,6 +4,7 @@ use super::access::Access;
 use super::account_reads::AccountReads;
 use super::captcha::Captcha;
 use super::dashboard::Dashboard;
+use super::data_rights::DataRights;
 use super::files::Files;
 use super::filter::ContentFilter;
 use super::hashing::{self, Hashing};
@@ -96,6 +97,8 @@ pub struct ControlParts {
     pub filter: ContentFilter,
     /// Webhooks, if the server has them.
     pub hooks: Option<Hooks>,
+    /// Erasures and copies of data; none without a key that signs receipts.
+    pub data_rights: Option<DataRights>,
 }
 
 /// The state of every handler; cloning shares it.
@@ -117,6 +120,7 @@ struct ControlInner {
     profile_edits: KeyBudget,
     avatar_reads: KeyBudget<ClientNetwork>,
     hook_posts: KeyBudget<ClientNetwork>,
+    erasure_reads: KeyBudget<ClientNetwork>,
     filter_edits: KeyBudget,
     decisions: KeyBudget,
     reloads: KeyBudget,
@@ -152,6 +156,7 @@ impl Control {
                 profile_edits: KeyBudget::of_profile_edits(),
                 avatar_reads: KeyBudget::of_avatar_reads(),
                 hook_posts: KeyBudget::of_hook_posts(),
+                erasure_reads: KeyBudget::of_erasure_reads(),
                 filter_edits: KeyBudget::of_filter_rules(),
                 decisions: KeyBudget::of_decisions(),
                 reloads: KeyBudget::of_reloads(),
@@ -193,6 +198,10 @@ impl Control {
         self.inner.parts.hooks.as_ref()
     }
 
+    pub(super) fn data_rights(&self) -> Option<&DataRights> {
+        self.inner.parts.data_rights.as_ref()
+    }
+
     pub(super) fn sealing(&self) -> &SealingKeys {
         &self.inner.parts.sealing
     }
@@ -211,6 +220,10 @@ impl Control {
 
     pub(super) fn profile_edits(&self) -> &KeyBudget {
         &self.inner.profile_edits
+    }
+
+    pub(super) fn erasure_reads(&self) -> &KeyBudget<ClientNetwork> {
+        &self.inner.erasure_reads
     }
 
     pub(super) fn hook_posts(&self) -> &KeyBudget<ClientNetwork> {

@@ -235,7 +235,12 @@ pub(super) async fn step_up(
 ///
 /// # Errors
 /// `two_factor_invalid` and those of the limits.
-async fn give_again(control: &Control, caller: &Caller, peer: PeerAddress, given: GivenCode) -> Result<(), Problem> {
+pub(super) async fn give_again(
+    control: &Control,
+    caller: &Caller,
+    peer: PeerAddress,
+    given: GivenCode,
+) -> Result<(), Problem> {
     let given = check_again(control, caller, peer, given).await?;
     let used = control.accounts().step_up(caller, given.code).await?;
     given.settle(control, used)

@@ -7,6 +7,8 @@ use super::problem::Problem;
 use crate::text::{self, Shape};
 use std::borrow::Cow;
 
+/// How accounts are called whose people were erased (`rules/erased_name.sql`), before their number.
+const ERASED: &str = "deleted-";
 /// User names whose mention would notify a whole room.
 const RESERVED: &[&str] = &["here", "room"];
 /// Longest email address (RFC 5321 §4.5.3.1.3, less the angle brackets).
@@ -29,6 +31,11 @@ pub fn username(text: &str) -> Result<&str, Problem> {
         return Err(Problem::bad_request(format!(
             "username: The name {text} is reserved, because @{text} notifies a whole room. Choose another one."
         )));
+    }
+    let number =
+        text.get(..ERASED.len()).filter(|start| start.eq_ignore_ascii_case(ERASED)).map(|_| &text[ERASED.len()..]);
+    if number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit())) {
+        return Err(Problem::bad_request("username: Names like deleted-17 are reserved. Choose another one."));
     }
     Ok(text)
 }
@@ -127,6 +134,7 @@ mod tests {
         for bad in ["", "ab", &"x".repeat(51), "a b", "änn", "a.b", "a@b", "abc\0", "here", "ROOM", "Here"] {
             assert!(username(bad).is_err(), "{bad}");
         }
+        assert!(username("deleted-user").is_ok() && username("Deleted-17").is_err());
         assert!(username("heres").is_ok());
     }
 

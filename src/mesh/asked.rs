@@ -46,11 +46,13 @@ pub enum Announced {
     /// The end of a file's check, in the conversation's log and to its uploader's connections: what
     /// `mutate_settle_file` needs.
     CheckedFile(serde_json::Value),
+    /// A part of a person's erasure: the name of a mutation, and its arguments.
+    Erasure(&'static str, serde_json::Value),
 }
 
 /// An announcement for a conversation, or about one of its texts.
 pub struct Announcement {
-    /// The user whose profile changed, the author, or the uploader.
+    /// The user whose profile changed, the author, the uploader, or the erased person.
     pub user: UserId,
     /// The conversation.
     pub conversation: ConversationId,

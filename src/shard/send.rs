@@ -128,6 +128,7 @@ impl<W: World> Shard<W> {
             Announced::Profile => ("announce_profile", json!({})),
             Announced::Rejection { held } => ("announce_rejection", json!({"held_id": held})),
             Announced::CheckedFile(found) => ("settle_file", found),
+            Announced::Erasure(kind, arguments) => (kind, arguments),
         };
         let origin = Origin::Http(reply);
         let sent_by = SentBy::default();

@@ -188,6 +188,12 @@ impl Target {
         format!(" -c search_path={0},public,pg_temp -c app.rules={0}", self.rules)
     }
 
+    /// The name of the rule set.
+    #[must_use]
+    pub fn rule_set(&self) -> &str {
+        &self.rules
+    }
+
     /// That path, for a session of the owner that calls the set's functions.
     #[must_use]
     pub fn rule_path(&self) -> String {

@@ -22,6 +22,7 @@ pub mod batcher;
 pub mod bell;
 pub mod committer;
 pub mod connect;
+pub mod data_rights;
 pub mod embedded;
 pub mod examine;
 pub mod file_check;

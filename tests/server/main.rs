@@ -18,6 +18,7 @@ mod catch_up;
 mod connections;
 mod consent;
 mod conversations;
+mod data_rights;
 mod file_attacks;
 mod file_pictures;
 mod file_shares;

@@ -14,8 +14,7 @@ DECLARE
     v_by      jsonb := actor_json(p_by);
     v_system  jsonb := jsonb_build_object(
         'kind', p_kind, 'user', v_user, 'actor', CASE WHEN p_by <> p_user THEN v_by END);
-    v_content text := CASE WHEN p_by = p_user THEN format('%s %s', v_user ->> 'display_name', p_kind)
-                           ELSE format('%s %s %s', v_by ->> 'display_name', p_kind, v_user ->> 'display_name') END;
+    v_content text := system_text(v_system);
 BEGIN
     UPDATE conversations SET last_seq = last_seq + 1 WHERE id = c.id
     RETURNING last_seq, last_ordinal INTO STRICT v_seq, v_ordinal;

@@ -67,11 +67,14 @@ BEGIN
                 -- A mutation without events can safely run a second time.
                 IF o.events IS NOT NULL THEN
                     INSERT INTO mutation_outcomes (mutation_id, actor_id, outcome)
-                    VALUES (p.id, p.actor_id, CASE WHEN p.arguments ? 'content'
+                    VALUES (p.id, p.actor_id, CASE WHEN p.arguments ? 'content' OR p.kind = 'erase_mention'
                         THEN to_jsonb(o) #- '{events,0,payload,content}' ELSE to_jsonb(o) END);
                 END IF;
             ELSIF p.arguments ? 'content' THEN
                 o.events := jsonb_set(o.events, '{0,payload,content}', p.arguments -> 'content');
+            ELSIF p.kind = 'erase_mention' THEN
+                o.events := jsonb_set(o.events, '{0,payload,content}', coalesce(to_jsonb(
+                    erased_text((p.arguments -> 'message_id')::bigint, p.actor_id)), '""'));
             END IF;
         EXCEPTION
             WHEN SQLSTATE 'VZ001' THEN

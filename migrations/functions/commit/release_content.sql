@@ -1,5 +1,5 @@
--- Forgets content that no file and no picture of a user needs, and plans its removal from the store under the name
--- that only it had.
+-- Forgets content that no file, no picture of a user and no copy of a person's data needs, and plans its removal from
+-- the store under the name that only it had.
 -- Locks: the content's row in blobs.
 
 CREATE FUNCTION release_content(p_hash bytea) RETURNS void LANGUAGE plpgsql AS $$
@@ -10,7 +10,8 @@ BEGIN
     -- A file or a user that named it meanwhile did so under the same lock, and is seen by this statement.
     IF v_number IS NULL OR EXISTS (SELECT FROM files f WHERE f.sha256 = p_hash AND has_content(f))
         OR EXISTS (SELECT FROM file_variants v WHERE v.sha256 = p_hash)
-        OR EXISTS (SELECT FROM user_avatars a WHERE a.sha256 = p_hash) THEN
+        OR EXISTS (SELECT FROM user_avatars a WHERE a.sha256 = p_hash)
+        OR EXISTS (SELECT FROM data_exports x WHERE x.sha256 = p_hash) THEN
         RETURN;
     END IF;
     DELETE FROM blobs b WHERE b.sha256 = p_hash;

@@ -1,7 +1,7 @@
 -- Appends the actor's changed profile to one conversation. The server does so for every conversation of the user; the
 -- version that the member's row has announced makes it idempotent. A member who may not write does not speak through a
 -- profile either, nor does one of two users with a block between them in their direct conversation. It is announced
--- with the first change after the mute, the read-only role or the block has ended.
+-- with the first change after the mute, the read-only role or the block has ended. An erasure is always announced.
 -- Locks: the conversation's row, which apply_mutations holds.
 
 CREATE FUNCTION mutate_announce_profile(c conversations, m conversation_members, p mutation)
@@ -12,8 +12,8 @@ DECLARE
 BEGIN
     SELECT * INTO STRICT u FROM users x WHERE x.id = p.actor_id;
     -- The row keeps its version, so that a later change announces the newest profile.
-    IF m.role = 'read_only' OR m.muted_until > now() OR u.muted_until > now()
-       OR (c.kind = 'direct' AND is_blocked(c.direct_low, c.direct_high)) THEN
+    IF u.erased_at IS NULL AND (m.role = 'read_only' OR m.muted_until > now() OR u.muted_until > now()
+       OR (c.kind = 'direct' AND is_blocked(c.direct_low, c.direct_high))) THEN
         o.result := '{}';
         RETURN o;
     END IF;

@@ -13,7 +13,7 @@ BEGIN
             RETURN m;
         WHEN 'join_conversation', 'join_by_invite', 'cancel_join_request', 'accept_invitation', 'decline_invitation',
              'mark_read', 'announce_profile', 'block_user', 'unblock_user', 'filter_text', 'announce_rejection',
-             'settle_file' THEN
+             'settle_file', 'erase_messages', 'erase_mention', 'erase_reaction' THEN
             SELECT * INTO m FROM conversation_members x WHERE x.conversation_id = c.id AND x.user_id = p.actor_id;
             RETURN m;
         -- Every member, in an archived conversation and while muted too.

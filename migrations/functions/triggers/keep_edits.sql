@@ -1,4 +1,4 @@
--- Keeps the text that an edit replaces. A deletion deletes all kept texts.
+-- Keeps the text that an edit replaces, but not one that an erasure replaces. A deletion deletes all kept texts.
 -- Locks: the messages' rows of message_edits. The statement holds the rows of the messages, so that two edits of one
 -- message follow each other.
 
@@ -8,7 +8,8 @@ BEGIN
     SELECT o.id, (SELECT count(*) FROM message_edits e WHERE e.message_id = o.id), o.conversation_id, o.content,
            coalesce(o.edited_at, o.created_at)
       FROM old_messages o JOIN new_messages n ON n.id = o.id
-     WHERE o.content <> n.content AND n.deleted_at IS NULL;
+     WHERE o.content <> n.content AND n.deleted_at IS NULL
+       AND current_setting('app.erasing', true) IS DISTINCT FROM 'on';
     DELETE FROM message_edits e USING new_messages n WHERE e.message_id = n.id AND n.deleted_at IS NOT NULL;
     RETURN NULL;
 END $$;

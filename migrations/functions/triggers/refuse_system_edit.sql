@@ -1,4 +1,4 @@
--- Refuses an edit of a system message.
+-- Refuses an edit of a system message, except for an erasure, which replaces a name.
 -- Locks: none.
 
 CREATE FUNCTION refuse_system_edit() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -8,5 +8,6 @@ BEGIN
 END $$;
 
 CREATE TRIGGER refuse_system_edit_{set} BEFORE UPDATE OF content ON messages FOR EACH ROW
-    WHEN (current_setting('app.rules', true) = '{set}' AND OLD.message_type = 'system' AND NEW.deleted_at IS NULL)
+    WHEN (current_setting('app.rules', true) = '{set}' AND OLD.message_type = 'system' AND NEW.deleted_at IS NULL
+          AND current_setting('app.erasing', true) IS DISTINCT FROM 'on')
     EXECUTE FUNCTION refuse_system_edit();

@@ -1,0 +1,47 @@
+//! The rights of people over their data, at the start of the server.
+
+use super::error::{BootError, system};
+use crate::audit::note::AuditKey;
+use crate::config::Config;
+use crate::control::Notices;
+use crate::control::data_rights::ledger::Ledger;
+use crate::control::data_rights::{DataRights, DataRightsParts, ErasurePort};
+use crate::files::store::disk::Disk;
+use crate::storage::accounts::Accounts;
+use crate::storage::connect::Target;
+use std::sync::Arc;
+use tokio::sync::Notify;
+
+/// What the jobs of data rights need.
+pub(super) struct RightsNeeds<'a> {
+    pub(super) target: &'a Target,
+    pub(super) accounts: &'a Accounts,
+    pub(super) disk: Disk,
+    pub(super) port: Arc<dyn ErasurePort>,
+    pub(super) profile_changes: &'a Arc<Notify>,
+    pub(super) notices: &'a Notices,
+}
+
+/// Opens the ledger and compares it with the database: before anybody signs in, since a restored backup may have
+/// brought somebody back. `None` without a key that signs.
+pub(super) async fn start(
+    config: &Config,
+    key: Option<AuditKey>,
+    needs: RightsNeeds<'_>,
+) -> Result<Option<DataRights>, BootError> {
+    let Some(key) = key else { return Ok(None) };
+    let opened = Ledger::open(&config.data_dir, key.clone(), needs.disk);
+    let (ledger, records) = opened.map_err(system("cannot use the ledger of erasures"))?;
+    let rights = DataRights::new(DataRightsParts {
+        target: needs.target.clone(),
+        accounts: needs.accounts.clone(),
+        ledger,
+        key,
+        port: needs.port,
+        profile_changes: Arc::clone(needs.profile_changes),
+    });
+    let revoked = rights.compare(records).await;
+    let revoked = revoked.map_err(|refusal| BootError::Broken(format!("the ledger of erasures: {refusal}")))?;
+    (needs.notices)(revoked.into());
+    Ok(Some(rights))
+}

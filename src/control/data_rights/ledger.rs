@@ -1,0 +1,195 @@
+//! The ledger of erasures: `data_dir/erasures.jsonl`, a signed line for each erasure that was requested.
+//!
+//! Invariants:
+//! - lines are only added, and each is durable before the erasure goes on;
+//! - a line that this server has not signed stops its start: a damaged ledger must not bring a person back in silence. A
+//!   last line without its end was never completed, and the next one replaces it.
+//!
+//! `copies` are further files, beside backups. They are added to when they can be written, and only then: a backup on a
+//! disk that is not mounted must not stop an erasure.
+
+use crate::audit::erasure::{ErasureRecord, LEDGER_LINE_MAX};
+use crate::audit::note::AuditKey;
+use crate::error::{ErrorCode, Refusal};
+use crate::faults::warn_limited;
+use crate::files::store::disk::Disk;
+use std::collections::HashSet;
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead as _, BufReader, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::sync::Mutex;
+
+/// The name of the file.
+pub const LEDGER_FILE: &str = "erasures.jsonl";
+
+/// The ledger; cloning shares it.
+#[derive(Clone)]
+pub struct Ledger {
+    path: PathBuf,
+    /// A file with the places of copies, a line each.
+    places: PathBuf,
+    key: AuditKey,
+    disk: Disk,
+    /// The ids that the file has.
+    known: Arc<Mutex<HashSet<String>>>,
+}
+
+impl Ledger {
+    /// The ledger in `data_dir`, and its erasures.
+    ///
+    /// # Errors
+    /// The system's; a line that is not this server's.
+    pub fn open(data_dir: &Path, key: AuditKey, disk: Disk) -> io::Result<(Self, Vec<ErasureRecord>)> {
+        let path = data_dir.join(LEDGER_FILE);
+        let records = read(&path, &key)?;
+        let known = records.iter().map(|record| record.id.clone()).collect();
+        let places = data_dir.join("backup_places");
+        Ok((Self { path, places, key, disk, known: Arc::new(Mutex::new(known)) }, records))
+    }
+
+    /// Adds an erasure, unless it is there. It is durable then.
+    ///
+    /// # Errors
+    /// `storage_unavailable` if the file cannot be written.
+    pub async fn add(&self, record: &ErasureRecord) -> Result<(), Refusal> {
+        let mut known = self.known.lock().await;
+        if known.contains(&record.id) {
+            return Ok(());
+        }
+        let line = record.to_line(&self.key);
+        let (path, places) = (self.path.clone(), self.places.clone());
+        let added = self.disk.run(move || {
+            append(&path, &line)?;
+            for place in copies(&places) {
+                if let Err(error) = append(&place, &line) {
+                    warn_limited!(
+                        "an erasure could not be added to {}: {error}; copy {} there before you restore a backup of \
+                         that folder",
+                        place.display(),
+                        path.display()
+                    );
+                }
+            }
+            Ok(())
+        });
+        added.await.map_err(|error| {
+            let path = self.path.display();
+            Refusal::new(ErrorCode::StorageUnavailable, format!("The ledger {path} cannot be written: {error}."))
+        })?;
+        known.insert(record.id.clone());
+        Ok(())
+    }
+}
+
+/// The erasures of a ledger; none if there is no file.
+///
+/// # Errors
+/// The system's; `InvalidData` for a line that is not this server's.
+pub fn read(path: &Path, key: &AuditKey) -> io::Result<Vec<ErasureRecord>> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        file => file?,
+    };
+    let (public, mut reader, mut records) = (key.public(), BufReader::new(file), Vec::new());
+    for number in 1_u64.. {
+        let mut line = Vec::new();
+        io::Read::take(&mut reader, LEDGER_LINE_MAX as u64).read_until(b'\n', &mut line)?;
+        if line.pop() != Some(b'\n') && line.len() < LEDGER_LINE_MAX - 1 {
+            break; // the end, or a line that was never completed
+        }
+        let record = std::str::from_utf8(&line).map_err(|_| "it is not UTF-8".to_owned());
+        let record = record.and_then(|line| ErasureRecord::from_line(line, &public).map_err(|error| error.to_string()));
+        records.push(record.map_err(|reason| {
+            let fault = format!(
+                "{}, line {number}: {reason}. Restore the file from a copy, together with the audit_key of the same \
+                 server; without the line, a restored backup brings the erased person back",
+                path.display()
+            );
+            io::Error::new(io::ErrorKind::InvalidData, fault)
+        })?);
+    }
+    Ok(records)
+}
+
+/// Adds a line, and syncs. What an incomplete line has left goes.
+fn append(path: &Path, line: &str) -> io::Result<()> {
+    let is_new = !path.exists();
+    let mut file = OpenOptions::new().create(true).read(true).write(true).truncate(false).mode(0o600).open(path)?;
+    let complete = complete_bytes(&file)?;
+    file.set_len(complete)?;
+    file.seek(SeekFrom::Start(complete))?;
+    file.write_all(format!("{line}\n").as_bytes())?;
+    file.sync_all()?;
+    match path.parent().filter(|_| is_new) {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+/// Bytes up to the end of the last complete line.
+fn complete_bytes(file: &File) -> io::Result<u64> {
+    let (mut reader, mut complete, mut at) = (BufReader::new(file), 0, 0);
+    loop {
+        let mut line = Vec::new();
+        let read = io::Read::take(&mut reader, LEDGER_LINE_MAX as u64).read_until(b'\n', &mut line)?;
+        at += read as u64;
+        match line.last() {
+            None => return Ok(complete),
+            Some(b'\n') => complete = at,
+            Some(_) => {}
+        }
+    }
+}
+
+/// The ledgers beside backups.
+fn copies(places: &Path) -> Vec<PathBuf> {
+    let text = std::fs::read_to_string(places).unwrap_or_default();
+    text.lines().filter(|line| line.starts_with('/')).map(|place| Path::new(place).join(LEDGER_FILE)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::store::disk::DiskThreads;
+    use crate::ids::UserId;
+    use time::OffsetDateTime;
+
+    fn record(user: i64) -> ErasureRecord {
+        ErasureRecord {
+            id: format!("{user:032x}"),
+            user: UserId(user),
+            account_created_at: OffsetDateTime::UNIX_EPOCH,
+            requested_by: UserId(user),
+            requested_at: OffsetDateTime::UNIX_EPOCH,
+        }
+    }
+
+    #[tokio::test]
+    async fn keeps_every_erasure_once_and_survives_a_torn_line() {
+        let root = tempfile::tempdir().unwrap();
+        let copy = tempfile::tempdir().unwrap();
+        std::fs::write(root.path().join("backup_places"), format!("{}\n/nowhere\n", copy.path().display())).unwrap();
+        let (threads, key) = (DiskThreads::new().unwrap(), AuditKey::new(&[1; 32]));
+        let open = || Ledger::open(root.path(), key.clone(), threads.disk()).unwrap();
+        let (ledger, records) = open();
+        assert_eq!(records, []);
+        for user in [1, 2, 1] {
+            ledger.add(&record(user)).await.unwrap();
+        }
+        let file = root.path().join(LEDGER_FILE);
+        OpenOptions::new().append(true).open(&file).unwrap().write_all(b"\"torn").unwrap();
+        let (ledger, records) = open();
+        assert_eq!(records, [record(1), record(2)]);
+        ledger.add(&record(3)).await.unwrap();
+        assert_eq!(open().1, [record(1), record(2), record(3)]);
+        assert_eq!(read(&copy.path().join(LEDGER_FILE), &key).unwrap().len(), 3);
+        let fault = read(&file, &AuditKey::new(&[2; 32])).unwrap_err().to_string();
+        assert!(fault.contains("line 1"), "{fault}");
+        let text = std::fs::read_to_string(&file).unwrap().replacen(":2,", ":9,", 1);
+        std::fs::write(&file, text).unwrap();
+        let fault = read(&file, &key).unwrap_err().to_string();
+        assert!(fault.contains("line 2"), "{fault}");
+    }
+}

@@ -1,0 +1,227 @@
+//! Data rights: what is erased is gone everywhere, what stays says why, and everybody else converges.
+//!
+//! How: a person leaves a marker in everything that the server stores: names, texts, files, devices, webhooks. After the
+//! erasure every row of every table and every stored file is searched for it.
+
+use crate::filter::words;
+use crate::support::{Client, Format, Log, PASSWORD, PATIENCE, Server, User, id_of, text, unique};
+use chat_server::audit::note::AuditPublicKey;
+use chat_server::storage::sql::data_rights::catalogue::{Fate, TABLES};
+use reqwest::Method;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+use tokio_postgres::Client as Database;
+
+/// The tables of the server that keep rows; partitions are parts of theirs.
+async fn tables(database: &Database) -> BTreeSet<String> {
+    let tables = "SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+        WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p') AND NOT c.relispartition \
+          AND c.relname <> 'refinery_schema_history'";
+    database.query(tables, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
+}
+
+#[tokio::test]
+async fn every_column_is_in_the_catalogue() {
+    let database = crate::support::server().await.database().await;
+    let catalogued: BTreeSet<String> = TABLES.iter().map(|table| table.name.to_owned()).collect();
+    assert_eq!(tables(&database).await, catalogued, "a new table needs an entry in catalogue.rs");
+    for table in TABLES {
+        let columns = "SELECT attname::text FROM pg_attribute \
+            WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped";
+        let columns: BTreeSet<String> =
+            database.query(columns, &[&table.name]).await.unwrap().iter().map(|row| row.get(0)).collect();
+        let given = [table.exported, table.withheld, table.impersonal].concat();
+        let known: BTreeSet<String> = given.iter().map(|column| (*column).to_owned()).collect();
+        assert_eq!(columns, known, "{}: every column has one entry", table.name);
+        assert_eq!(given.len(), known.len(), "{}: a column has two entries", table.name);
+        let personal = [table.exported, table.withheld].concat();
+        assert!(table.cleared.iter().all(|column| personal.contains(column)), "{}: {:?}", table.name, table.cleared);
+        assert_eq!(table.rows.is_empty(), table.fate == Fate::Impersonal, "{}", table.name);
+        let needs_reason = !table.withheld.is_empty() || matches!(table.fate, Fate::Kept | Fate::Cleared);
+        assert!(!needs_reason || !table.why.is_empty(), "{}: say why", table.name);
+    }
+}
+
+/// Rows that have a text somewhere, as `table: row`.
+async fn rows_with(database: &Database, marker: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for table in tables(database).await {
+        let rows = format!("SELECT left(t::text, 300) FROM {table} t WHERE t::text ILIKE '%' || $1 || '%'");
+        let rows = database.query(&rows, &[&marker]).await.unwrap();
+        found.extend(rows.iter().map(|row| format!("{table}: {}", row.get::<_, String>(0))));
+    }
+    found
+}
+
+async fn erase(server: &Server, user: &User, proof: &Value) -> (u16, Value) {
+    server.request(Method::DELETE, "/users/me", Some(&user.token), Some(proof)).await
+}
+
+/// The state of an erasure when it is completed.
+async fn completed(server: &Server, requested: &Value) -> Value {
+    let started = Instant::now();
+    loop {
+        let (status, state) = server.request(Method::GET, text(&requested["status_url"]), None, None).await;
+        assert_eq!(status, 200, "{state}");
+        if state["state"] == "completed" {
+            return state;
+        }
+        assert!(started.elapsed() < PATIENCE, "{state}: {}", server.log_tail());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn send(server: &Server, user: &User, conversation: &str, content: &str) -> Value {
+    let data = json!({"conversation_id": conversation, "content": content, "client_message_id": unique(&user.name)});
+    server.ok(user, "send_message", data).await
+}
+
+/// Leaves a marker in everything that a person can write. Returns a room with everybody, and the direct conversation
+/// with `friend`.
+async fn leave_traces(server: &Server, eve: &User, friend: &User, marker: &str) -> (String, String) {
+    let profile = json!({"display_name": format!("{marker} shown"), "bio": format!("about {marker}"),
+        "avatar_url": format!("https://example.org/{marker}.png")});
+    let (status, answer) = server.request(Method::PATCH, "/users/me", Some(&eve.token), Some(&profile)).await;
+    assert_eq!(status, 200, "{answer}");
+    let sign_in = json!({"login": eve.name, "password": PASSWORD, "device_name": format!("{marker}'s phone")});
+    assert_eq!(server.post("/auth/login", None, &sign_in).await.0, 200);
+
+    let room = server.room(&[friend, eve]).await;
+    let direct = json!({"kind": "direct", "member_ids": [eve.id]});
+    let direct = id_of(&server.ok(friend, "create_conversation", direct).await);
+    let own = server.room(&[eve]).await;
+    for conversation in [&room, &direct, &own] {
+        for number in 0..3 {
+            send(server, eve, conversation, &format!("{marker} wrote {number}")).await;
+        }
+    }
+    let sent = send(server, eve, &room, &format!("{marker} first")).await;
+    let edit = json!({"message_id": sent["message_id"], "content": format!("{marker} second")});
+    server.ok(eve, "edit_message", edit).await;
+    let deleted = send(server, eve, &room, &format!("{marker} deleted")).await;
+    server.ok(eve, "delete_message", json!({"message_id": deleted["message_id"]})).await;
+
+    // Others name the person.
+    let mention = send(server, friend, &room, &format!("thanks @{}, and @{}'s code", eve.name, eve.name)).await;
+    let edit = json!({"message_id": mention["message_id"], "content": format!("dear @{}, `@{}`", eve.name, eve.name)});
+    server.ok(friend, "edit_message", edit).await;
+    send(server, friend, &direct, &format!("@{}: hello", eve.name)).await;
+    let reply = json!({"conversation_id": room, "content": "a reply", "client_message_id": unique("r"),
+        "parent_message_id": sent["message_id"]});
+    server.ok(friend, "send_message", reply).await;
+    let reaction = json!({"message_id": mention["message_id"], "emoji": "👍"});
+    server.ok(eve, "add_reaction", reaction).await;
+
+    // Files: one with a message, and one without; and a public link.
+    let content = format!("{marker} in a file").into_bytes();
+    let (file, _) = server.upload(eve, &room, &format!("{marker}.txt"), &content).await;
+    let with_file = json!({"conversation_id": room, "content": "", "attachments": [file],
+        "client_message_id": unique("f")});
+    server.ok(eve, "send_message", with_file).await;
+    server.upload(eve, &own, &format!("{marker} unsent.txt"), &[&content[..], b"!"].concat()).await;
+
+    // What waits: a request to join, an invitation, a text that a moderator must see.
+    let closed = server.room(&[friend]).await;
+    server.ok(eve, "request_to_join", json!({"conversation_id": closed, "text": format!("{marker} asks")})).await;
+    server.ok(eve, "create_invite", json!({"conversation_id": own})).await;
+    server.ok(eve, "block_user", json!({"user_id": server.register().await.id})).await;
+    let rules = json!({"rules": [words("held", "offer", "hold")]});
+    let path = format!("/conversations/{room}/filter-rules");
+    let (status, answer) = server.request(Method::PUT, &path, Some(&friend.token), Some(&rules)).await;
+    assert_eq!(status, 200, "{answer}");
+    let held = json!({"conversation_id": room, "content": format!("{marker} offer"), "client_message_id": unique("h")});
+    server.call(eve, "send_message", held).await.unwrap_err();
+
+    // Webhooks, and a bot.
+    let webhook = json!({"url": format!("https://{marker}.example.org/{marker}")});
+    let (status, answer) = server.request(Method::POST, "/webhooks", Some(&eve.token), Some(&webhook)).await;
+    assert_eq!(status, 201, "{answer}");
+    let incoming = json!({"conversation_id": own, "name": format!("{marker} bot")});
+    let (status, answer) = server.request(Method::POST, "/incoming-webhooks", Some(&eve.token), Some(&incoming)).await;
+    assert_eq!(status, 201, "{answer}");
+
+    // A ban with a reason, by a moderator of another room.
+    let other = server.room(&[friend, eve]).await;
+    let ban = json!({"conversation_id": other, "user_id": eve.id, "reason": format!("because of {marker}")});
+    server.ok(friend, "ban_member", ban).await;
+    (room, direct)
+}
+
+#[tokio::test]
+async fn an_erased_person_is_in_no_table_and_no_file() {
+    let server = Server::start(2, &[("features.webhooks", "true")]);
+    let database = server.database().await;
+    let marker = unique("Zq7").replace(['-', '_'], "");
+    let (ann, eve) = (server.register().await, server.register_as(&format!("{marker}_e")).await);
+    let (room, direct) = leave_traces(&server, &eve, &ann, &marker).await;
+    server.found_in_time(&ann, &marker, 10).await;
+    let found = rows_with(&database, &marker).await;
+    for table in ["users", "credentials", "sessions", "messages", "message_edits", "message_search", "files", "webhooks",
+        "conversation_events", "conversation_bans", "conversation_join_requests", "held_messages", "mutation_outcomes",
+        "audit_logs"]
+    {
+        assert!(found.iter().any(|row| row.starts_with(&format!("{table}: "))), "nothing to erase in {table}: {found:#?}");
+    }
+
+    let mut watching = Client::all(&server, &ann, Format::MessagePack).await;
+    let seq = server.last_seq(&ann, &room).await;
+    let (status, problem) = erase(&server, &eve, &json!({"password": "wrong password"})).await;
+    assert_eq!((status, problem["code"].as_str()), (403, Some("forbidden")), "{problem}");
+    let (status, requested) = erase(&server, &eve, &json!({"password": PASSWORD})).await;
+    assert_eq!(status, 202, "{requested}");
+    assert_eq!(server.request(Method::GET, "/users/me", Some(&eve.token), None).await.0, 401);
+    let done = completed(&server, &requested).await;
+
+    assert_eq!(rows_with(&database, &marker).await, Vec::<String>::new(), "{done}");
+    for table in TABLES.iter().filter(|table| table.fate == Fate::Gone) {
+        let rows = table.rows.replace("$1", &eve.id.to_string());
+        let rows = format!("SELECT count(*), min(left(t::text, 300)) FROM {} t WHERE {rows}", table.name);
+        let row = database.query_one(&rows, &[]).await.unwrap();
+        assert_eq!(row.get::<_, i64>(0), 0, "{}: {:?}", table.name, row.get::<_, Option<String>>(1));
+    }
+    server.stores(0).await;
+    let found = server.ok(&ann, "search_messages", json!({"query": marker})).await;
+    assert_eq!(found["messages"], json!([]));
+
+    // The receipt names what was removed, and anybody with the key of the audit trail can verify it.
+    let key = String::from_utf8(server.run(&["audit", "key"]).stdout).unwrap();
+    let receipt = text(&done["receipt"]);
+    let (origin, stated) = AuditPublicKey::from_text(&key).unwrap().open_note(receipt).unwrap();
+    assert!(origin.starts_with("veza-chat/erasure/"), "{receipt}");
+    let stated: Value = serde_json::from_str(&stated).unwrap();
+    assert_eq!((&stated["erasure"], &stated["user_id"]), (&requested["erasure_id"], &json!(eve.id)));
+    for (kind, count) in [("messages", 12), ("mentions", 2), ("reactions", 1), ("files", 1), ("webhooks", 1)] {
+        assert_eq!(stated["removed"][kind], count, "{kind}: {stated}");
+    }
+    let verified = server.run(&["audit", "verify"]);
+    assert!(verified.status.success(), "{verified:?}");
+
+    // Everybody who watched, and everybody who was away, sees the same. The log has no gap.
+    let (mut log, mut events) = (Log::after([(room.as_str(), seq)]), Vec::new());
+    let end = server.last_seq(&ann, &room).await;
+    while log.last(&room) < end {
+        let event = watching.next_event().await;
+        log.record(&event);
+        events.push(event);
+    }
+    let left = |event: &&Value| event["type"] == "member_left" && event["data"]["conversation_id"] == room;
+    let left = events.iter().find(left).unwrap();
+    assert_eq!(left["data"]["user"]["username"], format!("deleted-{}", eve.id));
+    let history = server.history(&ann, &room).await;
+    let dear = format!("dear @deleted-{0}, `@deleted-{0}`", eve.id);
+    assert!(history.iter().any(|message| message["content"] == dear), "{history:#?}");
+    assert!(history.iter().any(|message| message["content"] == "a reply"));
+    let others = server.ok(&ann, "get_conversation", json!({"conversation_id": direct})).await;
+    assert_eq!(others["conversation"]["last_seq"], server.last_seq(&ann, &direct).await);
+    assert!(server.history(&ann, &direct).await.iter().any(|m| m["content"] == format!("@deleted-{}: hello", eve.id)));
+
+    // The name is free, the number is not, and nobody can take the new name.
+    let (status, again) = server.post("/auth/login", None, &json!({"login": eve.name, "password": PASSWORD})).await;
+    assert_eq!(status, 401, "{again}");
+    let another = server.register_as(&eve.name).await;
+    assert_ne!(another.id, eve.id);
+    let name = format!("deleted-{}", another.id);
+    let body = json!({"username": name, "email": "d@example.org", "password": PASSWORD});
+    assert_eq!(server.post("/auth/register", None, &body).await.0, 400);
+}
