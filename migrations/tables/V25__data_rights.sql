@@ -23,12 +23,14 @@ CREATE TABLE erasures (
     -- How many rows of each kind: {messages, mentions, reactions, files, …}.
     counts             jsonb       NOT NULL DEFAULT '{}',
     completed_at       timestamptz,
+    -- For a bot, the erasure of the person whom it belongs to. Its messages stay: they are about the conversation.
+    part_of            text        REFERENCES erasures,
     -- A signed note, see src/audit/note.rs.
     receipt            text,
     CHECK ((completed_at IS NULL) = (receipt IS NULL)),
     CHECK (completed_at IS NULL OR username IS NULL)
 );
-CREATE INDEX erasures_open ON erasures (requested_at) WHERE completed_at IS NULL;
+CREATE INDEX erasures_parts ON erasures (part_of) WHERE part_of IS NOT NULL;
 
 -- What must be kept for a court: neither retention nor an erasure removes it until the hold is released.
 CREATE TABLE legal_holds (

@@ -8,7 +8,6 @@ CREATE FUNCTION erase_account(p_user bigint) RETURNS jsonb LANGUAGE plpgsql AS $
 DECLARE
     v_name   text := erased_name(p_user);
     v_old    text;
-    v_bots   bigint[];
     v_table  text;
     v_column text;
     v_count  bigint;
@@ -25,12 +24,6 @@ BEGIN
            profile_version = u.profile_version + 1, announced_at = '-infinity',
            erased_at = coalesce(u.erased_at, now())
      WHERE u.id = p_user AND u.erased_at IS NULL;
-    SELECT array_agg(b.user_id) INTO v_bots FROM bots b WHERE b.owner_id = p_user;
-    UPDATE users u SET username = erased_name(u.id), display_name = 'Deleted bot', avatar_url = NULL, bio = NULL,
-           is_active = false, profile_version = u.profile_version + 1, announced_at = '-infinity', erased_at = now()
-     WHERE u.id = ANY (v_bots);
-    -- Webhooks of a bot, and the bot's own sessions, go with its rows.
-    DELETE FROM sessions s WHERE s.user_id = ANY (v_bots);
     -- An exported copy goes from the store when nothing needs its content.
     FOR v_hash IN DELETE FROM data_exports x WHERE x.user_id = p_user RETURNING x.sha256 LOOP
         IF v_hash IS NOT NULL THEN
@@ -62,6 +55,9 @@ BEGIN
         DELETE FROM security_events x WHERE strpos(lower(x.details::text), lower('"' || v_old || '"')) > 0;
     END IF;
     UPDATE conversation_bans x SET banned_by = NULL WHERE x.banned_by = p_user;
+    -- What others did to the person. The rows are of the last day.
+    UPDATE mutation_outcomes x SET outcome = without_person(x.outcome, p_user)
+     WHERE strpos(x.outcome::text, '"id": ' || p_user) > 0;
     RETURN v_counts;
 END $$;
 

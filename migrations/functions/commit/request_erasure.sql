@@ -1,5 +1,6 @@
--- Begins the erasure of a person: nobody can sign in any longer, nor can the person's bots. A job does the rest. p_row is
--- the audit row; NULL for an erasure that a ledger asks for again, which only counts for an account of that time.
+-- Begins the erasure of a person, and of the names of the person's bots: nobody can sign in any longer. Jobs do the rest.
+-- p_row is the audit row. p_account_created_at is given for an erasure that a ledger asks for again: it only counts for
+-- an account of that time.
 -- Returns the erasure, an earlier one if there is one, and the sessions that it revoked; no row without such an account.
 -- Locks: the user's row, those of the bots, then the end of the audit trail.
 
@@ -31,9 +32,11 @@ BEGIN
         UPDATE sessions s SET revoked_at = now() WHERE s.user_id = ANY (v_people) AND s.revoked_at IS NULL
         RETURNING s.id)
     SELECT coalesce(array_agg(r.id), '{}') INTO v_sessions FROM revoked r;
-    INSERT INTO jobs (kind, subject) VALUES ('erase_person', e.id) ON CONFLICT DO NOTHING;
-    IF p_row IS NOT NULL THEN
-        PERFORM append_audit(jsonb_build_array(p_row));
-    END IF;
+    INSERT INTO erasures (id, user_id, account_created_at, requested_by, requested_at, username, part_of)
+    SELECT md5(e.id || x.id), x.id, x.created_at, e.requested_by, e.requested_at, x.username, e.id
+      FROM users x WHERE x.id = ANY (v_people) AND x.id <> p_user ON CONFLICT DO NOTHING;
+    INSERT INTO jobs (kind, subject)
+    SELECT 'erase_person', x.id FROM erasures x WHERE x.id = e.id OR x.part_of = e.id ON CONFLICT DO NOTHING;
+    PERFORM append_audit(jsonb_build_array(p_row));
     RETURN QUERY SELECT e.id, e.account_created_at, e.requested_at, true, v_sessions;
 END $$;

@@ -1,7 +1,7 @@
 -- A payload of the log, or what a system message is about, in which every object that describes an erased person has
 -- their present names instead of the former ones, and no profile.
 -- An object describes a user if it has an id and a username (user_json).
--- needs: erased_name
+-- needs: erased_name system_text
 
 CREATE FUNCTION without_person(p_payload jsonb, p_user bigint) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
 DECLARE
@@ -25,5 +25,13 @@ BEGIN
             v_to := v_to || jsonb_build_object(v_key, without_person(v_value, p_user));
         END IF;
     END LOOP;
+    -- A direct conversation is called after the other person.
+    IF v_to ->> 'kind' = 'direct' AND jsonb_typeof(v_to -> 'name') = 'string' THEN
+        v_to := v_to || '{"name": "Deleted user"}';
+    END IF;
+    -- A new system message, whose text names them too.
+    IF v_to ->> 'message_type' = 'system' AND jsonb_typeof(v_to -> 'system') = 'object' THEN
+        v_to := v_to || jsonb_build_object('content', system_text(v_to -> 'system'));
+    END IF;
     RETURN v_to;
 END $$;

@@ -24,6 +24,8 @@ const ENTRIES: i64 = 2_000;
 const FILES: i64 = 100;
 /// How long a job runs before others have their turn.
 const TURN: Duration = Duration::from_secs(60);
+/// When a job looks again whether the person's bots are done.
+const PARTS: Duration = Duration::from_millis(500);
 /// When a job looks again whether a legal hold is released.
 const HELD: Duration = Duration::from_mins(15);
 
@@ -31,7 +33,9 @@ const HELD: Duration = Duration::from_mins(15);
 pub(super) async fn run(rights: &DataRights, id: &str) -> Result<JobEnd, Refusal> {
     let mut tables = rights.tables().await?;
     let Some(erasure) = tables.open_erasure(id).await? else { return Ok(JobEnd::Done) };
-    rights.parts.ledger.add(&erasure.record).await?;
+    if !erasure.is_part {
+        rights.parts.ledger.add(&erasure.record).await?;
+    }
     if erasure.is_held {
         return Ok(JobEnd::RunAgainAfter(HELD));
     }
@@ -50,6 +54,9 @@ pub(super) async fn run(rights: &DataRights, id: &str) -> Result<JobEnd, Refusal
         LogsEnd::OutOfTime => return Ok(JobEnd::RunAgainAfter(Duration::ZERO)),
         // The place is at the start again: the next run finds what is no longer held.
         LogsEnd::SomeHeld => return Ok(JobEnd::RunAgainAfter(HELD)),
+    }
+    if erasure.has_open_parts {
+        return Ok(JobEnd::RunAgainAfter(PARTS));
     }
     // Sessions that were open while the account was erased may have written something since.
     let counts = tables.erase_account(user).await?;
@@ -88,7 +95,7 @@ async fn erase_logs(rights: &DataRights, tables: &RightsTables, erasure: &OpenEr
             some_held = true;
             continue;
         }
-        let counts = erase_conversation(rights, tables, user, &conversation).await?;
+        let counts = erase_conversation(rights, tables, erasure, &conversation).await?;
         tables.save_erasure(id, before.map(|id| (id, conversation.last_seq)), &counts).await?;
         if started.elapsed() >= TURN {
             return Ok(LogsEnd::OutOfTime);
@@ -105,13 +112,13 @@ async fn erase_logs(rights: &DataRights, tables: &RightsTables, erasure: &OpenEr
 async fn erase_conversation(
     rights: &DataRights,
     tables: &RightsTables,
-    user: UserId,
+    erasure: &OpenErasure,
     conversation: &ErasureConversation,
 ) -> Result<Value, Refusal> {
-    let id = conversation.id;
+    let (user, id) = (erasure.record.user, conversation.id);
     let submit = async |kind, arguments| submit(rights, user, id, kind, arguments).await;
     let (mut messages, mut mentions, mut reactions, mut changed) = (0, 0, 0, 0);
-    while conversation.has_messages {
+    while conversation.has_messages && !erasure.is_part {
         let outcome = submit("erase_messages", json!({})).await?;
         messages += outcome["count"].as_i64().unwrap_or_default();
         if outcome["more"] != true {

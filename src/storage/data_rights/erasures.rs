@@ -44,6 +44,10 @@ pub struct OpenErasure {
     pub place: Option<(ConversationId, Seq)>,
     /// Whether a legal hold keeps everything of the person.
     pub is_held: bool,
+    /// Whether it is of a bot, whose messages stay.
+    pub is_part: bool,
+    /// Whether the names of bots of the person are still being erased.
+    pub has_open_parts: bool,
 }
 
 /// A conversation, as an erasure sees it.
@@ -178,7 +182,13 @@ impl RightsTables {
             row.map(|row| {
                 let seq = Seq(row.try_get(6)?);
                 let place = ConversationId::from_number(row.try_get(5)?).map(|conversation| (conversation, seq));
-                Ok(OpenErasure { record: record(&row)?, place, is_held: row.try_get(7)? })
+                Ok(OpenErasure {
+                    record: record(&row)?,
+                    place,
+                    is_held: row.try_get(7)?,
+                    is_part: row.try_get(8)?,
+                    has_open_parts: row.try_get(9)?,
+                })
             })
             .transpose()
         };

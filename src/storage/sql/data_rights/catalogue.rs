@@ -169,7 +169,7 @@ pub const TABLES: &[CataloguedTable] = &[
         exported: &["user_id", "account_created_at", "requested_by", "requested_at", "username", "completed_at"],
         withheld: &["id", "receipt"],
         cleared: &["username"],
-        impersonal: &["conversation_id", "seq", "counts"],
+        impersonal: &["conversation_id", "seq", "counts", "part_of"],
         why: "the proof of the erasure; a person who is erased asks for no copy",
     },
     CataloguedTable {

@@ -14,14 +14,15 @@ pub const REQUEST_ERASURE: &str = "SELECT id, account_created_at, requested_at, 
 pub const ERASURE_STATE: &str = "SELECT requested_at, completed_at, counts, receipt FROM erasures WHERE id = $1";
 /// $1 id after which, $2 limit → erasures, for the ledger.
 pub const ERASURES: &str = "SELECT id, user_id, account_created_at, requested_by, requested_at FROM erasures \
-    WHERE id > $1 ORDER BY id LIMIT $2";
+    WHERE id > $1 AND part_of IS NULL ORDER BY id LIMIT $2";
 /// Of these ids those that the table has.
 pub const KNOWN_ERASURES: &str = "SELECT id FROM erasures WHERE id = ANY ($1)";
 
 /// $1 erasure → what is still to do.
 pub const OPEN_ERASURE: &str = "SELECT e.id, e.user_id, e.account_created_at, e.requested_by, e.requested_at, \
         e.conversation_id, e.seq, EXISTS (SELECT FROM legal_holds h WHERE h.user_id = e.user_id \
-            AND h.released_at IS NULL) \
+            AND h.released_at IS NULL), e.part_of IS NOT NULL, \
+        EXISTS (SELECT FROM erasures p WHERE p.part_of = e.id AND p.completed_at IS NULL) \
     FROM erasures e WHERE e.id = $1 AND e.completed_at IS NULL";
 /// $1 user → counts of the rows that went.
 pub const ERASE_ACCOUNT: &str = "SELECT erase_account($1)";
