@@ -317,6 +317,10 @@ enum BackupAction {
         /// If contents of files are damaged, restore everything else.
         #[arg(long)]
         without_damaged_files: bool,
+        /// A further ledger of erasures, as the file erasures.jsonl of the lost server. The one in the folder of the
+        /// backups is used anyway. Can be given more than once.
+        #[arg(long, value_name = "FILE")]
+        erasures: Vec<PathBuf>,
     },
 }
 
@@ -397,8 +401,9 @@ fn main() -> ExitCode {
             BackupAction::Verify { backup, identity, checksums, scratch } => {
                 boot::verify_backup(config, &boot::VerifyBackupOptions { backup, identity, checksums, scratch })
             }
-            BackupAction::Restore { backup, identity, without_damaged_files } => {
-                boot::restore_backup(config, &boot::RestoreBackupOptions { backup, identity, without_damaged_files })
+            BackupAction::Restore { backup, identity, without_damaged_files, erasures } => {
+                let options = boot::RestoreBackupOptions { backup, identity, without_damaged_files, erasures };
+                boot::restore_backup(config, &options)
             }
         }),
         Command::Import { from: ImportSource::VezaLegacy { dump, dry_run, files, report, source, yes } } => {

@@ -217,7 +217,9 @@ async fn an_erased_person_is_in_no_table_and_no_file() {
     let end = server.last_seq(&ann, &room).await;
     while seqs.last() != Some(&end) {
         let event = watching.next_event().await;
-        if event["data"]["conversation_id"] == room && let Some(seq) = event["data"]["seq"].as_i64() {
+        if event["data"]["conversation_id"] == room
+            && let Some(seq) = event["data"]["seq"].as_i64()
+        {
             seqs.push(seq);
             events.push(event);
         }

@@ -14,6 +14,7 @@ use super::super::files::{backup_bucket, store};
 use super::super::output::{ProgressLine, found, in_megabytes, print};
 use super::super::reach::with_whole_database;
 use super::super::secret::database_passwords;
+use super::ledger;
 use crate::backup::BackupFault;
 use crate::backup::create::{BackupWriter, bytes_of_reader, hash_of_stream};
 use crate::backup::dump::DumpPrograms;
@@ -115,6 +116,7 @@ pub fn create_backup(config: &Config, options: CreateBackupOptions) -> Result<()
     })?;
     lost.iter().map(String::as_str).for_each(found);
     print(&format!("{place}\n"));
+    ledger::copy_beside(config, &options.to);
     let _ = io::Write::write_fmt(
         &mut io::stderr(),
         format_args!(

@@ -4,12 +4,14 @@
 //!   create.rs      hold content → snapshot → uploads, dump, contents, keys → manifest
 //!   verify.rs      checksums → a database in a folder of its own → rows, audit trail, contents
 //!   restore.rs     checksums → an empty place → keys, database, files → audit trail, `files check --deep`
+//!   ledger.rs      the erasures that a restored server does again
 //! ```
 //!
 //! `crate::backup` has the parts of it that need no configuration.
 
 mod create;
 mod guarded;
+mod ledger;
 mod opening;
 mod restore;
 mod unfinished;

@@ -14,6 +14,7 @@ use super::super::reach::{prepare, reached, runtime};
 use super::super::sealing;
 use super::super::secret;
 use super::guarded::GuardedPostgres;
+use super::ledger;
 use super::opening::{checked, opened, require_identity};
 use super::unfinished::{UNFINISHED, refuse_unfinished_restore};
 use super::verify::{audit_findings, uploads_without_bytes};
@@ -47,6 +48,8 @@ pub struct RestoreBackupOptions {
     pub identity: Option<PathBuf>,
     /// Restores the rest if contents are damaged.
     pub without_damaged_files: bool,
+    /// Further ledgers of erasures, besides the one that is beside the backup.
+    pub erasures: Vec<PathBuf>,
 }
 
 /// What is being restored.
@@ -87,6 +90,8 @@ pub fn restore_backup(config: &Config, options: &RestoreBackupOptions) -> Result
     let store = store(config, threads.disk())?;
     let restored = Restored { config, backup: &backup, about, inventory: &inventory, store: &store };
     let findings = restored.everything(runtime).inspect_err(|_| advise_to_empty(config))?;
+    let ledgers = ledger::beside(&options.backup, &options.erasures);
+    let erasures = ledger::restore(config, &ledgers).inspect_err(|_| advise_to_empty(config))?;
     fs::remove_file(&mark).and_then(|()| sync(&config.data_dir)).map_err(system("cannot complete the restore"))?;
     if findings > 0 {
         return Err(BootError::DamagedBackup { findings, advice: ADVICE });
@@ -101,6 +106,12 @@ pub fn restore_backup(config: &Config, options: &RestoreBackupOptions) -> Result
         about.audit.size,
         backup.manifest.created_at
     ));
+    print(&match ledgers.is_empty() {
+        true => "There is no ledger of erasures with this backup. If people were erased since it was made, stop here: \
+                 restore again with --erasures and the file erasures.jsonl of the lost server.\n"
+            .to_owned(),
+        false => format!("The ledger has {erasures} erasures. The server does them again when it starts.\n"),
+    });
     Ok(())
 }
 

@@ -24,6 +24,11 @@ use tokio::sync::Mutex;
 /// The name of the file.
 pub const LEDGER_FILE: &str = "erasures.jsonl";
 
+/// The file with the folders that backups were made in, a line each.
+const PLACES_FILE: &str = "backup_places";
+/// Folders that it names at most.
+const PLACES_MAX: usize = 100;
+
 /// The ledger; cloning shares it.
 #[derive(Clone)]
 pub struct Ledger {
@@ -45,7 +50,7 @@ impl Ledger {
         let path = data_dir.join(LEDGER_FILE);
         let records = read(&path, &key)?;
         let known = records.iter().map(|record| record.id.clone()).collect();
-        let places = data_dir.join("backup_places");
+        let places = data_dir.join(PLACES_FILE);
         Ok((Self { path, places, key, disk, known: Arc::new(Mutex::new(known)) }, records))
     }
 
@@ -111,6 +116,38 @@ pub fn read(path: &Path, key: &AuditKey) -> io::Result<Vec<ErasureRecord>> {
         })?);
     }
     Ok(records)
+}
+
+/// Adds the erasures that a ledger does not have. Returns how many these were.
+///
+/// # Errors
+/// As for [`read`], and the system's.
+pub fn merge(path: &Path, key: &AuditKey, records: &[ErasureRecord]) -> io::Result<usize> {
+    let known: HashSet<String> = read(path, key)?.into_iter().map(|record| record.id).collect();
+    let mut new: Vec<&ErasureRecord> = records.iter().filter(|record| !known.contains(&record.id)).collect();
+    new.sort_by(|a, b| a.id.cmp(&b.id));
+    new.dedup_by(|a, b| a.id == b.id);
+    new.iter().try_for_each(|record| append(path, &record.to_line(key)))?;
+    Ok(new.len())
+}
+
+/// Remembers that backups are kept in this folder, so that its copy of the ledger gets later erasures too.
+///
+/// # Errors
+/// The system's.
+pub fn remember_place(data_dir: &Path, folder: &Path) -> io::Result<()> {
+    let (places, folder) = (data_dir.join(PLACES_FILE), folder.canonicalize()?);
+    let Some(folder) = folder.to_str().filter(|folder| !folder.contains('\n')) else { return Ok(()) };
+    let text = match std::fs::read_to_string(&places) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        text => text?,
+    };
+    if text.lines().any(|line| line == folder) || text.lines().count() >= PLACES_MAX {
+        return Ok(());
+    }
+    let mut file = OpenOptions::new().create(true).append(true).mode(0o600).open(&places)?;
+    file.write_all(format!("{folder}\n").as_bytes())?;
+    file.sync_all()
 }
 
 /// Adds a line, and syncs. What an incomplete line has left goes.
