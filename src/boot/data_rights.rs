@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::control::Notices;
 use crate::control::data_rights::ledger::Ledger;
 use crate::control::data_rights::{DataRights, DataRightsParts, ErasurePort};
-use crate::files::store::disk::Disk;
+use crate::files::store::Store;
 use crate::storage::accounts::Accounts;
 use crate::storage::connect::Target;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 pub(super) struct RightsNeeds<'a> {
     pub(super) target: &'a Target,
     pub(super) accounts: &'a Accounts,
-    pub(super) disk: Disk,
+    pub(super) store: Store,
     pub(super) port: Arc<dyn ErasurePort>,
     pub(super) profile_changes: &'a Arc<Notify>,
     pub(super) notices: &'a Notices,
@@ -30,12 +30,13 @@ pub(super) async fn start(
     needs: RightsNeeds<'_>,
 ) -> Result<Option<DataRights>, BootError> {
     let Some(key) = key else { return Ok(None) };
-    let opened = Ledger::open(&config.data_dir, key.clone(), needs.disk);
+    let opened = Ledger::open(&config.data_dir, key.clone(), needs.store.disk().clone());
     let (ledger, records) = opened.map_err(system("cannot use the ledger of erasures"))?;
     let rights = DataRights::new(DataRightsParts {
         target: needs.target.clone(),
         accounts: needs.accounts.clone(),
         ledger,
+        store: needs.store,
         key,
         port: needs.port,
         profile_changes: Arc::clone(needs.profile_changes),

@@ -291,7 +291,8 @@ pub fn serve(config: &Config, sources: Sources, log: &LoggingGuard) -> Result<()
     watch.report(audit_gap);
     let notify_revoked = Arc::clone(&notices);
     runtime.spawn(watch.clone().run(accounts.clone(), move |sessions| notify_revoked(sessions)));
-    let files = files::files(config, file_store, &accounts, Arc::clone(&commands) as _, metrics.clone(), &scans_files)?;
+    let files =
+        files::files(config, file_store.clone(), &accounts, Arc::clone(&commands) as _, metrics.clone(), &scans_files)?;
     runtime.spawn(files.clone().probe_scanner());
     if !is_shared {
         // If this fails, the jobs wait until their leases expire.
@@ -310,7 +311,7 @@ pub fn serve(config: &Config, sources: Sources, log: &LoggingGuard) -> Result<()
     let needs = RightsNeeds {
         target: &target,
         accounts: &accounts,
-        disk: disk_threads.disk(),
+        store: file_store.clone(),
         port: Arc::clone(&commands) as _,
         profile_changes: &profile_changes,
         notices: &notices,

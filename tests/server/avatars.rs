@@ -356,7 +356,7 @@ async fn content_that_nobody_adopts_is_released() {
     let server = start();
     let ann = server.register().await;
     let database = server.database().await;
-    let named = "SELECT name_avatar(sha256('x'), 1)";
+    let named = "SELECT reserve_content(sha256('x'), 1)";
     let number: i64 = database.query_one(named, &[]).await.unwrap().get(0);
     let adopt = "SELECT adopt_avatar($1, '/avatars/x.webp', sha256('x'), $2)";
     let released: bool = database.query_one(adopt, &[&ann.id, &(number + 1)]).await.unwrap().get(0);

@@ -244,3 +244,90 @@ async fn an_erased_person_is_in_no_table_and_no_file() {
     let body = json!({"username": name, "email": "d@example.org", "password": PASSWORD});
     assert_eq!(server.post("/auth/register", None, &body).await.0, 400);
 }
+
+/// The archive of a new copy.
+async fn copy_of(server: &Server, user: &User) -> Vec<u8> {
+    let proof = json!({"password": PASSWORD});
+    let (status, requested) = server.post("/users/me/exports", Some(&user.token), &proof).await;
+    assert_eq!(status, 202, "{requested}");
+    let started = Instant::now();
+    let ready = loop {
+        let path = text(&requested["status_url"]);
+        let (status, state) = server.request(Method::GET, path, Some(&user.token), None).await;
+        assert_eq!(status, 200, "{state}");
+        if state["state"] == "ready" {
+            break state;
+        }
+        assert!(started.elapsed() < PATIENCE, "{state}: {}", server.log_tail());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    let url = text(&ready["archive_url"]);
+    // In two parts, as after a download that was cut short.
+    let first = server.send(user, "GET", url, &[("range", "bytes=0-99")], vec![]).await;
+    assert_eq!(first.status(), 206);
+    let rest = server.send(user, "GET", url, &[("range", "bytes=100-")], vec![]).await;
+    assert_eq!(rest.status(), 206);
+    let archive = [first.bytes().await.unwrap(), rest.bytes().await.unwrap()].concat();
+    assert_eq!(json!(archive.len()), ready["size"]);
+    archive
+}
+
+#[tokio::test]
+async fn a_person_gets_a_copy_of_everything() {
+    let server = Server::start(2, &[("features.webhooks", "true")]);
+    let database = server.database().await;
+    let marker = unique("Zq6").replace(['-', '_'], "");
+    let (ann, eve) = (server.register().await, server.register_as(&format!("{marker}_e")).await);
+    let (room, direct) = leave_traces(&server, &eve, &ann, &marker).await;
+    let only_anns = send(&server, &ann, &room, "<only of ann>").await;
+    let (status, problem) = server.post("/users/me/exports", Some(&eve.token), &json!({"password": "wrong"})).await;
+    assert_eq!((status, problem["code"].as_str()), (403, Some("forbidden")), "{problem}");
+    let archive = copy_of(&server, &eve).await;
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("copy.zip");
+    std::fs::write(&path, &archive).unwrap();
+    // With a program that others made.
+    let unpacked = std::process::Command::new("python3")
+        .args(["-m", "zipfile", "-e", path.to_str().unwrap(), folder.path().to_str().unwrap()])
+        .output()
+        .unwrap();
+    assert!(unpacked.status.success(), "{unpacked:?}");
+    let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
+    for table in TABLES.iter().filter(|table| table.fate != Fate::Impersonal && !table.exported.is_empty()) {
+        let lines = read(&format!("data/{}.jsonl", table.name));
+        let rows: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let stored =
+            format!("SELECT count(*) FROM {} t WHERE {}", table.name, table.rows.replace("$1", &eve.id.to_string()));
+        let stored: i64 = database.query_one(&stored, &[]).await.unwrap().get(0);
+        let moves = ["data_exports", "audit_logs", "sessions"].contains(&table.name);
+        assert!(moves || rows.len() as i64 == stored, "{}: {stored} rows, and {} copied", table.name, rows.len());
+        let columns: BTreeSet<&str> = table.exported.iter().copied().collect();
+        for row in &rows {
+            assert_eq!(row.as_object().unwrap().keys().map(String::as_str).collect::<BTreeSet<_>>(), columns);
+        }
+    }
+    let everything: String = TABLES
+        .iter()
+        .filter(|table| table.fate != Fate::Impersonal && !table.exported.is_empty())
+        .map(|table| read(&format!("data/{}.jsonl", table.name)))
+        .collect();
+    for secret in ["argon2", "sealed", "token_hash", "<only of ann>"] {
+        assert!(!everything.contains(secret), "{secret}");
+    }
+    let page = read(&format!("conversations/{room}.html"));
+    assert!(page.contains(&format!("{marker} second")) && !page.contains("only of ann"), "{page}");
+    assert!(read(&format!("conversations/{direct}.html")).contains(&format!("{marker} wrote 2")));
+    assert!(read("index.html").contains(&format!("{marker} shown")));
+    let files = std::fs::read_dir(folder.path().join("files")).unwrap();
+    assert_eq!(files.count(), 2, "the file of a message, and the unsent one");
+    assert!(only_anns["seq"].is_number());
+
+    // Nobody else gets it, and it goes with its person.
+    let (_, list) = server.request(Method::GET, "/users/me/exports", Some(&eve.token), None).await;
+    let url = list["exports"][0]["archive_url"].clone();
+    assert_eq!(server.send(&ann, "GET", text(&url), &[], vec![]).await.status(), 404);
+    let (_, requested) = erase(&server, &eve, &json!({"password": PASSWORD})).await;
+    completed(&server, &requested).await;
+    server.stores(0).await;
+}

@@ -4,6 +4,10 @@
 //!   routes.rs    DELETE /users/me, GET /erasures/{id}, DELETE /admin/users/{id}
 //!   ledger.rs    the file that outlives the database
 //!   erasure.rs   the job of an erasure
+//!   export.rs    the job of a copy of all data
+//!   archive.rs   a ZIP archive that grows
+//!   page.rs      the pages in it
+//!   downloads.rs POST /users/me/exports, and the archive
 //! ```
 //!
 //! Invariants:
@@ -14,8 +18,12 @@
 //!   does not bring the person back;
 //! - nothing is removed that a legal hold keeps. The erasure goes on when the hold is released.
 
+mod archive;
+mod downloads;
 mod erasure;
+mod export;
 pub mod ledger;
+mod page;
 mod routes;
 
 pub(super) use routes::router;
@@ -25,17 +33,21 @@ use super::jobs::{JobEnd, JobWorker};
 use crate::audit::erasure::ErasureRecord;
 use crate::audit::note::AuditKey;
 use crate::error::{ErrorCode, Refusal};
+use crate::files::store::Store;
 use crate::ids::{ConversationId, SessionId, UserId};
 use crate::storage::accounts::Accounts;
 use crate::storage::connect::Target;
 use crate::storage::data_rights::RightsTables;
 use crate::storage::data_rights::erasures::ErasureRequests;
+use crate::storage::data_rights::exports::ExportRequests;
 use crate::storage::jobs::Job;
 use ledger::Ledger;
 use serde_json::Value;
 use std::sync::Arc;
 use tokio::sync::{Notify, watch};
 
+/// Copies that one statement of a sweep removes.
+const EXPIRED: i64 = 100;
 /// Erasures that are compared at a time.
 const COMPARED: usize = 500;
 
@@ -53,6 +65,8 @@ pub struct DataRightsParts {
     pub accounts: Accounts,
     /// The ledger.
     pub ledger: Ledger,
+    /// The content of files, and of copies.
+    pub store: Store,
     /// Signs receipts.
     pub key: AuditKey,
     /// The port to the shards.
@@ -108,6 +122,10 @@ impl DataRights {
         }
     }
 
+    fn exports(&self) -> ExportRequests {
+        ExportRequests::new(self.parts.accounts.clone())
+    }
+
     fn requests(&self) -> ErasureRequests {
         ErasureRequests::new(self.parts.accounts.clone())
     }
@@ -131,11 +149,13 @@ impl JobWorker for DataRights {
     async fn work_on(&self, job: &Job) -> Result<JobEnd, Refusal> {
         match job.kind.as_str() {
             "erase_person" => erasure::run(self, &job.subject).await,
+            "export_person" => export::run(self, &job.subject).await,
             kind => Err(Refusal::new(ErrorCode::Internal, format!("There is no job {kind:?}."))),
         }
     }
 
     async fn sweep(&self) -> Result<(), Refusal> {
+        while self.exports().expire(EXPIRED).await? == EXPIRED {}
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! Routes of erasures.
+//! Routes of data rights. Those that cannot be undone, or show everything, need the password again.
 
 use super::super::current_password;
 use super::super::extract::{Json, PathId, PeerAddress};
@@ -7,7 +7,7 @@ use super::super::problem::Problem;
 use super::super::second_factor::{FactorCaller, GivenCode};
 use super::super::state::{Control, shielded};
 use super::super::two_factor;
-use super::DataRights;
+use super::{DataRights, downloads};
 use crate::audit::caller::Caller;
 use crate::audit::erasure::is_erasure_id;
 use crate::error::{ErrorCode, Refusal};
@@ -15,7 +15,7 @@ use crate::ids::UserId;
 use crate::mesh::record::rfc3339;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use axum::routing::{delete, get};
+use axum::routing::{delete, get, post};
 use axum::{Json as Reply, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -26,12 +26,15 @@ pub(in super::super) fn router() -> Router<Control> {
         .route("/users/me", delete(erase_me))
         .route("/admin/users/{id}", delete(erase_user))
         .route("/erasures/{id}", get(show))
+        .route("/users/me/exports", post(downloads::request).get(downloads::list))
+        .route("/users/me/exports/{id}", get(downloads::show))
+        .route("/users/me/exports/{id}/archive", get(downloads::archive))
 }
 
 /// The password again, and a code if the account has a second factor.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Proof {
+pub(super) struct Proof {
     password: String,
     code: Option<String>,
     backup_code: Option<String>,
@@ -41,7 +44,7 @@ struct Proof {
 ///
 /// # Errors
 /// `forbidden` for a wrong password, `step_up_required`, `two_factor_invalid`, and those of the limits.
-async fn reauthenticate(
+pub(super) async fn reauthenticate(
     control: &Control,
     factor: FactorCaller,
     peer: PeerAddress,
@@ -62,7 +65,7 @@ async fn reauthenticate(
     Ok(caller)
 }
 
-fn rights(control: &Control) -> Result<DataRights, Problem> {
+pub(super) fn rights(control: &Control) -> Result<DataRights, Problem> {
     control.data_rights().cloned().ok_or_else(|| {
         let detail = "This server has no key that signs receipts, so it cannot erase anybody. Its log says why.";
         Refusal::new(ErrorCode::StorageUnavailable, detail).into()

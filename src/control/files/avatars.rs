@@ -278,7 +278,7 @@ async fn adopted(control: &Control, caller: &Caller, made: &MadeCopy) -> Result<
     let (accounts, store) = (control.accounts(), control.files().store());
     let refused = |error| Problem::from(disk_refusal(&error));
     for _ in 0..ADOPTIONS_MAX {
-        let content = accounts.name_avatar(made.hash, made.size).await?;
+        let content = accounts.reserve_content(made.hash, made.size).await?;
         let (from, copy) = (made.path.clone(), made.path.with_extension("copy"));
         let to = copy.clone();
         store.disk().run(move || fs::copy(from, to)).await.map_err(refused)?;

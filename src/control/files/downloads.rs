@@ -39,13 +39,15 @@ pub(super) const ASKED_EACH_TIME: &str = "private, no-cache";
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 /// Who reads content, and a place among the downloads of that user or network.
-pub(super) enum ContentReader {
+pub(in super::super) enum ContentReader {
     /// A user.
     User { file: FileId, user: UserId, _place: QuotaPlace<UserId> },
     /// Somebody with a public link.
     Public { token_hash: [u8; 32], _place: QuotaPlace<ClientNetwork> },
     /// Somebody who knows the address of a picture of a user.
     Avatar,
+    /// The person whose data a copy has.
+    Owner { _place: QuotaPlace<UserId> },
 }
 
 impl ContentReader {
@@ -54,7 +56,8 @@ impl ContentReader {
         match self {
             Self::User { file, user, .. } => files.rows().may_read(*user, *file).await,
             Self::Public { token_hash, .. } => Ok(files.shares().shared(token_hash).await?.is_some()),
-            Self::Avatar => Ok(true), // a few kilobytes
+            Self::Avatar => Ok(true),       // a few kilobytes
+            Self::Owner { .. } => Ok(true), // the archive is of the moment when it was made
         }
     }
 }
@@ -177,15 +180,15 @@ pub(super) async fn read_variant(
 }
 
 /// What a response has.
-pub(super) struct ServedContent<'a> {
-    pub(super) content: StoredContent,
-    pub(super) media_type: &'a str,
-    pub(super) name: &'a str,
+pub(in super::super) struct ServedContent<'a> {
+    pub(in super::super) content: StoredContent,
+    pub(in super::super) media_type: &'a str,
+    pub(in super::super) name: &'a str,
     /// What caches may do.
-    pub(super) caching: &'static str,
+    pub(in super::super) caching: &'static str,
 }
 
-pub(super) async fn serve(
+pub(in super::super) async fn serve(
     files: &Files,
     reader: ContentReader,
     served: &ServedContent<'_>,

@@ -43,6 +43,7 @@ pub use super::ports::FilesPort;
 use axum::Router;
 use axum::http::Method;
 use axum::routing::{delete, get, post, put};
+pub(super) use downloads::{ContentReader, ServedContent, serve};
 pub use state::{FileParts, Files};
 
 /// Whether a request may last as long as its body comes: it has deadlines of its own.

@@ -149,7 +149,7 @@ impl Files {
     }
 
     /// A place among the downloads of a user.
-    pub(super) fn admit_download(&self, user: UserId) -> Result<QuotaPlace<UserId>, Refusal> {
+    pub(in super::super) fn admit_download(&self, user: UserId) -> Result<QuotaPlace<UserId>, Refusal> {
         self.0.downloads.admit_or(user, &TOO_MANY_OF_USER)
     }
 

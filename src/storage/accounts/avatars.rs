@@ -27,10 +27,10 @@ impl Accounts {
     ///
     /// # Errors
     /// Failures of PostgreSQL, as for all functions here.
-    pub async fn name_avatar(&self, hash: ContentHash, size: u64) -> Result<ContentName, Refusal> {
+    pub async fn reserve_content(&self, hash: ContentHash, size: u64) -> Result<ContentName, Refusal> {
         let size = size as i64;
         let statement: Statement<'_> = (sql::NAME, &[&hash.0.as_slice(), &size]);
-        let number = self.rows("name_avatar", false, statement, |row| row.try_get(0)).await?.pop();
+        let number = self.rows("reserve_content", false, statement, |row| row.try_get(0)).await?.pop();
         number.map(|number| ContentName { hash, number }).ok_or_else(Refusal::storage_unavailable)
     }
 

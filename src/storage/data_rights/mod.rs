@@ -4,6 +4,7 @@
 //! opened for a job and closed behind it.
 
 pub mod erasures;
+pub mod exports;
 
 use super::StorageError;
 use super::connect::{Role, Target, connect};

@@ -1,7 +1,7 @@
 //! The statements of users' pictures. They run as `chat_writer`.
 
-/// $1 hash, $2 bytes → the number of the content; see `commit/name_avatar.sql`.
-pub const NAME: &str = "SELECT name_avatar($1, $2)";
+/// $1 hash, $2 bytes → the number of the content; see `commit/reserve_content.sql`.
+pub const NAME: &str = "SELECT reserve_content($1, $2)";
 /// $1 user, $2 address, $3 hash, $4 number → whether the content still has this number; see `commit/adopt_avatar.sql`.
 pub const ADOPT: &str = "SELECT adopt_avatar($1, $2, $3, $4)";
 /// $1 address → the content of the picture that a user shows.

@@ -56,3 +56,55 @@ pub const AUDIT_HEAD: &str = "SELECT log_id::text, position FROM audit_head";
 pub const ERASURE_COUNTS: &str = "SELECT counts FROM erasures WHERE id = $1";
 /// $1 erasure, $2 receipt, $3 time.
 pub const COMPLETE_ERASURE: &str = "UPDATE erasures SET completed_at = $3, receipt = $2, username = NULL WHERE id = $1";
+
+/// $1 id, $2 user, $3 the audit row → the id of the copy that is being made.
+pub const REQUEST_EXPORT: &str = "SELECT request_export($1, $2, $3)";
+/// $1 user → the copies of a user, the newest first.
+pub const EXPORTS: &str = "SELECT x.id, x.requested_at, x.completed_at, x.size, x.expires_at, x.sha256, b.number \
+    FROM data_exports x LEFT JOIN blobs b ON b.sha256 = x.sha256 WHERE x.user_id = $1 \
+    ORDER BY x.requested_at DESC LIMIT 20";
+/// $1 export → the user whose data it has, if it is still to be made.
+pub const OPEN_EXPORT: &str = "SELECT user_id FROM data_exports WHERE id = $1 AND completed_at IS NULL";
+/// $1 export, $2 SHA-256, $3 number, $4 size, $5 seconds that it is kept.
+pub const COMPLETE_EXPORT: &str = "SELECT complete_export($1, $2, $3, $4, make_interval(secs => $5))";
+/// $1 limit.
+pub const EXPIRE_EXPORTS: &str = "SELECT expire_exports($1)";
+
+/// One snapshot for a whole copy, however long it takes.
+pub const BEGIN_EXPORT: &str = "SET statement_timeout = 0; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+/// $1 user → the content of files that the user has uploaded, and of the picture.
+pub const EXPORTED_FILES: &str = "SELECT 'files/' || f.id || '-' || f.name, f.sha256, b.number, b.size \
+    FROM files f JOIN blobs b ON b.sha256 = f.sha256 WHERE f.uploader_id = $1 AND f.state = 'ready' \
+    UNION ALL SELECT 'picture.webp', a.sha256, b.number, b.size \
+    FROM user_avatars a JOIN blobs b ON b.sha256 = a.sha256 WHERE a.user_id = $1 ORDER BY 1";
+
+/// Copies the rows that a query has as JSON, a line each. JSON has no control characters, so nothing is quoted.
+fn copy_lines(query: &str) -> String {
+    format!(
+        "COPY (SELECT row_to_json(x)::text FROM ({query}) x) TO STDOUT \
+         WITH (FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x02')"
+    )
+}
+
+/// The rows of a table that are about a user.
+#[must_use]
+pub fn copy_of_table(table: &catalogue::CataloguedTable, user: i64) -> String {
+    let rows = table.rows.replace("$1", &user.to_string());
+    copy_lines(&format!("SELECT {} FROM {} t WHERE {rows}", table.exported.join(", "), table.name))
+}
+
+/// What a user has written, to be read: conversation after conversation.
+#[must_use]
+pub fn copy_of_texts(user: i64) -> String {
+    copy_lines(&format!(
+        "SELECT conversation_text_id(m.conversation_id) AS conversation, coalesce(c.name, o.display_name) AS name, \
+                rfc3339(m.created_at) AS at, m.content, m.edited_at IS NOT NULL AS edited, \
+                (SELECT json_agg(json_build_object('id', f.id, 'name', f.name) ORDER BY y.position) \
+                   FROM message_files y JOIN files f ON f.id = y.file_id WHERE y.message_id = m.id) AS files \
+           FROM messages m JOIN conversations c ON c.id = m.conversation_id \
+           LEFT JOIN users o ON c.kind = 'direct' AND o.id = CASE WHEN c.direct_low = {user} THEN c.direct_high \
+                ELSE c.direct_low END \
+          WHERE m.sender_id = {user} AND m.deleted_at IS NULL AND m.message_type <> 'system' \
+          ORDER BY m.conversation_id, m.seq"
+    ))
+}

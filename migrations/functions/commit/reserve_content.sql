@@ -1,8 +1,9 @@
--- Content that is about to be stored becomes a user's picture soon (adopt_avatar). Returns the number that it has in
--- the store. A look after ten minutes removes it if nobody has adopted it, for example because the server died.
+-- Content that is about to be stored becomes a user's picture (adopt_avatar) or the copy of somebody's data
+-- (complete_export) soon. Returns the number that it has in the store. A look after ten minutes removes it if nothing
+-- needs it, for example because the server died.
 -- Locks: the content's row in blobs, then the job's row.
 
-CREATE FUNCTION name_avatar(p_hash bytea, p_size bigint) RETURNS bigint LANGUAGE plpgsql AS $$
+CREATE FUNCTION reserve_content(p_hash bytea, p_size bigint) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     v_number bigint;
 BEGIN
