@@ -36,6 +36,8 @@ pub const JOIN_REQUEST_CHARS_MAX: usize = 500;
 pub const BAN_REASON_CHARS_MAX: usize = 500;
 /// `update_conversation.slow_mode_s`: maximum, six hours.
 pub const SLOW_MODE_SECONDS_MAX: i64 = 21_600;
+/// `update_conversation.retention_days`: maximum, a century.
+pub const RETENTION_DAYS_MAX: i64 = 36_500;
 /// `update_conversation.member_limit`: maximum.
 pub const MEMBER_LIMIT_MAX: i64 = 1_000_000;
 /// `create_invite.max_uses`: maximum.

@@ -344,6 +344,35 @@ async fn use_webhooks(server: &Server, user: &User) -> BTreeSet<String> {
     requested
 }
 
+/// Every request about data rights. `admin` is an administrator. Returns the routes.
+async fn use_data_rights(server: &Server, admin: &User) -> BTreeSet<String> {
+    let (eve, dan) = (server.register().await, server.register().await);
+    let mut requested = BTreeSet::new();
+    let mut request = async |method: &str, route: &str, id: &str, user: &User, body: Option<Value>| {
+        let target = route.replace("{id}", id);
+        let (status, answer) = server.request(method.parse().unwrap(), &target, Some(&user.token), body.as_ref()).await;
+        assert!((200..300).contains(&status), "{method} {target}: {status} {answer}");
+        requested.insert(format!("{method} {route}"));
+        answer
+    };
+    let proof = || Some(json!({"password": PASSWORD}));
+    let export = request("POST", "/users/me/exports", "", &eve, proof()).await["export_id"].clone();
+    let export = export.as_str().unwrap();
+    request("GET", "/users/me/exports", "", &eve, None).await;
+    while request("GET", "/users/me/exports/{id}", export, &eve, None).await["state"] != "ready" {}
+    let archive = server.send(&eve, "GET", &format!("/users/me/exports/{export}/archive"), &[], vec![]).await;
+    assert_eq!(archive.status(), 200);
+    let hold = Some(json!({"user_id": eve.id, "reason": "a case"}));
+    let hold = request("POST", "/admin/holds", "", admin, hold).await["id"].to_string();
+    request("GET", "/admin/holds", "", admin, None).await;
+    request("DELETE", "/admin/holds/{id}", &hold, admin, None).await;
+    let erasure = request("DELETE", "/users/me", "", &eve, proof()).await["erasure_id"].clone();
+    request("GET", "/erasures/{id}", erasure.as_str().unwrap(), admin, None).await;
+    request("DELETE", "/admin/users/{id}", &dan.id.to_string(), admin, None).await;
+    requested.insert("GET /users/me/exports/{id}/archive".to_owned());
+    requested
+}
+
 #[tokio::test]
 async fn answers_every_route_as_documented() {
     // The first user is an administrator.
@@ -403,6 +432,7 @@ async fn answers_every_route_as_documented() {
     let mut used = use_second_factor(server, &bob).await;
     used.extend(use_files(server, &ann).await);
     used.extend(use_webhooks(server, &bob).await);
+    used.extend(use_data_rights(server, &ann).await);
     used.insert("POST /auth/register".to_owned());
     for (method, target, token, body) in requests.into_iter().chain(parts) {
         let (status, answer) = server.request(method.parse().unwrap(), &target, token, body.as_ref()).await;

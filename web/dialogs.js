@@ -325,14 +325,23 @@ export function editRoom(app) {
             placeholder: t("no_limit"),
             value: current.member_limit ?? "",
         });
+        const days = h("input", {
+            id: "retention-days",
+            type: "number",
+            min: 0,
+            max: 36_500,
+            placeholder: t("no_limit"),
+            value: current.retention_days ?? "",
+        });
         const save = async (event) => {
             event.preventDefault();
-            const rules = isRoom ? { slow_mode_s: Number(pause.value), member_limit: Number(limit.value) } : {};
+            const numbers = { slow_mode_s: pause, member_limit: limit, retention_days: days };
+            const rules = Object.entries(isRoom ? numbers : {}).map(([name, { value }]) => [name, Number(value)]);
             if (
                 await app.act.update({
                     name: name.value.trim(),
                     description: description.value.trim() || null,
-                    ...rules,
+                    ...Object.fromEntries(rules),
                 })
             )
                 close();
@@ -342,7 +351,7 @@ export function editRoom(app) {
             { class: "form", onsubmit: save },
             field(t("room_name"), name),
             field(t("description"), description),
-            isRoom && [field(t("slow_mode"), pause), field(t("member_limit"), limit)],
+            isRoom && [field(t("slow_mode"), pause), field(t("member_limit"), limit), field(t("retention_days"), days)],
             buttonRow(h("button", { type: "submit", class: "primary", id: "save-room" }, t("save"))),
         );
     });

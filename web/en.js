@@ -369,6 +369,7 @@ export const en = {
     slow_mode: "Slow mode: wait between messages",
     slow_off: "Off",
     member_limit: "Member limit",
+    retention_days: "Days to keep messages",
     no_limit: "No limit",
     archive: "Archive",
     unarchive: "Unarchive",

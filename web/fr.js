@@ -388,6 +388,7 @@ export const fr = {
     slow_mode: "Mode lent : attente entre deux messages",
     slow_off: "Désactivé",
     member_limit: "Nombre maximal de membres",
+    retention_days: "Jours de conservation des messages",
     no_limit: "Sans limite",
     archive: "Archiver",
     unarchive: "Désarchiver",

@@ -230,11 +230,14 @@ export class Store {
 
     #conversationEvent(conversation, type, data, effects) {
         effects.push({ kind: "list" });
-        for (const field of ["name", "description", "owner_id", "archived", "slow_mode_s", "member_limit"]) {
+        const fields = ["name", "description", "owner_id", "archived", "slow_mode_s", "member_limit", "retention_days"];
+        for (const field of fields) {
             // A direct conversation is named after the other user; its events carry no name.
             if (data[field] !== undefined && !(field === "name" && data[field] === null))
                 conversation[field] = data[field];
         }
+        // Old messages were removed: what is shown may be among them.
+        if (data.cleared_seq !== undefined) effects.push(...this.#reset(conversation, data.seq));
         if (type !== "conversation_created") return;
         conversation.created_at ??= data.created_at;
         conversation.kind = data.kind ?? conversation.kind;

@@ -120,6 +120,7 @@ impl Transcript {
             },
             "conversation_created" => format!("{} {}", by("created the conversation"), name(&data["name"])),
             "conversation_updated" if data["archived"] == true => by("archived the conversation"),
+            "conversation_updated" if data["cleared_seq"].is_number() => "older messages were removed".to_owned(),
             "conversation_updated" => {
                 let changed = data
                     .as_object()?

@@ -243,6 +243,10 @@ export interface Conversation {
     slow_mode_s: number;
     /** Null if there is no limit. */
     member_limit: number | null;
+    /** Days after which messages are removed; null if the conversation has no setting of its own. */
+    retention_days: number | null;
+    /** The log begins behind this seq. 0 if nothing was removed. */
+    cleared_seq: number;
 }
 
 export interface Resumed {
@@ -761,6 +765,8 @@ export interface UpdateConversationData {
     slow_mode_s?: number | null;
     /** 0 removes the limit. */
     member_limit?: number | null;
+    /** Older messages are removed. 0 leaves it to the server's setting, which can only be longer. */
+    retention_days?: number | null;
 }
 
 export interface UpdateConversationAck {
@@ -1210,6 +1216,9 @@ export interface ConversationUpdatedEvent {
     owner_id?: Id;
     slow_mode_s?: number;
     member_limit?: number | null;
+    retention_days?: number | null;
+    /** Everything up to this seq was removed. */
+    cleared_seq?: Seq;
     archived?: boolean;
     actor: UserRef;
 }

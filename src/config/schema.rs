@@ -30,6 +30,8 @@ pub struct Config {
     pub files: FilesConfig,
     /// Webhooks.
     pub webhooks: WebhooksConfig,
+    /// How long messages are kept.
+    pub retention: RetentionConfig,
     /// Enabled features.
     pub features: FeaturesConfig,
     /// The log.
@@ -376,6 +378,15 @@ pub struct WebhooksConfig {
     pub timeout: Duration,
     /// Networks that are not public and that receivers may be in all the same.
     pub allowed_networks: Vec<String>,
+}
+
+/// `[retention]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetentionConfig {
+    /// Older messages are removed; zero keeps all. A conversation can have a shorter time of its own.
+    #[serde(with = "humantime_serde")]
+    pub messages: Duration,
 }
 
 /// `[features]`

@@ -201,6 +201,9 @@ pub(super) fn check(config: &Config) -> Vec<(&'static str, String)> {
     }
 
     p.time("audit.checkpoint_interval", config.audit.checkpoint_interval, SECOND, DAY);
+    if !config.retention.messages.is_zero() {
+        p.time("retention.messages", config.retention.messages, DAY, 36_500 * DAY);
+    }
     if !config.audit.retention.is_zero() {
         p.time("audit.retention", config.audit.retention, DAY, 36_500 * DAY);
     }

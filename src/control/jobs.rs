@@ -64,7 +64,7 @@ pub const HOOKS: JobLane = JobLane { kinds: &["send_webhooks"], at_once: 64, of_
 
 /// Jobs for the rights of people over their data. Each takes a part of the work at a time.
 pub const DATA_RIGHTS: JobLane =
-    JobLane { kinds: &["erase_person", "export_person"], at_once: 3, of_user: 1, sweeps: true };
+    JobLane { kinds: &["erase_person", "export_person", "apply_retention"], at_once: 3, of_user: 1, sweeps: true };
 
 /// Time between two looks, unless there is a sign of work.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);

@@ -135,6 +135,7 @@ fn control_for(well: bool, access: Access) -> Control {
         metrics: Metrics::new(observed.clone()).unwrap(),
         nodes: None,
         hooks: None,
+        data_rights: None,
         watch: SecurityWatch::new(
             WatchParts { activity: Arc::default(), count: Arc::new(|_| ()), places: None },
             ResponsePolicy::default(),

@@ -352,6 +352,8 @@ pub struct LogPage {
     pub entries: Vec<LogEntry>,
     /// Whether the log ended here when it was read.
     pub complete: bool,
+    /// The end of the log, if retention has removed the entry after the cursor. There are no entries then.
+    pub restarts_at: Option<Seq>,
 }
 
 /// The ack of a message.

@@ -200,6 +200,9 @@ impl<W: World> Shard<W> {
     }
 
     fn send_page(&mut self, conn: ConnId, conversation: ConversationId, page: LogPage) {
+        if let Some(last_seq) = page.restarts_at {
+            return self.restart(conn, conversation, last_seq);
+        }
         let queue_max = self.live.limits.max_outbound_queue_bytes;
         let mut to_end = page.complete;
         for entry in page.entries {
@@ -239,6 +242,16 @@ impl<W: World> Shard<W> {
         } else {
             self.want_replay(conn, conversation);
         }
+    }
+
+    /// Retention has removed what the client still lacks: it reads the history again, and events go on at the end.
+    fn restart(&mut self, conn: ConnId, conversation: ConversationId, last_seq: Seq) {
+        let subscriber = self.rooms.subscriber(conn, conversation);
+        let Some(subscriber) = subscriber.filter(|subscriber| subscriber.mode == Mode::CatchingUp) else { return };
+        subscriber.cursor = subscriber.cursor.max(last_seq);
+        subscriber.announce = false;
+        self.send_event(conn, "reset", None, &json!({ "conversation_id": conversation, "last_seq": last_seq }));
+        self.want_replay(conn, conversation);
     }
 
     /// Everything queued for a connection has left.

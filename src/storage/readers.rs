@@ -245,11 +245,18 @@ async fn log(reader: &mut Reader, conversation: ConversationId, after: Seq, limi
     });
     let kept = contiguous.take_while(|fits| *fits).count();
     if kept < entries.len() {
+        let [found] = reader.transaction([(sql::CLEARED, &[&number])]).await?;
+        let read = |row: &Row| Ok::<_, tokio_postgres::Error>((row.try_get::<_, i64>(0)?, Seq(row.try_get(1)?)));
+        let found = found.first().map(read).transpose().map_err(|e| rows::unreadable(&e))?;
+        if let Some((_, last)) = found.filter(|(cleared, _)| kept == 0 && after.0 < *cleared) {
+            let page = LogPage { entries: Vec::new(), complete: false, restarts_at: Some(last) };
+            return Ok(Answer::Log(Box::new(page)));
+        }
         error_limited!("the change log of {conversation} has a gap after seq {}", after.0 + kept as i64);
         let message = "The conversation's log is damaged. The server's log has the details.";
         return Err(Refusal::new(ErrorCode::Internal, message).into());
     }
-    Ok(Answer::Log(Box::new(LogPage { entries, complete })))
+    Ok(Answer::Log(Box::new(LogPage { entries, complete, restarts_at: None })))
 }
 
 /// Rows of (number, JSON): a page with the cursor of the next one.

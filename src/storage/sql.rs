@@ -80,6 +80,9 @@ pub const CONVERSATION_OF_MESSAGE: &str = "SELECT conversation_of_message($1)";
 /// The conversation that an invitation leads to.
 pub const CONVERSATION_OF_INVITE: &str = "SELECT conversation_of_invite($1)";
 
+/// Up to where retention has removed the log, and its end.
+pub const CLEARED: &str = "SELECT cleared_seq, last_seq FROM conversations WHERE id = $1";
+
 /// The newest seq of those of the given conversations in which the user is a member.
 pub const HEADS: &str = "SELECT c.id, c.last_seq FROM conversations c \
     WHERE c.id = ANY ($1) AND c.id IN (SELECT app_conversations())";

@@ -331,3 +331,107 @@ async fn a_person_gets_a_copy_of_everything() {
     completed(&server, &requested).await;
     server.stores(0).await;
 }
+
+/// Makes the messages of a conversation up to a seq a year old, and runs the job of retention.
+async fn grow_old(database: &Database, room: &str, to_seq: i64) {
+    let room = chat_server::ids::ConversationId::parse(room).unwrap().number();
+    let age =
+        "UPDATE messages SET created_at = created_at - interval '366 days' WHERE conversation_id = $1 AND seq <= $2";
+    database.execute(age, &[&room, &to_seq]).await.unwrap();
+    run_retention(database).await;
+}
+
+async fn run_retention(database: &Database) {
+    database.execute("UPDATE jobs SET next_at = now() WHERE kind = 'apply_retention'", &[]).await.unwrap();
+}
+
+#[tokio::test]
+async fn retention_removes_old_messages_and_clients_start_over() {
+    let settings = [("retention.messages", "1000days"), ("security.admin_user_ids", "1")];
+    let server = Server::start(2, &settings);
+    let database = server.database().await;
+    let (admin, ann, bob) = (server.register().await, server.register().await, server.register().await);
+    let room = server.room(&[&ann, &bob]).await;
+    let mut sent = Vec::new();
+    for number in 0..30 {
+        sent.push(send(&server, if number % 2 == 0 { &ann } else { &bob }, &room, &format!("text {number}")).await);
+    }
+    let (file, _) = server.upload(&ann, &room, "old.txt", b"old content").await;
+    let with_file = json!({"conversation_id": room, "content": "old file", "attachments": [file],
+        "client_message_id": unique("f")});
+    let with_file = server.ok(&ann, "send_message", with_file).await;
+    server.ok(&bob, "add_reaction", json!({"message_id": sent[3]["message_id"], "emoji": "👍"})).await;
+    server.ok(&ann, "pin_message", json!({"message_id": sent[4]["message_id"], "pinned": true})).await;
+    for number in 30..60 {
+        sent.push(send(&server, if number % 2 == 0 { &ann } else { &bob }, &room, &format!("text {number}")).await);
+    }
+    server.found_in_time(&bob, "old", 1).await;
+    let old_seq = with_file["seq"].as_i64().unwrap();
+
+    // A hold keeps everything.
+    let hold = json!({"conversation_id": room, "reason": "case 7"});
+    assert_eq!(server.post("/admin/holds", Some(&ann.token), &hold).await.0, 403);
+    let (status, hold) = server.post("/admin/holds", Some(&admin.token), &hold).await;
+    assert_eq!(status, 201, "{hold}");
+    let data = json!({"conversation_id": room, "retention_days": 30});
+    assert_eq!(server.call(&bob, "update_conversation", data.clone()).await.unwrap_err()["code"], "forbidden");
+    let changed = server.ok(&ann, "update_conversation", data).await;
+    assert_eq!(changed["conversation"]["retention_days"], 30, "{changed}");
+    grow_old(&database, &room, old_seq).await;
+    let mut watching = Client::all(&server, &bob, Format::Json).await;
+    let held = "SELECT EXISTS (SELECT FROM jobs WHERE kind = 'apply_retention' AND leased_until IS NULL \
+        AND next_at > now())";
+    crate::support::wait_until(&database, held).await;
+    assert_eq!(server.history(&bob, &room).await.len(), 61);
+    let (_, holds) = server.request(Method::GET, "/admin/holds", Some(&admin.token), None).await;
+    assert_eq!((&holds["holds"][0]["reason"], &holds["holds"][0]["released_at"]), (&json!("case 7"), &Value::Null));
+
+    // Without it, the old ones go with everything that belongs to them.
+    let path = format!("/admin/holds/{}", hold["id"]);
+    assert_eq!(server.request(Method::DELETE, &path, Some(&admin.token), None).await.0, 204);
+    let cleared = watching.event_where("conversation_updated", |event| event["cleared_seq"].is_number()).await;
+    let cleared_seq = cleared["cleared_seq"].as_i64().unwrap();
+    assert!(cleared_seq >= old_seq && cleared_seq < sent[30]["seq"].as_i64().unwrap(), "{cleared}");
+    server.stores(0).await;
+    let history = server.history(&bob, &room).await;
+    assert_eq!((history.len(), &history[0]["content"]), (30, &json!("text 30")));
+    server.found_in_time(&bob, "old", 0).await;
+    for table in ["message_reactions", "message_pins", "message_files", "files"] {
+        let rows: i64 = database.query_one(&format!("SELECT count(*) FROM {table}"), &[]).await.unwrap().get(0);
+        assert_eq!(rows, 0, "{table}");
+    }
+    let shown = server.ok(&bob, "get_conversation", json!({"conversation_id": room})).await["conversation"].clone();
+    assert_eq!((&shown["cleared_seq"], &shown["unread_count"]), (&json!(cleared_seq), &json!(15)), "{shown}");
+
+    // A client that was away since before starts over; one that was away since later catches up.
+    let mut late = Client::none(&server, &ann, Format::MessagePack).await;
+    late.ok("subscribe", json!({"conversation_id": room, "after_seq": 5})).await;
+    let reset = late.event("reset").await;
+    assert_eq!(reset["last_seq"], server.last_seq(&ann, &room).await);
+    let next = send(&server, &bob, &room, "after the reset").await;
+    assert_eq!(late.event("message_created").await["seq"], next["seq"]);
+    let mut later = Client::none(&server, &ann, Format::Json).await;
+    later.ok("subscribe", json!({"conversation_id": room, "after_seq": cleared_seq})).await;
+    assert_eq!(later.event("message_created").await["content"], "text 30");
+
+    // A second run finds nothing, and the log does not grow by it.
+    let last = server.last_seq(&ann, &room).await;
+    run_retention(&database).await;
+    crate::support::wait_until(&database, held).await;
+    assert_eq!(server.last_seq(&ann, &room).await, last);
+    // The server's own limit holds where a conversation has none: in direct ones too.
+    let direct =
+        id_of(&server.ok(&ann, "create_conversation", json!({"kind": "direct", "member_ids": [bob.id]})).await);
+    let first = send(&server, &ann, &direct, "old hello").await;
+    send(&server, &ann, &direct, "hello").await;
+    let age = "UPDATE messages SET created_at = created_at - interval '1001 days' WHERE id = $1";
+    database.execute(age, &[&first["message_id"].as_i64().unwrap()]).await.unwrap();
+    run_retention(&database).await;
+    let started = Instant::now();
+    while server.history(&bob, &direct).await.len() != 1 {
+        assert!(started.elapsed() < PATIENCE, "{}", server.log_tail());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let verified = server.run(&["audit", "verify"]);
+    assert!(verified.status.success(), "{verified:?}");
+}

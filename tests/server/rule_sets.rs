@@ -68,7 +68,9 @@ fn every_mutation_has_a_function_and_a_permission() {
     let permissions = files.iter().find(|file| file.path == "rules/permitted_member.sql").unwrap();
     let functions: BTreeSet<&str> = files.iter().filter_map(|file| file.name().strip_prefix("mutate_")).collect();
     let mut mutations: BTreeSet<&str> = CHANGES.iter().map(|change| change.name).collect();
-    mutations.extend(["announce_profile", "announce_rejection", "filter_text", "settle_file"]); // the server's own
+    // The server's own.
+    mutations.extend(["announce_profile", "announce_rejection", "filter_text", "settle_file", "clear_history"]);
+    mutations.extend(["erase_messages", "erase_mention", "erase_reaction"]);
     assert_eq!(functions, mutations);
     for mutation in mutations {
         let name = format!("'{mutation}'");

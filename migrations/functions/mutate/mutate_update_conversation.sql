@@ -1,4 +1,4 @@
--- Changes name, description, slow mode or member limit. rules/permitted_member.sql has the permission.
+-- Changes name, description, slow mode, member limit or retention. rules/permitted_member.sql has the permission.
 -- Locks: the conversation's row, which apply_mutations holds.
 
 CREATE FUNCTION mutate_update_conversation(c conversations, m conversation_members, p mutation)
@@ -7,6 +7,7 @@ DECLARE
     o mutation_outcome;
     v_changed jsonb := '{}';
     v_limit   integer := nullif((p.arguments ->> 'member_limit')::integer, 0);
+    v_days    integer := nullif((p.arguments ->> 'retention_days')::integer, 0);
 BEGIN
     IF c.archived_at IS NOT NULL THEN
         PERFORM refuse('read_only', 'The conversation is archived. Nothing in it can be changed.');
@@ -25,6 +26,9 @@ BEGIN
     IF p.arguments ? 'member_limit' AND v_limit IS DISTINCT FROM c.member_limit THEN
         v_changed := v_changed || jsonb_build_object('member_limit', v_limit);
     END IF;
+    IF p.arguments ? 'retention_days' AND v_days IS DISTINCT FROM c.retention_days THEN
+        v_changed := v_changed || jsonb_build_object('retention_days', v_days);
+    END IF;
     o.seq := c.last_seq;
     IF v_changed <> '{}' THEN
         UPDATE conversations x SET
@@ -32,7 +36,8 @@ BEGIN
                description = CASE WHEN v_changed ? 'description' THEN v_changed ->> 'description'
                                   ELSE x.description END,
                slow_mode_s = coalesce((v_changed ->> 'slow_mode_s')::integer, x.slow_mode_s),
-               member_limit = CASE WHEN v_changed ? 'member_limit' THEN v_limit ELSE x.member_limit END
+               member_limit = CASE WHEN v_changed ? 'member_limit' THEN v_limit ELSE x.member_limit END,
+               retention_days = CASE WHEN v_changed ? 'retention_days' THEN v_days ELSE x.retention_days END
          WHERE x.id = c.id;
         o := append_event(o, c, p, 'conversation_updated',
                           v_changed || jsonb_build_object('actor', actor_json(p.actor_id)));

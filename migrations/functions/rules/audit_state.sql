@@ -37,6 +37,7 @@ BEGIN
         ELSE
             SELECT jsonb_build_object('kind', x.kind, 'name', x.name, 'description', x.description,
                        'owner_id', x.owner_id, 'slow_mode_s', x.slow_mode_s, 'member_limit', x.member_limit,
+                       'retention_days', x.retention_days,
                        'archived', x.archived_at IS NOT NULL)
               INTO v_state FROM conversations x WHERE x.id = p_conversation;
             IF v_state IS NULL THEN

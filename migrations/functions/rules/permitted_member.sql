@@ -13,7 +13,7 @@ BEGIN
             RETURN m;
         WHEN 'join_conversation', 'join_by_invite', 'cancel_join_request', 'accept_invitation', 'decline_invitation',
              'mark_read', 'announce_profile', 'block_user', 'unblock_user', 'filter_text', 'announce_rejection',
-             'settle_file', 'erase_messages', 'erase_mention', 'erase_reaction' THEN
+             'settle_file', 'erase_messages', 'erase_mention', 'erase_reaction', 'clear_history' THEN
             SELECT * INTO m FROM conversation_members x WHERE x.conversation_id = c.id AND x.user_id = p.actor_id;
             RETURN m;
         -- Every member, in an archived conversation and while muted too.
@@ -30,7 +30,7 @@ BEGIN
             RETURN sending_member(c, p.actor_id);
         -- In a group every member who may send messages can change the name and the description.
         WHEN 'update_conversation' THEN
-            IF c.kind = 'group' AND NOT p.arguments ?| '{slow_mode_s,member_limit}' THEN
+            IF c.kind = 'group' AND NOT p.arguments ?| '{slow_mode_s,member_limit,retention_days}' THEN
                 RETURN sending_member(c, p.actor_id);
             END IF;
             PERFORM refuse_muted_user(p.actor_id);

@@ -19,7 +19,8 @@ LANGUAGE sql STABLE AS $$
                              AND x.sender_id <> p_user),
         'member_count', coalesce(s.member_count, 0), 'last_message_at', rfc3339(s.last_message_at),
         'created_at', rfc3339(c.created_at), 'archived', c.archived_at IS NOT NULL,
-        'slow_mode_s', c.slow_mode_s, 'member_limit', c.member_limit)
+        'slow_mode_s', c.slow_mode_s, 'member_limit', c.member_limit, 'retention_days', c.retention_days,
+        'cleared_seq', c.cleared_seq)
       FROM conversations c
       LEFT JOIN conversation_members m ON m.conversation_id = c.id AND m.user_id = p_user
       LEFT JOIN conversation_statistics s ON s.conversation_id = c.id

@@ -12,9 +12,12 @@ BEGIN
                  WHERE x.conversation_id = c.id AND x.seq > p_read_seq AND x.sender_id <> p_user
                    AND x.deleted_at IS NULL AND x.message_type <> 'system');
     END IF;
-    RETURN c.last_ordinal - excluded_messages(c.id, p_user, p_read_seq) - coalesce((
-        SELECT x.ordinal FROM messages x
-         WHERE x.conversation_id = c.id AND x.seq <= p_read_seq ORDER BY x.seq DESC LIMIT 1), 0);
+    RETURN c.last_ordinal - excluded_messages(c.id, p_user, p_read_seq) - coalesce(
+        (SELECT x.ordinal FROM messages x
+          WHERE x.conversation_id = c.id AND x.seq <= p_read_seq ORDER BY x.seq DESC LIMIT 1),
+        -- Retention has removed everything up to the marker.
+        (SELECT x.ordinal - (x.message_type <> 'system')::integer FROM messages x
+          WHERE x.conversation_id = c.id AND x.seq > p_read_seq ORDER BY x.seq LIMIT 1), 0);
 END $$;
 
 REVOKE ALL ON FUNCTION unread_messages(conversations, bigint, bigint) FROM PUBLIC;

@@ -324,6 +324,10 @@ class Conversation(TypedDict):
     slow_mode_s: int
     #: Null if there is no limit.
     member_limit: int | None
+    #: Days after which messages are removed; null if the conversation has no setting of its own.
+    retention_days: int | None
+    #: The log begins behind this seq. 0 if nothing was removed.
+    cleared_seq: int
 
 
 class Resumed(TypedDict):
@@ -846,6 +850,8 @@ class UpdateConversationData(TypedDict):
     slow_mode_s: NotRequired[int | None]
     #: 0 removes the limit.
     member_limit: NotRequired[int | None]
+    #: Older messages are removed. 0 leaves it to the server's setting, which can only be longer.
+    retention_days: NotRequired[int | None]
 
 
 class UpdateConversationAck(TypedDict):
@@ -1301,6 +1307,9 @@ class ConversationUpdatedEvent(TypedDict):
     owner_id: NotRequired[Id]
     slow_mode_s: NotRequired[int]
     member_limit: NotRequired[int | None]
+    retention_days: NotRequired[int | None]
+    #: Everything up to this seq was removed.
+    cleared_seq: NotRequired[Seq]
     archived: NotRequired[bool]
     actor: UserRef
 

@@ -11,8 +11,8 @@
 
 use super::super::jobs::JobEnd;
 use super::DataRights;
-use crate::error::{ErrorCode, Refusal};
-use crate::ids::{ConversationId, Seq, UserId};
+use crate::error::Refusal;
+use crate::ids::{Seq, UserId};
 use crate::storage::data_rights::RightsTables;
 use crate::storage::data_rights::erasures::{ErasureConversation, OpenErasure};
 use serde_json::{Value, json};
@@ -116,7 +116,7 @@ async fn erase_conversation(
     conversation: &ErasureConversation,
 ) -> Result<Value, Refusal> {
     let (user, id) = (erasure.record.user, conversation.id);
-    let submit = async |kind, arguments| submit(rights, user, id, kind, arguments).await;
+    let submit = async |kind, arguments| super::submit(rights, user, id, kind, arguments).await;
     let (mut messages, mut mentions, mut reactions, mut changed) = (0, 0, 0, 0);
     while conversation.has_messages && !erasure.is_part {
         let outcome = submit("erase_messages", json!({})).await?;
@@ -155,19 +155,4 @@ async fn erase_conversation(
         .filter(|(_, count)| *count > 0)
         .map(|(name, count)| (name.to_owned(), json!(count)))
         .collect())
-}
-
-async fn submit(
-    rights: &DataRights,
-    user: UserId,
-    conversation: ConversationId,
-    kind: &'static str,
-    arguments: Value,
-) -> Result<Value, Refusal> {
-    match rights.parts.port.erase(user, conversation, kind, arguments).await {
-        Ok(outcome) => Ok(serde_json::from_slice(&outcome).unwrap_or_default()),
-        // The conversation or the message is gone, or the person has left it meanwhile.
-        Err(refusal) if matches!(refusal.code, ErrorCode::NotFound | ErrorCode::NotMember) => Ok(Value::Null),
-        Err(refusal) => Err(refusal),
-    }
 }

@@ -7,6 +7,8 @@
 //!   export.rs    the job of a copy of all data
 //!   archive.rs   a ZIP archive that grows
 //!   page.rs      the pages in it
+//!   holds.rs     /admin/holds
+//!   retention.rs the job that removes old messages
 //!   downloads.rs POST /users/me/exports, and the archive
 //! ```
 //!
@@ -22,8 +24,10 @@ mod archive;
 mod downloads;
 mod erasure;
 mod export;
+mod holds;
 pub mod ledger;
 mod page;
+mod retention;
 mod routes;
 
 pub(super) use routes::router;
@@ -44,6 +48,7 @@ use crate::storage::jobs::Job;
 use ledger::Ledger;
 use serde_json::Value;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
 /// Copies that one statement of a sweep removes.
@@ -71,6 +76,8 @@ pub struct DataRightsParts {
     pub key: AuditKey,
     /// The port to the shards.
     pub port: Arc<dyn ErasurePort>,
+    /// How long messages are kept on the whole server; `None` for no limit.
+    pub retention: Option<Duration>,
     /// Notified when a profile has changed.
     pub profile_changes: Arc<Notify>,
 }
@@ -141,6 +148,22 @@ impl DataRights {
     }
 }
 
+/// Submits a mutation of the server's own. What no longer exists needs none.
+async fn submit(
+    rights: &DataRights,
+    user: UserId,
+    conversation: ConversationId,
+    kind: &'static str,
+    arguments: Value,
+) -> Result<Value, Refusal> {
+    match rights.parts.port.erase(user, conversation, kind, arguments).await {
+        Ok(outcome) => Ok(serde_json::from_slice(&outcome).unwrap_or_default()),
+        // The conversation or the message is gone, or the person has left it meanwhile.
+        Err(refusal) if matches!(refusal.code, ErrorCode::NotFound | ErrorCode::NotMember) => Ok(Value::Null),
+        Err(refusal) => Err(refusal),
+    }
+}
+
 impl JobWorker for DataRights {
     fn work(&self) -> watch::Receiver<u64> {
         self.work.subscribe()
@@ -150,6 +173,7 @@ impl JobWorker for DataRights {
         match job.kind.as_str() {
             "erase_person" => erasure::run(self, &job.subject).await,
             "export_person" => export::run(self, &job.subject).await,
+            "apply_retention" => retention::run(self).await,
             kind => Err(Refusal::new(ErrorCode::Internal, format!("There is no job {kind:?}."))),
         }
     }

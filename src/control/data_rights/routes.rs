@@ -7,7 +7,7 @@ use super::super::problem::Problem;
 use super::super::second_factor::{FactorCaller, GivenCode};
 use super::super::state::{Control, shielded};
 use super::super::two_factor;
-use super::{DataRights, downloads};
+use super::{DataRights, downloads, holds};
 use crate::audit::caller::Caller;
 use crate::audit::erasure::is_erasure_id;
 use crate::error::{ErrorCode, Refusal};
@@ -26,6 +26,8 @@ pub(in super::super) fn router() -> Router<Control> {
         .route("/users/me", delete(erase_me))
         .route("/admin/users/{id}", delete(erase_user))
         .route("/erasures/{id}", get(show))
+        .route("/admin/holds", post(holds::create).get(holds::list))
+        .route("/admin/holds/{id}", delete(holds::release))
         .route("/users/me/exports", post(downloads::request).get(downloads::list))
         .route("/users/me/exports/{id}", get(downloads::show))
         .route("/users/me/exports/{id}/archive", get(downloads::archive))

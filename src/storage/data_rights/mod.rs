@@ -5,6 +5,8 @@
 
 pub mod erasures;
 pub mod exports;
+pub mod holds;
+pub mod retention;
 
 use super::StorageError;
 use super::connect::{Role, Target, connect};

@@ -254,13 +254,19 @@ fn update_conversation(data: &mut Fields<'_>, _: &Limits) -> Read {
     if data.has("description") {
         given.insert("description".to_owned(), json!(description(data)?));
     }
-    for (name, most) in [("slow_mode_s", limits::SLOW_MODE_SECONDS_MAX), ("member_limit", limits::MEMBER_LIMIT_MAX)] {
+    for (name, most) in [
+        ("slow_mode_s", limits::SLOW_MODE_SECONDS_MAX),
+        ("member_limit", limits::MEMBER_LIMIT_MAX),
+        ("retention_days", limits::RETENTION_DAYS_MAX),
+    ] {
         if let Some(number) = data.optional_integer(name, 0, most)? {
             given.insert(name.to_owned(), json!(number));
         }
     }
     if given.is_empty() {
-        return Err(Refusal::bad_request("data: Set at least one of name, description, slow_mode_s and member_limit."));
+        return Err(Refusal::bad_request(
+            "data: Set at least one of name, description, slow_mode_s, member_limit and retention_days.",
+        ));
     }
     Ok((conversation, given))
 }

@@ -548,7 +548,7 @@ impl Store {
                 let last = self.last_seq(*conversation) as usize;
                 let until = last.min(from + limit);
                 let entries = (from..until).filter_map(|at| self.record(*conversation, at, Some(user))).collect();
-                Answer::Log(Box::new(LogPage { entries, complete: until == last }))
+                Answer::Log(Box::new(LogPage { entries, complete: until == last, restarts_at: None }))
             }
             Query::Lookup { name: "get_presence", arguments } => {
                 let asked = arguments["user_ids"].as_array().into_iter().flatten().filter_map(Value::as_i64);

@@ -57,6 +57,27 @@ pub const ERASURE_COUNTS: &str = "SELECT counts FROM erasures WHERE id = $1";
 /// $1 erasure, $2 receipt, $3 time.
 pub const COMPLETE_ERASURE: &str = "UPDATE erasures SET completed_at = $3, receipt = $2, username = NULL WHERE id = $1";
 
+/// $1 conversation after which, $2 days, $3 limit.
+pub const DUE_HISTORY: &str = "SELECT conversation_id, actor_id, to_seq FROM due_history($1, $2, $3)";
+/// $1 conversation after which.
+pub const NEXT_CLEARED: &str = "SELECT c.id FROM conversations c WHERE c.id > $1 AND c.cleared_seq > 0 AND ( \
+        EXISTS (SELECT FROM messages m WHERE m.conversation_id = c.id AND m.seq <= c.cleared_seq) \
+        OR EXISTS (SELECT FROM conversation_events e WHERE e.conversation_id = c.id AND e.seq <= c.cleared_seq)) \
+        AND NOT is_on_hold(c.id) \
+    ORDER BY c.id LIMIT 1";
+/// $1 conversation, $2 limit.
+pub const REMOVE_CLEARED: &str = "SELECT removed, more FROM remove_cleared($1, $2)";
+/// The job of retention, unless it is there.
+pub const PLAN_RETENTION: &str =
+    "INSERT INTO jobs (kind, subject) VALUES ('apply_retention', 'all') ON CONFLICT DO NOTHING";
+
+/// $1 user, $2 conversation, $3 reason, $4 audit row → the hold.
+pub const CREATE_HOLD: &str = "SELECT create_hold($1, $2, $3, $4)";
+/// $1 hold, $2 administrator, $3 audit row → whether it was in force.
+pub const RELEASE_HOLD: &str = "SELECT release_hold($1, $2, $3)";
+/// $1 hold before which, $2 limit, $3 audit row, which this read appends. The newest first.
+pub const HOLDS: &str = "SELECT hold FROM read_holds($1, $2, $3) hold";
+
 /// $1 id, $2 user, $3 the audit row → the id of the copy that is being made.
 pub const REQUEST_EXPORT: &str = "SELECT request_export($1, $2, $3)";
 /// $1 user → the copies of a user, the newest first.
