@@ -114,7 +114,7 @@ mod tests {
         let other = AuditKey::new(&[2; 32]);
         assert_eq!(ErasureRecord::from_line(&line, &other.public()), Err(NoteError::UnknownKey));
         assert_eq!(
-            ErasureRecord::from_line(&line.replace(":17,", ":18,"), &key.public()),
+            ErasureRecord::from_line(&line.replace(":17}", ":18}"), &key.public()),
             Err(NoteError::BadSignature),
             "another account"
         );

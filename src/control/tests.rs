@@ -227,7 +227,7 @@ async fn every_refusal_of_the_router_is_a_problem() {
 #[tokio::test]
 async fn a_wrong_method_is_answered_with_the_allowed_ones() {
     let (response, _) = send(&control(true), request("POST", "/users/me", "")).await;
-    assert_eq!(response.headers()["allow"], "GET,HEAD,PATCH");
+    assert_eq!(response.headers()["allow"], "GET,HEAD,PATCH,DELETE");
 }
 
 #[tokio::test]

@@ -123,7 +123,8 @@ async fn an_erasure_survives_kills_and_waits_for_a_hold() {
     let database = server.database().await;
     let texts = "SELECT (SELECT count(*) = 1 FROM messages WHERE content LIKE '%on hold') \
         AND (SELECT count(*) = 0 FROM messages WHERE content LIKE '%' || (SELECT username FROM erasures) || '%') \
-        AND (SELECT count(*) = 1 FROM messages WHERE sender_id = 2 AND message_type <> 'system' AND deleted_at IS NULL)";
+        AND (SELECT count(*) = 1 FROM messages WHERE sender_id = 2 AND message_type <> 'system' \
+            AND deleted_at IS NULL)";
     wait_until(&database, texts).await;
     let (_, state) = server.request(Method::GET, &format!("/erasures/{}", text(&erasure)), None, None).await;
     assert_eq!(state["state"], "running", "{state}");

@@ -1,7 +1,7 @@
 //! Data rights: what is erased is gone everywhere, what stays says why, and everybody else converges.
 //!
-//! How: a person leaves a marker in everything that the server stores: names, texts, files, devices, webhooks. After the
-//! erasure every row of every table and every stored file is searched for it.
+//! How: a person leaves a marker in everything that the server stores: names, texts, files, devices, webhooks. After
+//! the erasure every row of every table and every stored file is searched for it.
 
 use crate::filter::words;
 use crate::support::{Client, Format, PASSWORD, PATIENCE, Server, User, id_of, text, unique};
@@ -379,9 +379,9 @@ async fn retention_removes_old_messages_and_clients_start_over() {
     assert_eq!(changed["conversation"]["retention_days"], 30, "{changed}");
     grow_old(&database, &room, old_seq).await;
     let mut watching = Client::all(&server, &bob, Format::Json).await;
-    let held = "SELECT EXISTS (SELECT FROM jobs WHERE kind = 'apply_retention' AND leased_until IS NULL \
+    let waits = "SELECT EXISTS (SELECT FROM jobs WHERE kind = 'apply_retention' AND leased_until IS NULL \
         AND next_at > now())";
-    crate::support::wait_until(&database, held).await;
+    crate::support::wait_until(&database, waits).await;
     assert_eq!(server.history(&bob, &room).await.len(), 61);
     let (_, holds) = server.request(Method::GET, "/admin/holds", Some(&admin.token), None).await;
     assert_eq!((&holds["holds"][0]["reason"], &holds["holds"][0]["released_at"]), (&json!("case 7"), &Value::Null));
@@ -417,7 +417,7 @@ async fn retention_removes_old_messages_and_clients_start_over() {
     // A second run finds nothing, and the log does not grow by it.
     let last = server.last_seq(&ann, &room).await;
     run_retention(&database).await;
-    crate::support::wait_until(&database, held).await;
+    crate::support::wait_until(&database, waits).await;
     assert_eq!(server.last_seq(&ann, &room).await, last);
     // The server's own limit holds where a conversation has none: in direct ones too.
     let direct =

@@ -1,5 +1,5 @@
--- Holds everything of a user, or of a conversation, for a court. p_row begins the audit row. Refuses a second hold of the
--- same.
+-- Holds everything of a user, or of a conversation, for a court. p_row begins the audit row. Refuses a second hold of
+-- the same.
 -- Locks: the end of the audit trail.
 
 CREATE FUNCTION create_hold(p_user bigint, p_conversation bigint, p_reason text, p_row jsonb) RETURNS jsonb

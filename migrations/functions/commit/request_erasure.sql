@@ -1,7 +1,7 @@
--- Begins the erasure of a person, and of the names of the person's bots: nobody can sign in any longer. Jobs do the rest.
--- p_row is the audit row. p_account_created_at is given for an erasure that a ledger asks for again: it only counts for
--- an account of that time.
--- Returns the erasure, an earlier one if there is one, and the sessions that it revoked; no row without such an account.
+-- Begins the erasure of a person, and of the names of the person's bots: nobody can sign in any longer. Jobs do the
+-- rest. p_row is the audit row. p_account_created_at is given for an erasure that a ledger asks for again: it only
+-- counts for an account of that time. Returns the erasure, an earlier one if there is one, and the sessions that it
+-- revoked; no row without such an account.
 -- Locks: the user's row, those of the bots, then the end of the audit trail.
 
 CREATE FUNCTION request_erasure(

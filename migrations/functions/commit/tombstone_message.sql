@@ -1,5 +1,5 @@
--- Removes the text, earlier texts, reactions, pin and files of a message, and appends message_deleted. The row stays, so
--- that seq has no gap.
+-- Removes the text, earlier texts, reactions, pin and files of a message, and appends message_deleted. The row stays,
+-- so that seq has no gap.
 -- Locks: the conversation's row, which apply_mutations holds; then the rows of its files and of file_usage.
 
 CREATE FUNCTION tombstone_message(o mutation_outcome, c conversations, p mutation, h message_head)

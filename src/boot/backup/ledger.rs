@@ -1,8 +1,8 @@
 //! The ledger of erasures beside backups: a backup that is older than an erasure must not bring the person back.
 //!
 //! `backup create` puts a copy of the ledger beside the backups of a folder, and the server adds later erasures to it.
-//! `backup restore` takes the copy that is beside the backup, and those of `--erasures`. The restored server then erases
-//! again who is in them.
+//! `backup restore` takes the copy that is beside the backup, and those of `--erasures`. The restored server then
+//! erases again who is in them.
 
 use crate::audit::erasure::ErasureRecord;
 use crate::audit::note::AuditKey;

@@ -106,11 +106,12 @@ pub fn restore_backup(config: &Config, options: &RestoreBackupOptions) -> Result
         about.audit.size,
         backup.manifest.created_at
     ));
-    print(&match ledgers.is_empty() {
-        true => "There is no ledger of erasures with this backup. If people were erased since it was made, stop here: \
-                 restore again with --erasures and the file erasures.jsonl of the lost server.\n"
-            .to_owned(),
-        false => format!("The ledger has {erasures} erasures. The server does them again when it starts.\n"),
+    print(&if ledgers.is_empty() {
+        "There is no ledger of erasures with this backup. If people were erased since it was made, stop here: restore \
+         again with --erasures and the file erasures.jsonl of the lost server.\n"
+            .to_owned()
+    } else {
+        format!("The ledger has {erasures} erasures. The server does them again when it starts.\n")
     });
     Ok(())
 }

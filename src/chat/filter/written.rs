@@ -79,6 +79,7 @@ pub const WRITTEN_TEXTS: &[WrittenText] = &[
     exempt("POST /hooks/in/{token}", "content", BOTS),
     exempt("POST /hooks/in/{token}", "thread", EXISTS),
     exempt("POST /webhooks", "url", OWN),
+    exempt("POST /admin/holds", "reason", MODERATORS),
     exempt("PATCH /webhooks/{id}", "url", OWN),
     exempt("ban_member", "reason", MODERATORS),
     exempt("send_message", "client_message_id", OWN),

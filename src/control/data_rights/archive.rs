@@ -18,7 +18,7 @@ const TURN_BYTES: usize = 256 * 1024;
 pub(super) struct Archive {
     disk: Disk,
     /// `None` after a failure.
-    zip: Option<ZipWriter<File>>,
+    zip: Option<Box<ZipWriter<File>>>,
     buffer: BytesMut,
 }
 
@@ -27,7 +27,7 @@ impl Archive {
     pub(super) async fn create(disk: Disk, path: &Path) -> io::Result<Self> {
         let path = path.to_owned();
         let file = disk.run(move || File::create_new(path)).await?;
-        Ok(Self { disk, zip: Some(ZipWriter::new(file)), buffer: BytesMut::new() })
+        Ok(Self { disk, zip: Some(Box::new(ZipWriter::new(file))), buffer: BytesMut::new() })
     }
 
     async fn run(
@@ -73,7 +73,7 @@ impl Archive {
         let (mut bytes, mut lines) = (pin!(bytes), 0);
         while let Some(some) = bytes.next().await {
             let some = some?;
-            lines += some.iter().filter(|byte| **byte == b'\n').count() as u64;
+            lines += some.split(|byte| *byte == b'\n').count() as u64 - 1;
             self.write(&some).await?;
         }
         Ok(lines)

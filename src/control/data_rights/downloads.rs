@@ -5,7 +5,7 @@ use super::super::files::{ContentReader, ServedContent, serve};
 use super::super::problem::Problem;
 use super::super::second_factor::FactorCaller;
 use super::super::state::{Control, shielded};
-use super::routes::{Proof, reauthenticate, rights};
+use super::proof::{OwnerProof, reauthenticate, rights};
 use crate::ids::UserId;
 use crate::mesh::record::rfc3339;
 use crate::storage::data_rights::exports::ExportState;
@@ -22,7 +22,7 @@ pub(super) async fn request(
     State(control): State<Control>,
     factor: FactorCaller,
     peer: PeerAddress,
-    Json(proof): Json<Proof>,
+    Json(proof): Json<OwnerProof>,
 ) -> Result<(StatusCode, Reply<Value>), Problem> {
     let caller = reauthenticate(&control, factor, peer, proof).await?;
     let rights = rights(&control)?;

@@ -1,7 +1,8 @@
 //! The job of an erasure.
 //!
 //! 1. The ledger has the erasure.
-//! 2. Everything outside of the logs goes: profile, credentials, sessions, lists, webhooks, bots, files without a message.
+//! 2. Everything outside of the logs goes: profile, credentials, sessions, lists, webhooks, bots, files without a
+//!    message.
 //! 3. One conversation after the other: the person's messages and reactions, mentions by others, names in events. Then
 //!    the person leaves it.
 //! 4. The audit trail's commitments are cleared, and the receipt is signed.
@@ -10,7 +11,7 @@
 //! again, so that no lease has to be long.
 
 use super::super::jobs::JobEnd;
-use super::DataRights;
+use super::state::{DataRights, submit};
 use crate::error::Refusal;
 use crate::ids::{Seq, UserId};
 use crate::storage::data_rights::RightsTables;
@@ -23,7 +24,7 @@ const ENTRIES: i64 = 2_000;
 /// Files that one statement removes.
 const FILES: i64 = 100;
 /// How long a job runs before others have their turn.
-const TURN: Duration = Duration::from_secs(60);
+const TURN: Duration = Duration::from_mins(1);
 /// When a job looks again whether the person's bots are done.
 const PARTS: Duration = Duration::from_millis(500);
 /// When a job looks again whether a legal hold is released.
@@ -116,14 +117,13 @@ async fn erase_conversation(
     conversation: &ErasureConversation,
 ) -> Result<Value, Refusal> {
     let (user, id) = (erasure.record.user, conversation.id);
-    let submit = async |kind, arguments| super::submit(rights, user, id, kind, arguments).await;
+    let mutate = async |kind, arguments| submit(rights, user, id, kind, arguments).await;
     let (mut messages, mut mentions, mut reactions, mut changed) = (0, 0, 0, 0);
-    while conversation.has_messages && !erasure.is_part {
-        let outcome = submit("erase_messages", json!({})).await?;
+    let mut more = conversation.has_messages && !erasure.is_part;
+    while more {
+        let outcome = mutate("erase_messages", json!({})).await?;
         messages += outcome["count"].as_i64().unwrap_or_default();
-        if outcome["more"] != true {
-            break;
-        }
+        more = outcome["more"] == true;
     }
     let mut after = Seq(0);
     while after < conversation.last_seq {
@@ -131,17 +131,17 @@ async fn erase_conversation(
         let found = tables.erase_log(user, id, after, to).await?;
         changed += found.changed;
         for message in found.mentions {
-            submit("erase_mention", json!({ "message_id": message })).await?;
+            mutate("erase_mention", json!({ "message_id": message })).await?;
             mentions += 1;
         }
         for (message, emoji) in found.reactions {
-            submit("erase_reaction", json!({ "message_id": message, "emoji": emoji })).await?;
+            mutate("erase_reaction", json!({ "message_id": message, "emoji": emoji })).await?;
             reactions += 1;
         }
         after = to;
     }
     if conversation.can_leave {
-        submit("leave_conversation", json!({})).await?;
+        mutate("leave_conversation", json!({})).await?;
     }
     let counts = [
         ("messages", messages),

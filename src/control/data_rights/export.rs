@@ -7,9 +7,9 @@
 //! A job that was cut short begins again: nothing is complete before step 3.
 
 use super::super::jobs::JobEnd;
-use super::DataRights;
 use super::archive::Archive;
 use super::page::{self, Contents, LISTED_MAX};
+use super::state::DataRights;
 use crate::error::{ErrorCode, Refusal};
 use crate::files::content::{ContentHash, ContentName};
 use crate::ids::UserId;
@@ -49,6 +49,8 @@ pub(super) async fn run(rights: &DataRights, id: &str) -> Result<JobEnd, Refusal
     Ok(JobEnd::Done)
 }
 
+// By value, for `map_err`.
+#[allow(clippy::needless_pass_by_value)]
 fn failed(error: io::Error) -> Refusal {
     Refusal::new(ErrorCode::StorageUnavailable, format!("A copy of somebody's data could not be made: {error}."))
 }

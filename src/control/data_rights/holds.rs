@@ -28,7 +28,7 @@ pub(super) struct GivenHold {
 }
 
 #[derive(Deserialize)]
-pub(super) struct Page {
+pub(super) struct HoldsAsked {
     cursor: Option<i64>,
     limit: Option<i64>,
 }
@@ -54,14 +54,14 @@ pub(super) async fn create(
         return Err(Problem::bad_request("reason: Must have 1 to 500 characters."));
     }
     check(reason, Shape::Lines).map_err(|fault| Problem::bad_request(format!("reason: {fault}")))?;
-    let hold = store(&control).create(held, reason, &factor.caller).await?;
-    Ok((StatusCode::CREATED, Reply(hold.ok_or_else(Problem::internal)?)))
+    let created = store(&control).create(held, reason, &factor.caller).await?;
+    Ok((StatusCode::CREATED, Reply(created.ok_or_else(Problem::internal)?)))
 }
 
 pub(super) async fn list(
     State(control): State<Control>,
     reader: AdminReader,
-    QueryString(page): QueryString<Page>,
+    QueryString(page): QueryString<HoldsAsked>,
 ) -> Result<Reply<Value>, Problem> {
     let limit = checked_limit(page.limit.unwrap_or(ROWS_MAX))?;
     let holds = store(&control).page(page.cursor.unwrap_or(i64::MAX), limit, &reader.caller).await?;

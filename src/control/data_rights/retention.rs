@@ -4,11 +4,11 @@
 //!    gone, and unread counters are right.
 //! 2. The rows behind it are removed, some at a time, with everything that belongs to them.
 //!
-//! Invariant: rows go from the beginning of a log on, so what is left has no gap. A client whose cursor is in the removed
-//! part receives `reset`.
+//! Invariant: rows go from the beginning of a log on, so what is left has no gap. A client whose cursor is in the
+//! removed part receives `reset`.
 
 use super::super::jobs::JobEnd;
-use super::DataRights;
+use super::state::{DataRights, submit};
 use crate::error::Refusal;
 use crate::ids::ConversationId;
 use crate::storage::data_rights::RightsTables;
@@ -32,7 +32,7 @@ pub(super) async fn run(rights: &DataRights) -> Result<JobEnd, Refusal> {
     while let Some(looked) = tables.due_history(after, rights.parts.retention, CONVERSATIONS).await? {
         after = Some(looked.conversation);
         if let Some((actor, to_seq)) = looked.due {
-            super::submit(rights, actor, looked.conversation, "clear_history", json!({ "to_seq": to_seq })).await?;
+            submit(rights, actor, looked.conversation, "clear_history", json!({ "to_seq": to_seq })).await?;
         }
         if started.elapsed() >= TURN {
             break;

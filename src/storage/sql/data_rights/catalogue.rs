@@ -1,7 +1,7 @@
 //! Every column of every table: whether it is about a person, whether the person gets a copy of it, and what becomes of
 //! it when the person is erased. docs/data-rights.md has the reasons in prose.
 //!
-//! A test compares it with the database: a column without an entry fails it (tests/server/data_rights.rs). Copies are
+//! A test compares it with the database: a column without an entry fails it (`tests/server/data_rights.rs`). Copies are
 //! made from it (`storage::data_rights::exports`). `migrations/functions/commit/erase_account.sql` and `erase_log.sql`
 //! erase; the test searches every table for what should be gone.
 
@@ -194,8 +194,8 @@ pub const TABLES: &[CataloguedTable] = &[
     // Conversations.
     CataloguedTable {
         name: "conversations",
-        rows: "t.direct_low = $1 OR t.direct_high = $1 OR t.id IN (SELECT m.conversation_id FROM conversation_members m \
-               WHERE m.user_id = $1)",
+        rows: "t.direct_low = $1 OR t.direct_high = $1 OR t.id IN ( \
+               SELECT m.conversation_id FROM conversation_members m WHERE m.user_id = $1)",
         fate: Fate::Kept,
         exported: &[
             "id",

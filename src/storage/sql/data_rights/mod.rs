@@ -31,8 +31,8 @@ pub const ERASE_FILES: &str = "SELECT count(*) FILTER (WHERE remove_file($1, f.i
     SELECT x.id FROM files x WHERE x.uploader_id = $1 AND NOT EXISTS ( \
         SELECT FROM message_files m WHERE m.file_id = x.id) ORDER BY x.id LIMIT $2) f";
 /// $1 conversation after which, $2 user → the next one: its last seq, whether a message of the user is in it that must
-/// go, whether the user is a member who can leave, whether a hold keeps it. Waits for the mutation that is under way, so
-/// that no later entry has a name that was read before.
+/// go, whether the user is a member who can leave, whether a hold keeps it. Waits for the mutation that is under way,
+/// so that no later entry has a name that was read before.
 pub const NEXT_CONVERSATION: &str = "SELECT c.id, c.last_seq, EXISTS ( \
         SELECT FROM messages m WHERE m.conversation_id = c.id AND m.sender_id = $2 AND m.client_message_id IS NOT NULL \
            AND NOT starts_with(m.client_message_id, E'\\x01erased-')), \
@@ -46,7 +46,8 @@ pub const ERASE_LOG: &str = "SELECT mentions, reactions, changed FROM erase_log(
 pub const SAVE_PROGRESS: &str = "UPDATE erasures e SET conversation_id = $2, seq = $3, counts = ( \
         SELECT coalesce(jsonb_object_agg(k, n), '{}') FROM ( \
             SELECT key AS k, sum(value::bigint) AS n FROM ( \
-                SELECT * FROM jsonb_each_text(e.counts) UNION ALL SELECT * FROM jsonb_each_text($4)) x GROUP BY key) y) \
+                SELECT * FROM jsonb_each_text(e.counts) UNION ALL SELECT * FROM jsonb_each_text($4)) x \
+             GROUP BY key) y) \
     WHERE e.id = $1";
 /// $1 user, $2 actor → how many rows of the audit trail were cleared.
 pub const ERASE_AUDIT: &str = "SELECT erase_audit_person($1, $2)";

@@ -1,0 +1,129 @@
+//! What requests and jobs of data rights share.
+
+use super::super::commands::CommandFuture;
+use super::ledger::Ledger;
+use crate::audit::erasure::ErasureRecord;
+use crate::audit::note::AuditKey;
+use crate::error::{ErrorCode, Refusal};
+use crate::files::store::Store;
+use crate::ids::{ConversationId, SessionId, UserId};
+use crate::storage::accounts::Accounts;
+use crate::storage::connect::Target;
+use crate::storage::data_rights::RightsTables;
+use crate::storage::data_rights::erasures::ErasureRequests;
+use crate::storage::data_rights::exports::ExportRequests;
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+
+/// Erasures that are compared at a time.
+const COMPARED: usize = 500;
+
+/// The port to the owner shard of a conversation.
+pub trait ErasurePort: Send + Sync {
+    /// Submits a part of the erasure of `user`, a mutation of this kind, to the log of a conversation.
+    fn erase(&self, user: UserId, conversation: ConversationId, kind: &'static str, arguments: Value) -> CommandFuture;
+}
+
+/// What [`DataRights`] is made of.
+pub struct DataRightsParts {
+    /// For connections as the owner.
+    pub target: Target,
+    /// The connections of requests.
+    pub accounts: Accounts,
+    /// The ledger.
+    pub ledger: Ledger,
+    /// The content of files, and of copies.
+    pub store: Store,
+    /// Signs receipts.
+    pub key: AuditKey,
+    /// The port to the shards.
+    pub port: Arc<dyn ErasurePort>,
+    /// How long messages are kept on the whole server; `None` for no limit.
+    pub retention: Option<Duration>,
+    /// Notified when a profile has changed.
+    pub profile_changes: Arc<Notify>,
+}
+
+/// The rights of people over their data; cloning shares it.
+#[derive(Clone)]
+pub struct DataRights {
+    pub(super) parts: Arc<DataRightsParts>,
+    pub(super) work: watch::Sender<u64>,
+}
+
+impl DataRights {
+    /// Over these parts.
+    #[must_use]
+    pub fn new(parts: DataRightsParts) -> Self {
+        Self { parts: Arc::new(parts), work: watch::Sender::new(0) }
+    }
+
+    /// Compares the ledger with the database, at the start. What only the ledger has begins again: an older backup was
+    /// restored. What only the database has is added to the ledger. Returns the sessions that were revoked.
+    ///
+    /// # Errors
+    /// Failures of PostgreSQL and of the disk.
+    pub async fn compare(&self, ledger: Vec<ErasureRecord>) -> Result<Vec<SessionId>, Refusal> {
+        let (requests, mut revoked) = (self.requests(), Vec::new());
+        for some in ledger.chunks(COMPARED) {
+            let ids: Vec<String> = some.iter().map(|record| record.id.clone()).collect();
+            let known = requests.known(&ids).await?;
+            for record in some.iter().filter(|record| !known.contains(&record.id)) {
+                let Some(requested) = requests.repeat(record).await? else { continue };
+                if requested.is_new {
+                    tracing::warn!(
+                        "account {} is erased again: the ledger has its erasure, and this database was restored from \
+                         an older backup",
+                        record.user.0
+                    );
+                }
+                revoked.extend(requested.revoked);
+            }
+        }
+        let mut after = String::new();
+        loop {
+            let some = requests.after(&after, COMPARED as i64).await?;
+            let Some(last) = some.last() else { return Ok(revoked) };
+            after.clone_from(&last.id);
+            for record in &some {
+                self.parts.ledger.add(record).await?;
+            }
+        }
+    }
+
+    pub(super) fn exports(&self) -> ExportRequests {
+        ExportRequests::new(self.parts.accounts.clone())
+    }
+
+    pub(super) fn requests(&self) -> ErasureRequests {
+        ErasureRequests::new(self.parts.accounts.clone())
+    }
+
+    /// There may be a job.
+    pub(super) fn work_arrived(&self) {
+        self.work.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    pub(super) async fn tables(&self) -> Result<RightsTables, Refusal> {
+        let opened = RightsTables::open(&self.parts.target).await;
+        opened.map_err(|error| Refusal::new(ErrorCode::StorageUnavailable, error.to_string()))
+    }
+}
+
+/// Submits a mutation of the server's own. What no longer exists needs none.
+pub(super) async fn submit(
+    rights: &DataRights,
+    user: UserId,
+    conversation: ConversationId,
+    kind: &'static str,
+    arguments: Value,
+) -> Result<Value, Refusal> {
+    match rights.parts.port.erase(user, conversation, kind, arguments).await {
+        Ok(outcome) => Ok(serde_json::from_slice(&outcome).unwrap_or_default()),
+        // The conversation or the message is gone, or the person has left it meanwhile.
+        Err(refusal) if matches!(refusal.code, ErrorCode::NotFound | ErrorCode::NotMember) => Ok(Value::Null),
+        Err(refusal) => Err(refusal),
+    }
+}
