@@ -9,7 +9,6 @@ use crate::control::data_rights::{DataRights, DataRightsParts, ErasurePort};
 use crate::files::store::Store;
 use crate::storage::accounts::Accounts;
 use crate::storage::connect::Target;
-use crate::storage::data_rights::holds::HoldStore;
 use std::sync::Arc;
 use tokio::sync::Notify;
 
@@ -46,8 +45,5 @@ pub(super) async fn start(
     let revoked = rights.compare(records).await;
     let revoked = revoked.map_err(|refusal| BootError::Broken(format!("the ledger of erasures: {refusal}")))?;
     (needs.notices)(revoked.into());
-    if let Err(refusal) = HoldStore::new(needs.accounts.clone()).plan_retention().await {
-        tracing::warn!(%refusal, "retention is planned at the next start only");
-    }
     Ok(Some(rights))
 }

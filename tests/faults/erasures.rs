@@ -128,6 +128,9 @@ async fn an_erasure_survives_kills_and_waits_for_a_hold() {
     wait_until(&database, texts).await;
     let (_, state) = server.request(Method::GET, &format!("/erasures/{}", text(&erasure)), None, None).await;
     assert_eq!(state["state"], "running", "{state}");
+    // Nobody takes the name while texts that mention it are searched.
+    let body = json!({"username": eve.name, "email": "other@example.org", "password": PASSWORD});
+    assert_eq!(server.post("/auth/register", None, &body).await.0, 409);
     database.execute("UPDATE legal_holds SET released_at = now(), released_by = 1", &[]).await.unwrap();
     database.execute("UPDATE jobs SET next_at = now() WHERE kind = 'erase_person'", &[]).await.unwrap();
     completed(&server, &erasure).await;

@@ -49,6 +49,12 @@ const ROUTES: &[(&str, &str)] = &[
     ("DELETE /incoming-webhooks/{id}", "delete_incoming_webhook"),
     ("POST /incoming-webhooks/{id}/rotate", "rotate_incoming_webhook"),
     ("POST /hooks/in/{token}", ""), // a message
+    ("DELETE /users/me", "request_erasure"),
+    ("DELETE /admin/users/{id}", "request_erasure"),
+    ("POST /users/me/exports", "request_export"),
+    ("POST /admin/holds", "create_hold"),
+    ("GET /admin/holds", "read_holds"),
+    ("DELETE /admin/holds/{id}", "release_hold"),
     ("POST /admin/reload", "reload_configuration"),
     ("PUT /admin/filter-rules", "replace_filter_rules"),
     ("PUT /conversations/{id}/filter-rules", "replace_filter_rules"),
@@ -153,6 +159,9 @@ async fn records_every_change_of_accounts() {
     // by incoming_webhooks.rs
     found.extend(["POST /incoming-webhooks", "DELETE /incoming-webhooks/{id}", "POST /hooks/in/{token}"]);
     found.insert("POST /incoming-webhooks/{id}/rotate");
+    // by data_rights.rs
+    found.extend(["DELETE /users/me", "DELETE /admin/users/{id}", "POST /users/me/exports", "POST /admin/holds"]);
+    found.extend(["GET /admin/holds", "DELETE /admin/holds/{id}"]);
     // by file_shares.rs
     found.extend(["POST /files/{id}/shares", "DELETE /files/{id}/shares/{share}"]);
     found.extend(["POST /files", "POST /files/simple", "POST /files/{id}/link", "OPTIONS /files"]);

@@ -10,8 +10,9 @@ use serde_json::{Value, json};
 /// An id in the valid range that no object has.
 const UNKNOWN_ID: i64 = 1_000_000_000_000_000;
 
-const CONVERSATION_KEYS: [&str; 16] = [
+const CONVERSATION_KEYS: [&str; 18] = [
     "archived",
+    "cleared_seq",
     "created_at",
     "description",
     "id",
@@ -24,6 +25,7 @@ const CONVERSATION_KEYS: [&str; 16] = [
     "name",
     "owner_id",
     "read_seq",
+    "retention_days",
     "role",
     "slow_mode_s",
     "unread_count",

@@ -3,7 +3,7 @@
 //! How: a person leaves a marker in everything that the server stores: names, texts, files, devices, webhooks. After
 //! the erasure every row of every table and every stored file is searched for it.
 
-use crate::filter::words;
+use crate::filter::{set_rules, words};
 use crate::support::{Client, Format, PASSWORD, PATIENCE, Server, User, id_of, text, unique};
 use chat_server::audit::note::AuditPublicKey;
 use chat_server::storage::sql::data_rights::catalogue::{Fate, TABLES};
@@ -87,10 +87,13 @@ async fn leave_traces(server: &Server, eve: &User, friend: &User, marker: &str) 
     let sign_in = json!({"login": eve.name, "password": PASSWORD, "device_name": format!("{marker}'s phone")});
     assert_eq!(server.post("/auth/login", None, &sign_in).await.0, 200);
 
-    let room = server.room(&[friend, eve]).await;
+    let dan = server.register().await;
+    let room = server.room(&[friend, eve, &dan]).await;
     let direct = json!({"kind": "direct", "member_ids": [eve.id]});
     let direct = id_of(&server.ok(friend, "create_conversation", direct).await);
-    let own = server.room(&[eve]).await;
+    // Nobody else is in it.
+    let own = json!({"kind": "private_room", "name": format!("{marker} notes"), "description": format!("of {marker}")});
+    let own = id_of(&server.ok(eve, "create_conversation", own).await);
     for conversation in [&room, &direct, &own] {
         for number in 0..3 {
             send(server, eve, conversation, &format!("{marker} wrote {number}")).await;
@@ -126,12 +129,15 @@ async fn leave_traces(server: &Server, eve: &User, friend: &User, marker: &str) 
     server.ok(eve, "request_to_join", json!({"conversation_id": closed, "text": format!("{marker} asks")})).await;
     server.ok(eve, "create_invite", json!({"conversation_id": own})).await;
     server.ok(eve, "block_user", json!({"user_id": server.register().await.id})).await;
-    let rules = json!({"rules": [words("held", "offer", "hold")]});
-    let path = format!("/conversations/{room}/filter-rules");
-    let (status, answer) = server.request(Method::PUT, &path, Some(&friend.token), Some(&rules)).await;
-    assert_eq!(status, 200, "{answer}");
+    set_rules(server, friend, &room, json!([words("held", "offer", "hold")])).await;
     let held = json!({"conversation_id": room, "content": format!("{marker} offer"), "client_message_id": unique("h")});
     server.call(eve, "send_message", held).await.unwrap_err();
+    let held = json!({"conversation_id": room, "content": format!("offer for @{}", eve.name)});
+    server.call(&dan, "send_message", held).await.unwrap_err();
+    // A room that does not exist is asked like one that does.
+    server
+        .ok(eve, "request_to_join", json!({"conversation_id": "room_999998", "text": format!("{marker} asks")}))
+        .await;
 
     // Webhooks, and a bot.
     let webhook = json!({"url": format!("https://{marker}.example.org/{marker}")});
@@ -206,7 +212,9 @@ async fn an_erased_person_is_in_no_table_and_no_file() {
     assert!(origin.starts_with("veza-chat/erasure/"), "{receipt}");
     let stated: Value = serde_json::from_str(&stated).unwrap();
     assert_eq!((&stated["erasure"], &stated["user_id"]), (&requested["erasure_id"], &json!(eve.id)));
-    for (kind, count) in [("messages", 12), ("mentions", 2), ("reactions", 1), ("files", 1), ("webhooks", 1)] {
+    for (kind, count) in
+        [("messages", 12), ("mentions", 2), ("reactions", 1), ("files", 1), ("webhooks", 1), ("rooms", 1)]
+    {
         assert_eq!(stated["removed"][kind], count, "{kind}: {stated}");
     }
     let verified = server.run(&["audit", "verify"]);
@@ -235,7 +243,7 @@ async fn an_erased_person_is_in_no_table_and_no_file() {
     assert_eq!(others["conversation"]["last_seq"], server.last_seq(&ann, &direct).await);
     assert!(server.history(&ann, &direct).await.iter().any(|m| m["content"] == format!("@deleted-{}: hello", eve.id)));
 
-    // The name is free, the number is not, and nobody can take the new name.
+    // The name is free now, the number is not, and nobody can take the new name.
     let (status, again) = server.post("/auth/login", None, &json!({"login": eve.name, "password": PASSWORD})).await;
     assert_eq!(status, 401, "{again}");
     let another = server.register_as(&eve.name).await;
@@ -300,6 +308,8 @@ async fn a_person_gets_a_copy_of_everything() {
         let stored =
             format!("SELECT count(*) FROM {} t WHERE {}", table.name, table.rows.replace("$1", &eve.id.to_string()));
         let stored: i64 = database.query_one(&stored, &[]).await.unwrap().get(0);
+        // One request of each kind.
+        let stored = if table.name == "conversation_join_requests" { 2 } else { stored };
         let moves = ["data_exports", "audit_logs", "sessions"].contains(&table.name);
         assert!(moves || rows.len() as i64 == stored, "{}: {stored} rows, and {} copied", table.name, rows.len());
         let columns: BTreeSet<&str> = table.exported.iter().copied().collect();
@@ -323,6 +333,8 @@ async fn a_person_gets_a_copy_of_everything() {
     assert_eq!(files.count(), 2, "the file of a message, and the unsent one");
     assert!(only_anns["seq"].is_number());
 
+    assert!(audited(&database, &eve).await.contains("request_export"));
+
     // Nobody else gets it, and it goes with its person.
     let (_, list) = server.request(Method::GET, "/users/me/exports", Some(&eve.token), None).await;
     let url = list["exports"][0]["archive_url"].clone();
@@ -330,6 +342,13 @@ async fn a_person_gets_a_copy_of_everything() {
     let (_, requested) = erase(&server, &eve, &json!({"password": PASSWORD})).await;
     completed(&server, &requested).await;
     server.stores(0).await;
+    assert!(audited(&database, &eve).await.contains("request_erasure"));
+}
+
+/// The actions of the audit trail by a user, each once.
+async fn audited(database: &Database, user: &User) -> BTreeSet<String> {
+    let actions = "SELECT DISTINCT action FROM audit_logs WHERE user_id = $1";
+    database.query(actions, &[&user.id]).await.unwrap().iter().map(|row| row.get(0)).collect()
 }
 
 /// Makes the messages of a conversation up to a seq a year old, and runs the job of retention.
@@ -342,7 +361,9 @@ async fn grow_old(database: &Database, room: &str, to_seq: i64) {
 }
 
 async fn run_retention(database: &Database) {
-    database.execute("UPDATE jobs SET next_at = now() WHERE kind = 'apply_retention'", &[]).await.unwrap();
+    let run = "INSERT INTO jobs (kind, subject) VALUES ('apply_retention', 'all') \
+        ON CONFLICT (kind, subject) DO UPDATE SET next_at = now()";
+    database.execute(run, &[]).await.unwrap();
 }
 
 #[tokio::test]
@@ -431,6 +452,16 @@ async fn retention_removes_old_messages_and_clients_start_over() {
     while server.history(&bob, &direct).await.len() != 1 {
         assert!(started.elapsed() < PATIENCE, "{}", server.log_tail());
         tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // An administrator erases somebody, and nobody else does.
+    let path = format!("/admin/users/{}", bob.id);
+    assert_eq!(server.request(Method::DELETE, &path, Some(&ann.token), None).await.0, 403);
+    let (status, requested) = server.request(Method::DELETE, &path, Some(&admin.token), None).await;
+    assert_eq!(status, 202, "{requested}");
+    completed(&server, &requested).await;
+    let actions = audited(&database, &admin).await;
+    for action in ["create_hold", "read_holds", "release_hold", "request_erasure", "erase_person"] {
+        assert!(actions.contains(action), "{action}: {actions:?}");
     }
     let verified = server.run(&["audit", "verify"]);
     assert!(verified.status.success(), "{verified:?}");

@@ -35,5 +35,3 @@ BEGIN
         RETURN NEXT;
     END IF;
 END $$;
-
-REVOKE ALL ON FUNCTION due_history(bigint, double precision, bigint) FROM PUBLIC;

@@ -53,6 +53,13 @@ BEGIN
     -- What the detectors found about somebody else can name the person, as the account that was attacked.
     IF v_old IS NOT NULL THEN
         DELETE FROM security_events x WHERE strpos(lower(x.details::text), lower('"' || v_old || '"')) > 0;
+        -- Texts of others that are no messages yet.
+        UPDATE held_messages x SET content = without_name(x.content, v_old, p_user)
+         WHERE x.content <> without_name(x.content, v_old, p_user);
+        UPDATE conversation_join_requests x SET text = without_name(x.text, v_old, p_user)
+         WHERE x.text <> without_name(x.text, v_old, p_user);
+        UPDATE unheard_requests x SET text = without_name(x.text, v_old, p_user)
+         WHERE x.text <> without_name(x.text, v_old, p_user);
     END IF;
     UPDATE conversation_bans x SET banned_by = NULL WHERE x.banned_by = p_user;
     -- What others did to the person. The rows are of the last day.
@@ -60,5 +67,3 @@ BEGIN
      WHERE strpos(x.outcome::text, '"id": ' || p_user) > 0;
     RETURN v_counts;
 END $$;
-
-REVOKE ALL ON FUNCTION erase_account(bigint) FROM PUBLIC;

@@ -43,5 +43,3 @@ BEGIN
      WHERE m.conversation_id = p_conversation AND m.seq > p_after AND m.seq <= p_to;
     RETURN NEXT;
 END $$;
-
-REVOKE ALL ON FUNCTION erase_log(bigint, bigint, bigint, bigint) FROM PUBLIC;

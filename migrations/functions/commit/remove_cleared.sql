@@ -47,5 +47,3 @@ BEGIN
     more := v_to < c.cleared_seq;
     RETURN NEXT;
 END $$;
-
-REVOKE ALL ON FUNCTION remove_cleared(bigint, bigint) FROM PUBLIC;

@@ -143,12 +143,14 @@ async fn erase_conversation(
     if conversation.can_leave {
         mutate("leave_conversation", json!({})).await?;
     }
+    let was_last = (conversation.can_leave || conversation.is_owned) && tables.erase_empty_room(id).await?;
     let counts = [
         ("messages", messages),
         ("mentions", mentions),
         ("reactions", reactions),
         ("log_entries", changed),
         ("memberships", i64::from(conversation.can_leave)),
+        ("rooms", i64::from(was_last)),
     ];
     Ok(counts
         .into_iter()

@@ -4,6 +4,7 @@ use super::super::jobs::{JobEnd, JobWorker};
 use super::state::DataRights;
 use super::{erasure, export, retention};
 use crate::error::{ErrorCode, Refusal};
+use crate::storage::data_rights::retention::plan_retention;
 use crate::storage::jobs::Job;
 use tokio::sync::watch;
 
@@ -25,6 +26,7 @@ impl JobWorker for DataRights {
     }
 
     async fn sweep(&self) -> Result<(), Refusal> {
+        plan_retention(&self.parts.accounts, self.parts.retention.is_some()).await?;
         while self.exports().expire(EXPIRED).await? == EXPIRED {}
         Ok(())
     }

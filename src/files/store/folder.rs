@@ -19,6 +19,7 @@ use crate::ids::FileId;
 use nix::sys::statvfs::fstatvfs;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,6 +61,8 @@ impl Folder {
         for folder in ["uploads", "blobs", "work", "parts"] {
             fs::create_dir_all(root.join(folder))?;
         }
+        // Content is as private as the database: nobody else on this machine reads it.
+        fs::set_permissions(root, fs::Permissions::from_mode(0o700))?;
         File::open(root)?.sync_all()?;
         Ok(Self(Arc::new(FolderInner { root: root.to_owned(), keep_free })))
     }

@@ -63,6 +63,8 @@ pub struct ErasureConversation {
     pub can_leave: bool,
     /// Whether a legal hold keeps it.
     pub is_held: bool,
+    /// Whether the person owns it, also after having left it as the last one.
+    pub is_owned: bool,
 }
 
 /// What a part of a log still has of a person.
@@ -226,12 +228,18 @@ impl RightsTables {
         let after = after.map_or(0, ConversationId::number);
         let row = self.client.query_opt(sql::NEXT_CONVERSATION, &[&after, &user.0]).await.map_err(failed())?;
         let Some(row) = row else { return Ok(None) };
-        let read = || -> Result<(i64, Seq, bool, bool, bool), Error> {
-            Ok((row.try_get(0)?, Seq(row.try_get(1)?), row.try_get(2)?, row.try_get(3)?, row.try_get(4)?))
+        let id = rows::conversation(row.try_get(0).map_err(failed())?)?;
+        let read = || {
+            Ok(ErasureConversation {
+                id,
+                last_seq: Seq(row.try_get(1)?),
+                has_messages: row.try_get(2)?,
+                can_leave: row.try_get(3)?,
+                is_held: row.try_get(4)?,
+                is_owned: row.try_get(5)?,
+            })
         };
-        let (id, last_seq, has_messages, can_leave, is_held) = read().map_err(failed())?;
-        let id = rows::conversation(id)?;
-        Ok(Some(ErasureConversation { id, last_seq, has_messages, can_leave, is_held }))
+        read().map(Some).map_err(failed())
     }
 
     /// Removes a person from the entries of a log after one seq and up to another one.
@@ -260,6 +268,15 @@ impl RightsTables {
             })
         };
         read.await.map_err(setup("erasing a person from a log"))
+    }
+
+    /// Removes the name of a conversation in which nobody is left. Returns whether it is one.
+    ///
+    /// # Errors
+    /// PostgreSQL's.
+    pub async fn erase_empty_room(&self, conversation: ConversationId) -> Result<bool, Refusal> {
+        let row = self.client.query_one(sql::ERASE_EMPTY_ROOM, &[&conversation.number()]).await;
+        row.and_then(|row| row.try_get(0)).map_err(setup("erasing an empty room"))
     }
 
     /// Records how far an erasure is, and what was removed since the last call.

@@ -60,12 +60,4 @@ impl HoldStore {
         let row = JsonColumn(row_of(caller, "read_holds", json!({})));
         self.0.rows("read_holds", true, (sql::HOLDS, &[&before, &limit, &row]), |row| row.try_get(0)).await
     }
-
-    /// Plans the job of retention, if it is not planned.
-    ///
-    /// # Errors
-    /// Failures of PostgreSQL.
-    pub async fn plan_retention(&self) -> Result<(), Refusal> {
-        self.0.rows("plan_retention", false, (sql::PLAN_RETENTION, &[]), |_| Ok(())).await.map(drop)
-    }
 }

@@ -3,6 +3,7 @@
 use super::{RightsTables, setup};
 use crate::error::Refusal;
 use crate::ids::{ConversationId, Seq, UserId};
+use crate::storage::accounts::Accounts;
 use crate::storage::rows;
 use crate::storage::sql::data_rights as sql;
 use std::time::Duration;
@@ -15,6 +16,14 @@ pub struct LookedAt {
     pub conversation: ConversationId,
     /// If it has messages that are too old: who acts, and where its history begins.
     pub due: Option<(UserId, Seq)>,
+}
+
+/// Plans the job of retention, if the server or a conversation has a limit and the job is not planned.
+///
+/// # Errors
+/// Failures of PostgreSQL.
+pub async fn plan_retention(accounts: &Accounts, has_limit: bool) -> Result<(), Refusal> {
+    accounts.rows("plan_retention", false, (sql::PLAN_RETENTION, &[&has_limit]), |_| Ok(())).await.map(drop)
 }
 
 impl RightsTables {

@@ -253,7 +253,14 @@ pub const TABLES: &[CataloguedTable] = &[
         &[],
         "",
     ),
-    gone("unheard_requests", "t.user_id = $1", &["conversation_id", "user_id", "text", "created_at"], &[], &[], ""),
+    gone(
+        "unheard_requests",
+        "t.user_id = $1",
+        &[],
+        &["conversation_id", "user_id", "text", "created_at"],
+        &[],
+        "the copy has them among the rows of conversation_join_requests: whether a private room exists is a secret",
+    ),
     gone(
         "conversation_invitations",
         "t.user_id = $1 OR t.invited_by = $1",
@@ -369,23 +376,22 @@ pub const TABLES: &[CataloguedTable] = &[
             "message_type",
             "parent_message_id",
             "edited_message_id",
-            "state",
             "created_at",
             "decided_at",
             "files",
             "kept_files",
         ],
-        &["decided_by"],
+        &["decided_by", "state"],
         &["rule", "is_server_rule", "sent"],
-        "who has decided is about that moderator",
+        "who has decided is about that moderator, and what was only flagged shows how to get around the filter",
     ),
     gone(
         "filter_hits",
         "t.user_id = $1",
+        &[],
         &["id", "user_id", "conversation_id", "rule", "action", "created_at"],
         &[],
-        &[],
-        "",
+        "they show how to get around the filter",
     ),
     impersonal(
         "filter_rules",
@@ -510,7 +516,8 @@ pub const TABLES: &[CataloguedTable] = &[
     // Trust.
     CataloguedTable {
         name: "audit_logs",
-        rows: "t.user_id = $1 OR (t.target_type = 'user' AND t.target_id = $1)",
+        // What others did to the person can be a legal hold, and shows who has decided.
+        rows: "t.user_id = $1",
         fate: Fate::Cleared,
         exported: &[
             "position",

@@ -31,17 +31,20 @@ pub const ERASE_FILES: &str = "SELECT count(*) FILTER (WHERE remove_file($1, f.i
     SELECT x.id FROM files x WHERE x.uploader_id = $1 AND NOT EXISTS ( \
         SELECT FROM message_files m WHERE m.file_id = x.id) ORDER BY x.id LIMIT $2) f";
 /// $1 conversation after which, $2 user → the next one: its last seq, whether a message of the user is in it that must
-/// go, whether the user is a member who can leave, whether a hold keeps it. Waits for the mutation that is under way,
+/// go, whether the user is a member who can leave, whether a hold keeps it, whether the user owns it. Waits for the mutation that is under way,
 /// so that no later entry has a name that was read before.
 pub const NEXT_CONVERSATION: &str = "SELECT c.id, c.last_seq, EXISTS ( \
         SELECT FROM messages m WHERE m.conversation_id = c.id AND m.sender_id = $2 AND m.client_message_id IS NOT NULL \
            AND NOT starts_with(m.client_message_id, E'\\x01erased-')), \
         c.kind <> 'direct' AND EXISTS ( \
         SELECT FROM conversation_members m WHERE m.conversation_id = c.id AND m.user_id = $2), \
-        EXISTS (SELECT FROM legal_holds h WHERE h.conversation_id = c.id AND h.released_at IS NULL) \
+        EXISTS (SELECT FROM legal_holds h WHERE h.conversation_id = c.id AND h.released_at IS NULL), \
+        coalesce(c.owner_id = $2, false) \
     FROM conversations c WHERE c.id > $1 ORDER BY c.id LIMIT 1 FOR UPDATE OF c";
 /// $1 user, $2 conversation, $3 after, $4 to.
 pub const ERASE_LOG: &str = "SELECT mentions, reactions, changed FROM erase_log($1, $2, $3, $4)";
+/// $1 conversation → whether nobody was left in it, and its name was removed.
+pub const ERASE_EMPTY_ROOM: &str = "SELECT erase_empty_room($1)";
 /// $1 erasure, $2 conversation, $3 seq, $4 counts that are added.
 pub const SAVE_PROGRESS: &str = "UPDATE erasures e SET conversation_id = $2, seq = $3, counts = ( \
         SELECT coalesce(jsonb_object_agg(k, n), '{}') FROM ( \
@@ -68,9 +71,9 @@ pub const NEXT_CLEARED: &str = "SELECT c.id FROM conversations c WHERE c.id > $1
     ORDER BY c.id LIMIT 1";
 /// $1 conversation, $2 limit.
 pub const REMOVE_CLEARED: &str = "SELECT removed, more FROM remove_cleared($1, $2)";
-/// The job of retention, unless it is there.
-pub const PLAN_RETENTION: &str =
-    "INSERT INTO jobs (kind, subject) VALUES ('apply_retention', 'all') ON CONFLICT DO NOTHING";
+/// $1 whether the server has a limit. The job of retention, if there is any limit, unless the job is there.
+pub const PLAN_RETENTION: &str = "INSERT INTO jobs (kind, subject) SELECT 'apply_retention', 'all' \
+    WHERE $1 OR EXISTS (SELECT FROM conversations c WHERE c.retention_days IS NOT NULL) ON CONFLICT DO NOTHING";
 
 /// $1 user, $2 conversation, $3 reason, $4 audit row → the hold.
 pub const CREATE_HOLD: &str = "SELECT create_hold($1, $2, $3, $4)";
@@ -111,8 +114,17 @@ fn copy_lines(query: &str) -> String {
 /// The rows of a table that are about a user.
 #[must_use]
 pub fn copy_of_table(table: &catalogue::CataloguedTable, user: i64) -> String {
-    let rows = table.rows.replace("$1", &user.to_string());
-    copy_lines(&format!("SELECT {} FROM {} t WHERE {rows}", table.exported.join(", "), table.name))
+    let (rows, columns) = (table.rows.replace("$1", &user.to_string()), table.exported.join(", "));
+    // Requests that no room has received look like the others, here too: `mutate_request_to_join`.
+    let from = match table.name {
+        "conversation_join_requests" => {
+            format!(
+                "(SELECT {columns} FROM conversation_join_requests UNION ALL SELECT {columns} FROM unheard_requests)"
+            )
+        }
+        name => name.to_owned(),
+    };
+    copy_lines(&format!("SELECT {columns} FROM {from} t WHERE {rows} ORDER BY 1"))
 }
 
 /// What a user has written, to be read: conversation after conversation.
