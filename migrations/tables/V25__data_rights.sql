@@ -59,10 +59,10 @@ CREATE TABLE data_exports (
     -- Of the archive. A foreign key: a server of an earlier version cannot remove content that a copy needs.
     sha256       bytea       REFERENCES blobs CHECK (octet_length(sha256) = 32),
     size         bigint      CHECK (size >= 0),
-    -- When the archive goes.
+    -- When the row goes, and the archive with it. A newer copy replaces the archive before that.
     expires_at   timestamptz,
-    CHECK ((completed_at IS NULL) = (sha256 IS NULL)),
-    CHECK ((completed_at IS NULL) = (size IS NULL)),
+    CHECK ((sha256 IS NULL) = (size IS NULL)),
+    CHECK (sha256 IS NULL OR completed_at IS NOT NULL),
     CHECK ((completed_at IS NULL) = (expires_at IS NULL))
 );
 CREATE INDEX data_exports_by_user ON data_exports (user_id, requested_at);

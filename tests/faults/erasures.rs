@@ -135,6 +135,8 @@ async fn an_erasure_survives_kills_and_waits_for_a_hold() {
     database.execute("UPDATE jobs SET next_at = now() WHERE kind = 'erase_person'", &[]).await.unwrap();
     completed(&server, &erasure).await;
     assert_eq!(tables_with(&server, &marker).await, Vec::<String>::new());
+    let (_, done) = server.request(Method::GET, &format!("/erasures/{}", text(&erasure)), None, None).await;
+    assert_eq!(done["removed"]["messages"], 121, "{done}");
     for room in &rooms {
         let history = server.history(&ann, room).await;
         let seqs: Vec<i64> = history.iter().map(|message| message["seq"].as_i64().unwrap()).collect();

@@ -466,3 +466,36 @@ async fn retention_removes_old_messages_and_clients_start_over() {
     let verified = server.run(&["audit", "verify"]);
     assert!(verified.status.success(), "{verified:?}");
 }
+
+#[tokio::test]
+async fn a_hold_of_somebody_else_keeps_what_they_received_and_erasures_do_not_undo_each_other() {
+    let server = Server::start(2, &[("security.admin_user_ids", "1")]);
+    let database = server.database().await;
+    let marker = unique("Zq5").replace(['-', '_'], "");
+    let admin = server.register().await;
+    let mut people = Vec::new();
+    for number in 0..6 {
+        people.push(server.register_as(&format!("{marker}_{number}")).await);
+    }
+    // Their names stand together in the events of one log.
+    let room = server.room(&people.iter().collect::<Vec<_>>()).await;
+    let (suspect, judy) = (server.register().await, &people[0]);
+    let direct = json!({"kind": "direct", "member_ids": [judy.id]});
+    let direct = id_of(&server.ok(&suspect, "create_conversation", direct).await);
+    send(&server, judy, &direct, &format!("{marker} evidence")).await;
+    let hold = json!({"user_id": suspect.id, "reason": "case 8"});
+    let (status, hold) = server.post("/admin/holds", Some(&admin.token), &hold).await;
+    assert_eq!(status, 201, "{hold}");
+    let mut requested = Vec::new();
+    for person in &people {
+        requested.push(erase(&server, person, &json!({"password": PASSWORD})).await.1);
+    }
+    for requested in &requested[1..] {
+        completed(&server, requested).await;
+    }
+    assert_eq!(server.history(&suspect, &direct).await[0]["content"], format!("{marker} evidence"));
+    let path = format!("/admin/holds/{}", hold["id"]);
+    assert_eq!(server.request(Method::DELETE, &path, Some(&admin.token), None).await.0, 204);
+    completed(&server, &requested[0]).await;
+    assert_eq!(rows_with(&database, &marker).await, Vec::<String>::new(), "{room}");
+}

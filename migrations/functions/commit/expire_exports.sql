@@ -12,7 +12,9 @@ BEGIN
                FOR UPDATE SKIP LOCKED)
         RETURNING x.sha256
     LOOP
-        PERFORM plan_release(v_hash);
+        IF v_hash IS NOT NULL THEN
+            PERFORM plan_release(v_hash);
+        END IF;
         v_count := v_count + 1;
     END LOOP;
     RETURN v_count;

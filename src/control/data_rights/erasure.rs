@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 
 /// Entries of a log that one statement searches.
 const ENTRIES: i64 = 2_000;
+/// Changed texts after which the progress is saved.
+const SAVED: usize = 50;
 /// Files that one statement removes.
 const FILES: i64 = 100;
 /// How long a job runs before others have their turn.
@@ -53,7 +55,7 @@ pub(super) async fn run(rights: &DataRights, id: &str) -> Result<JobEnd, Refusal
     match erase_logs(rights, &tables, &erasure).await? {
         LogsEnd::Done => {}
         LogsEnd::OutOfTime => return Ok(JobEnd::RunAgainAfter(Duration::ZERO)),
-        // The place is at the start again: the next run finds what is no longer held.
+        // The place is at the beginning again: the next run finds what is no longer held.
         LogsEnd::SomeHeld => return Ok(JobEnd::RunAgainAfter(HELD)),
     }
     if erasure.has_open_parts {
@@ -87,74 +89,80 @@ enum LogsEnd {
 
 async fn erase_logs(rights: &DataRights, tables: &RightsTables, erasure: &OpenErasure) -> Result<LogsEnd, Refusal> {
     let started = Instant::now();
-    let (id, user) = (&erasure.record.id, erasure.record.user);
-    let mut before = erasure.place.map(|(conversation, _)| conversation);
+    // The conversation that was searched last is searched again from there on: it may have grown.
+    let mut least = erasure.place.map_or(0, |(conversation, _)| conversation.number());
+    let mut after = erasure.place.map_or(Seq(0), |(_, seq)| seq);
     let mut some_held = false;
-    while let Some(conversation) = tables.next_conversation(before, user).await? {
-        before = Some(conversation.id);
+    while let Some(conversation) = tables.next_conversation(least, erasure.record.user).await? {
+        let part = Part { rights, tables, erasure, conversation };
         if conversation.is_held {
             some_held = true;
-            continue;
+        } else {
+            part.erase(std::mem::take(&mut after)).await?;
         }
-        let counts = erase_conversation(rights, tables, erasure, &conversation).await?;
-        tables.save_erasure(id, before.map(|id| (id, conversation.last_seq)), &counts).await?;
+        (least, after) = (conversation.id.number() + 1, Seq(0));
         if started.elapsed() >= TURN {
             return Ok(LogsEnd::OutOfTime);
         }
     }
     if some_held {
-        tables.save_erasure(id, None, &json!({})).await?;
+        tables.save_erasure(&erasure.record.id, None, &json!({})).await?;
         return Ok(LogsEnd::SomeHeld);
     }
     Ok(LogsEnd::Done)
 }
 
-/// Removes a person from a conversation. Returns counts.
-async fn erase_conversation(
-    rights: &DataRights,
-    tables: &RightsTables,
-    erasure: &OpenErasure,
-    conversation: &ErasureConversation,
-) -> Result<Value, Refusal> {
-    let (user, id) = (erasure.record.user, conversation.id);
-    let mutate = async |kind, arguments| submit(rights, user, id, kind, arguments).await;
-    let (mut messages, mut mentions, mut reactions, mut changed) = (0, 0, 0, 0);
-    let mut more = conversation.has_messages && !erasure.is_part;
-    while more {
-        let outcome = mutate("erase_messages", json!({})).await?;
-        messages += outcome["count"].as_i64().unwrap_or_default();
-        more = outcome["more"] == true;
-    }
-    let mut after = Seq(0);
-    while after < conversation.last_seq {
-        let to = Seq(after.0 + ENTRIES).min(conversation.last_seq);
-        let found = tables.erase_log(user, id, after, to).await?;
-        changed += found.changed;
-        for message in found.mentions {
-            mutate("erase_mention", json!({ "message_id": message })).await?;
-            mentions += 1;
+/// A conversation, from which a person is removed.
+struct Part<'a> {
+    rights: &'a DataRights,
+    tables: &'a RightsTables,
+    erasure: &'a OpenErasure,
+    conversation: ErasureConversation,
+}
+
+impl Part<'_> {
+    /// Removes the person. The log is searched behind `after`. What was done is saved at once, so that the receipt counts
+    /// it whatever happens next.
+    async fn erase(&self, mut after: Seq) -> Result<(), Refusal> {
+        let Self { tables, erasure, conversation, .. } = self;
+        let mut more = conversation.has_messages && !erasure.is_part;
+        while more {
+            let outcome = self.mutate("erase_messages", json!({})).await?;
+            self.save(after, &[("messages", outcome["count"].as_i64().unwrap_or_default())]).await?;
+            more = outcome["more"] == true;
         }
-        for (message, emoji) in found.reactions {
-            mutate("erase_reaction", json!({ "message_id": message, "emoji": emoji })).await?;
-            reactions += 1;
+        while after < conversation.last_seq {
+            let to = Seq(after.0 + ENTRIES).min(conversation.last_seq);
+            let found = tables.erase_log(erasure.record.user, conversation.id, after, to).await?;
+            self.save(after, &[("log_entries", found.changed)]).await?;
+            for some in found.mentions.chunks(SAVED) {
+                for message in some {
+                    self.mutate("erase_mention", json!({ "message_id": message })).await?;
+                }
+                self.save(after, &[("mentions", some.len() as i64)]).await?;
+            }
+            for (message, emoji) in found.reactions {
+                self.mutate("erase_reaction", json!({ "message_id": message, "emoji": emoji })).await?;
+                self.save(after, &[("reactions", 1)]).await?;
+            }
+            after = to;
         }
-        after = to;
+        if conversation.can_leave {
+            self.mutate("leave_conversation", json!({})).await?;
+        }
+        let was_last =
+            (conversation.can_leave || conversation.is_owned) && tables.erase_empty_room(conversation.id).await?;
+        self.save(after, &[("memberships", conversation.can_leave.into()), ("rooms", was_last.into())]).await
     }
-    if conversation.can_leave {
-        mutate("leave_conversation", json!({})).await?;
+
+    async fn mutate(&self, kind: &'static str, arguments: Value) -> Result<Value, Refusal> {
+        submit(self.rights, self.erasure.record.user, self.conversation.id, kind, arguments).await
     }
-    let was_last = (conversation.can_leave || conversation.is_owned) && tables.erase_empty_room(id).await?;
-    let counts = [
-        ("messages", messages),
-        ("mentions", mentions),
-        ("reactions", reactions),
-        ("log_entries", changed),
-        ("memberships", i64::from(conversation.can_leave)),
-        ("rooms", i64::from(was_last)),
-    ];
-    Ok(counts
-        .into_iter()
-        .filter(|(_, count)| *count > 0)
-        .map(|(name, count)| (name.to_owned(), json!(count)))
-        .collect())
+
+    /// Saves what was done up to a place of the log.
+    async fn save(&self, seq: Seq, counts: &[(&str, i64)]) -> Result<(), Refusal> {
+        let counts = counts.iter().filter(|(_, count)| *count > 0);
+        let counts: Value = counts.map(|(name, count)| ((*name).to_owned(), json!(count))).collect();
+        self.tables.save_erasure(&self.erasure.record.id, Some((self.conversation.id, seq)), &counts).await
+    }
 }

@@ -15,7 +15,7 @@ use crate::files::content::{ContentHash, ContentName};
 use crate::ids::UserId;
 use crate::mesh::record::rfc3339;
 use crate::storage::data_rights::RightsTables;
-use crate::storage::data_rights::exports::ExportRequests;
+use crate::storage::data_rights::exports::{ExportRequests, ExportedFile};
 use crate::storage::files::StoredContent;
 use crate::storage::sql::data_rights::catalogue::{Fate, TABLES};
 use futures_util::StreamExt as _;
@@ -28,6 +28,8 @@ use time::OffsetDateTime;
 
 /// How long a copy is kept, in seconds.
 const KEPT_SECONDS: f64 = 7.0 * 86_400.0;
+/// Bytes that must be free for everything but files.
+const ROOM_BYTES: u64 = 64 * 1024 * 1024;
 /// How often content is stored that was released meanwhile.
 const ATTEMPTS: usize = 3;
 /// The longest row that becomes a message on a page: a message is far shorter.
@@ -39,10 +41,16 @@ pub(super) async fn run(rights: &DataRights, id: &str) -> Result<JobEnd, Refusal
     let Some(user) = tables.begin_export(id).await? else { return Ok(JobEnd::Done) };
     let (store, disk) = (&rights.parts.store, rights.parts.store.disk());
     let folder = store.folder();
-    let work = disk.run(move || folder.work_folder()).await.map_err(failed)?;
+    let files = tables.exported_files(user).await?;
+    let bytes = files.iter().map(|file| file.content.size).sum::<u64>() + ROOM_BYTES;
+    let made = move || {
+        folder.require_room(bytes)?;
+        folder.work_folder()
+    };
+    let work = disk.run(made).await.map_err(failed)?;
     let path = work.path().join("copy.zip");
     let archive = Archive::create(disk.clone(), &path).await.map_err(failed)?;
-    fill(rights, &tables, user, archive).await?;
+    fill(rights, &tables, user, (archive, files)).await?;
     keep(rights, id, &path).await?;
     let _ = disk.run(move || work.close()).await; // the next sweep removes it too
     tracing::info!("made a copy of the data of account {}", user.0);
@@ -55,7 +63,12 @@ fn failed(error: io::Error) -> Refusal {
     Refusal::new(ErrorCode::StorageUnavailable, format!("A copy of somebody's data could not be made: {error}."))
 }
 
-async fn fill(rights: &DataRights, tables: &RightsTables, user: UserId, mut archive: Archive) -> Result<(), Refusal> {
+async fn fill(
+    rights: &DataRights,
+    tables: &RightsTables,
+    user: UserId,
+    (mut archive, files): (Archive, Vec<ExportedFile>),
+) -> Result<(), Refusal> {
     let mut contents = Contents { made_at: rfc3339(OffsetDateTime::now_utc()), ..Contents::default() };
     let mut profile = Value::Null;
     for table in TABLES.iter().filter(|table| table.fate != Fate::Impersonal && !table.exported.is_empty()) {
@@ -75,7 +88,7 @@ async fn fill(rights: &DataRights, tables: &RightsTables, user: UserId, mut arch
         contents.tables.push((path, count));
     }
     write_pages(tables, user, &mut archive, &mut contents).await?;
-    for file in tables.exported_files(user).await? {
+    for file in files {
         let StoredContent { name, size } = file.content;
         let bytes = match rights.parts.store.read(name, 0..size).await {
             // It was removed since the snapshot.

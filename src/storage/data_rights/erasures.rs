@@ -40,7 +40,7 @@ pub struct ErasureState {
 pub struct OpenErasure {
     /// The request.
     pub record: ErasureRecord,
-    /// The conversation that was searched last, and how far; the next one begins behind it.
+    /// The conversation that was searched last, and how far.
     pub place: Option<(ConversationId, Seq)>,
     /// Whether a legal hold keeps everything of the person.
     pub is_held: bool,
@@ -215,18 +215,13 @@ impl RightsTables {
         row.and_then(|row| row.try_get(0)).map_err(setup("removing the files of a person"))
     }
 
-    /// The next conversation, of any members.
+    /// The next conversation, of any members, with this number or a greater one.
     ///
     /// # Errors
     /// PostgreSQL's.
-    pub async fn next_conversation(
-        &self,
-        after: Option<ConversationId>,
-        user: UserId,
-    ) -> Result<Option<ErasureConversation>, Refusal> {
+    pub async fn next_conversation(&self, least: i64, user: UserId) -> Result<Option<ErasureConversation>, Refusal> {
         let failed = || setup("reading the next conversation");
-        let after = after.map_or(0, ConversationId::number);
-        let row = self.client.query_opt(sql::NEXT_CONVERSATION, &[&after, &user.0]).await.map_err(failed())?;
+        let row = self.client.query_opt(sql::NEXT_CONVERSATION, &[&least, &user.0]).await.map_err(failed())?;
         let Some(row) = row else { return Ok(None) };
         let id = rows::conversation(row.try_get(0).map_err(failed())?)?;
         let read = || {

@@ -20,8 +20,8 @@ pub const KNOWN_ERASURES: &str = "SELECT id FROM erasures WHERE id = ANY ($1)";
 
 /// $1 erasure → what is still to do.
 pub const OPEN_ERASURE: &str = "SELECT e.id, e.user_id, e.account_created_at, e.requested_by, e.requested_at, \
-        e.conversation_id, e.seq, EXISTS (SELECT FROM legal_holds h WHERE h.user_id = e.user_id \
-            AND h.released_at IS NULL), e.part_of IS NOT NULL, \
+        e.conversation_id, e.seq, EXISTS (SELECT FROM legal_holds h WHERE h.released_at IS NULL AND h.user_id IN ( \
+            e.user_id, (SELECT w.user_id FROM erasures w WHERE w.id = e.part_of))), e.part_of IS NOT NULL, \
         EXISTS (SELECT FROM erasures p WHERE p.part_of = e.id AND p.completed_at IS NULL) \
     FROM erasures e WHERE e.id = $1 AND e.completed_at IS NULL";
 /// $1 user → counts of the rows that went.
@@ -29,8 +29,8 @@ pub const ERASE_ACCOUNT: &str = "SELECT erase_account($1)";
 /// $1 user, $2 limit → removes files that no message has; returns how many.
 pub const ERASE_FILES: &str = "SELECT count(*) FILTER (WHERE remove_file($1, f.id)) FROM ( \
     SELECT x.id FROM files x WHERE x.uploader_id = $1 AND NOT EXISTS ( \
-        SELECT FROM message_files m WHERE m.file_id = x.id) ORDER BY x.id LIMIT $2) f";
-/// $1 conversation after which, $2 user → the next one: its last seq, whether a message of the user is in it that must
+        SELECT FROM message_files m WHERE m.file_id = x.id) AND NOT is_on_hold(x.conversation_id) ORDER BY x.id LIMIT $2) f";
+/// $1 the least number, $2 user → the next conversation: its last seq, whether a message of the user is in it that must
 /// go, whether the user is a member who can leave, whether a hold keeps it, whether the user owns it. Waits for the mutation that is under way,
 /// so that no later entry has a name that was read before.
 pub const NEXT_CONVERSATION: &str = "SELECT c.id, c.last_seq, EXISTS ( \
@@ -38,9 +38,8 @@ pub const NEXT_CONVERSATION: &str = "SELECT c.id, c.last_seq, EXISTS ( \
            AND NOT starts_with(m.client_message_id, E'\\x01erased-')), \
         c.kind <> 'direct' AND EXISTS ( \
         SELECT FROM conversation_members m WHERE m.conversation_id = c.id AND m.user_id = $2), \
-        EXISTS (SELECT FROM legal_holds h WHERE h.conversation_id = c.id AND h.released_at IS NULL), \
-        coalesce(c.owner_id = $2, false) \
-    FROM conversations c WHERE c.id > $1 ORDER BY c.id LIMIT 1 FOR UPDATE OF c";
+        is_on_hold(c.id), coalesce(c.owner_id = $2, false) \
+    FROM conversations c WHERE c.id >= $1 ORDER BY c.id LIMIT 1 FOR UPDATE OF c";
 /// $1 user, $2 conversation, $3 after, $4 to.
 pub const ERASE_LOG: &str = "SELECT mentions, reactions, changed FROM erase_log($1, $2, $3, $4)";
 /// $1 conversation → whether nobody was left in it, and its name was removed.
@@ -87,7 +86,7 @@ pub const REQUEST_EXPORT: &str = "SELECT request_export($1, $2, $3)";
 /// $1 user → the copies of a user, the newest first.
 pub const EXPORTS: &str = "SELECT x.id, x.requested_at, x.completed_at, x.size, x.expires_at, x.sha256, b.number \
     FROM data_exports x LEFT JOIN blobs b ON b.sha256 = x.sha256 WHERE x.user_id = $1 \
-    ORDER BY x.requested_at DESC LIMIT 20";
+      AND (x.completed_at IS NULL OR x.sha256 IS NOT NULL) ORDER BY x.requested_at DESC LIMIT 20";
 /// $1 export → the user whose data it has, if it is still to be made.
 pub const OPEN_EXPORT: &str = "SELECT user_id FROM data_exports WHERE id = $1 AND completed_at IS NULL";
 /// $1 export, $2 SHA-256, $3 number, $4 size, $5 seconds that it is kept.
