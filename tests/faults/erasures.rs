@@ -26,7 +26,7 @@ async fn completed(server: &Server, erasure: &Value) {
             return;
         }
         assert!(started.elapsed() < PATIENCE, "{state}: {}", server.log_tail());
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(600)).await;
     }
 }
 

@@ -68,7 +68,7 @@ async fn completed(server: &Server, requested: &Value) -> Value {
             return state;
         }
         assert!(started.elapsed() < PATIENCE, "{state}: {}", server.log_tail());
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(600)).await;
     }
 }
 
