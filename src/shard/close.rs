@@ -8,6 +8,7 @@ use super::connections::Client;
 use super::world::{Transport, World};
 use crate::ids::ConnId;
 use crate::limits::SLOW_CONSUMER_LINGER_MS;
+use crate::mesh::frame::Request;
 use crate::planted::{Fault, is_planted};
 use crate::wire::ws::close::CloseCode;
 use crate::wire::ws::peer::Ending;
@@ -114,6 +115,18 @@ impl<W: World> Shard<W> {
         }
     }
 
+    /// Reports new connections to the bots' shards. Returns whether all were reported: their departures come after.
+    fn report_bots(&mut self) -> bool {
+        while let Some(connection) = self.bots.arrivals.pop_front() {
+            let to = self.placement.of_user(connection.bot);
+            if let Err(Request::BotConnected(back)) = self.request(to, Request::BotConnected(Box::new(connection))) {
+                self.bots.arrivals.push_front(*back); // at the next turn
+                return false;
+            }
+        }
+        true
+    }
+
     /// Reports ended connections to the users' shards, as far as the lanes have room.
     pub(super) fn report_departures(&mut self) {
         // A connection of a bot is reported before its end.
@@ -122,7 +135,7 @@ impl<W: World> Shard<W> {
         }
         for _ in 0..self.departures.len() {
             let Some((user, conn)) = self.departures.pop_front() else { return };
-            let departed = crate::mesh::frame::Request::Departed { user, conn };
+            let departed = Request::Departed { user, conn };
             if self.request(self.placement.of_user(user), departed).is_err() {
                 self.departures.push_back((user, conn)); // at the next turn
             }

@@ -28,7 +28,6 @@ mod drain;
 mod early;
 mod filter;
 mod interval;
-mod invocations;
 mod lanes_taken;
 mod nodes;
 mod owner;

@@ -81,7 +81,7 @@ impl<W: World> Shard<W> {
             Origin::Invocation(id, bot) => {
                 let message = "The server has a fault: it cannot write the answer as JSON.";
                 let data = serde_json::to_value(data).map_err(|_| Refusal::new(ErrorCode::Internal, message));
-                self.invocation_sent(id, bot, data);
+                self.bots.sent(self.now_ms, id, bot, data);
             }
         }
     }
@@ -140,7 +140,7 @@ impl<W: World> Shard<W> {
         match asked.origin {
             Origin::Connection(conn) => self.send_event(conn, "error", asked.id.as_ref(), refusal),
             Origin::Http(reply) => reply(Err(refusal.clone())),
-            Origin::Invocation(id, bot) => self.invocation_sent(id, bot, Err(refusal.clone())),
+            Origin::Invocation(id, bot) => self.bots.sent(self.now_ms, id, bot, Err(refusal.clone())),
         }
     }
 

@@ -78,7 +78,7 @@ impl<W: World> Shard<W> {
         self.directory.local.add(admission.user, conn);
         if let Some(grant) = &opened.grant {
             let grant = Arc::clone(grant);
-            self.bot_arrived(BotConnection { bot: admission.user, conn, grant });
+            self.bots.arrivals.push_back(BotConnection { bot: admission.user, conn, grant });
         }
         self.sockets.send(conn, Chunk::from(handshake.response.into_bytes()));
         self.sockets.receive_stream(conn);
