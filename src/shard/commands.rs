@@ -296,6 +296,11 @@ impl<W: World> Shard<W> {
         }
     }
 
+    /// A user runs a command of a bot that is connected here.
+    pub(super) fn on_invoked(&mut self, conn: ConnId, shown: &Value) {
+        self.send_event(conn, "command_invoked", None, shown);
+    }
+
     /// Sends a public answer as a message of its bot.
     pub(super) fn post_answer(&mut self, answer: PublicAnswer) {
         let PublicAnswer { id, bot, parent, content } = answer;

@@ -261,7 +261,7 @@ impl<W: World> Shard<W> {
                 }
             }
             Delivery::Blocked(one, other) => self.on_blocked(one, other),
-            Delivery::Invoked(conn, shown) => self.send_event(conn, "command_invoked", None, &*shown),
+            Delivery::Invoked(conn, shown) => self.on_invoked(conn, &shown),
         }
     }
 }

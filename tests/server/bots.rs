@@ -2,7 +2,7 @@
 //!
 //! How: a bot is used as a user whose access token is the token of the bot, over HTTP and over WebSockets.
 
-use crate::support::{Client, Format, Server, User, closed, code, connect_error, text, unique, upgrade};
+use crate::support::{Client, Format, Server, User, closed, code, connect_error, text, unique, upgrade, wait_until};
 use chat_server::wire::command::Command;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -90,11 +90,13 @@ async fn a_bot_uses_the_same_commands_and_is_marked_in_everything_that_shows_it(
         late.ok("subscribe", json!({"conversation_id": room, "after_seq": 0})).await;
         let replayed = late.event_where("message_created", |event| event["content"] == json!(content)).await;
         assert_eq!(replayed["sender"]["role"], "bot", "catching up shows it too");
-        let search = json!({"conversation_id": room, "query": content});
-        let mut found = anns.ok("search_messages", search.clone()).await;
-        while found["messages"].as_array().unwrap().is_empty() {
-            found = anns.ok("search_messages", search.clone()).await; // the index follows the log
-        }
+        let number = room.split_once('_').unwrap().1;
+        let indexed = format!(
+            "SELECT NOT EXISTS (SELECT FROM messages m LEFT JOIN search_progress p USING (conversation_id)
+              WHERE m.conversation_id = {number} AND m.seq > coalesce(p.indexed_seq, 0))"
+        );
+        wait_until(&server.database().await, &indexed).await;
+        let found = anns.ok("search_messages", json!({"conversation_id": room, "query": content})).await;
         assert_eq!(found["messages"][0]["sender"]["role"], "bot");
     }
     let (_, profile) = call(server, &ann, Method::GET, &format!("/users/{}", bot["user_id"]), None).await;
