@@ -64,8 +64,8 @@ class Session:
 
     @classmethod
     def of_bot(cls, base_url: str, token: str) -> Session:
-        """The session of a bot, with one of its tokens instead of a password. It is used until it expires or is revoked,
-        and ``sign_out`` does not end it: its owner revokes it."""
+        """The session of a bot, with one of its tokens instead of a password. The token is used until it expires or is
+        revoked. ``sign_out`` does not end it: its owner revokes it."""
         return cls(base_url, access_token=token)
 
     @property
