@@ -333,6 +333,24 @@ impl Features {
     }
 }
 
+/// How long a bot may take to answer a slash command, in milliseconds.
+pub const COMMAND_ANSWER_MS: u64 = 3_000;
+/// Slash commands of one bot that wait for its answer.
+pub const INVOCATIONS_PER_BOT_MAX: usize = 100;
+/// Slash commands of one user, to the bots of one shard, that wait for an answer.
+pub const INVOCATIONS_PER_USER_MAX: usize = 10;
+/// The same of all users, to the bots of one shard.
+pub const INVOCATIONS_MAX: usize = 10_000;
+/// Posts to URLs of slash commands that wait for the control plane.
+pub const BOT_POSTS_MAX: usize = 1_024;
+/// Posts of one bot under way.
+pub const BOT_POSTS_PER_BOT_MAX: usize = 16;
+/// Characters of the name of a slash command, with the name of its bot.
+pub const COMMAND_NAME_CHARS_MAX: usize = 32 + 1 + 50;
+
+const _: () = assert!(INVOCATIONS_PER_USER_MAX < INVOCATIONS_PER_BOT_MAX, "one user does not use a bot up");
+const _: () = assert!(INVOCATIONS_PER_BOT_MAX < INVOCATIONS_MAX, "one bot does not use a shard up");
+
 /// The limits that the configuration sets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Limits {
@@ -352,6 +370,12 @@ pub struct Limits {
     pub message_edit_window_s: u64,
     /// Messages per user and minute, over all connections.
     pub max_messages_per_minute: u32,
+    /// The same for bots that sign in; not reported to clients.
+    #[serde(skip)]
+    pub bot_messages_per_minute: u32,
+    /// Bots that a user may have; not reported to clients.
+    #[serde(skip)]
+    pub max_bots_per_user: u32,
     /// Whether a user's limits depend on the user's standing and on the load; not reported to clients.
     #[serde(skip)]
     pub adaptive: bool,
@@ -375,6 +399,8 @@ impl Default for Limits {
             max_connections_per_network: 20_000,
             message_edit_window_s: 0,
             max_messages_per_minute: 60,
+            bot_messages_per_minute: 300,
+            max_bots_per_user: 20,
             adaptive: true,
             trusted_after_s: 7 * 86_400,
             max_file_size: 100 * 1024 * 1024,

@@ -118,6 +118,32 @@ async fn use_join_request_commands(ann: &mut Client, eves: &mut Client, eve: &Us
     run(eves, "cancel_join_request", here).await;
 }
 
+/// A slash command that a bot answers in private, and in public.
+async fn use_bot_commands(anns: &mut Client, ann: &User, server: &Server, room: &str) {
+    let request = async |method: Method, path: &str, body: Value| {
+        let (status, answer) = server.request(method, path, Some(&ann.token), Some(&body)).await;
+        assert!((200..300).contains(&status), "{path}: {answer}");
+        answer
+    };
+    let bot = request(Method::POST, "/bots", json!({"username": unique("bot"), "display_name": "Helper"})).await;
+    let path = |rest: &str| format!("/bots/{}/{rest}", bot["user_id"]);
+    request(Method::POST, &path("conversations"), json!({"conversation_id": room})).await;
+    let commands = json!({"commands": [{"name": "help", "description": "Get help."}]});
+    request(Method::PUT, &path("commands"), commands).await;
+    let token = request(Method::POST, &path("tokens"), json!({"name": "all", "scopes": ["read", "write"]})).await;
+    let user = User { token: token["token"].as_str().unwrap().to_owned(), ..ann.clone() };
+    let mut bots = Client::all(server, &user, Format::Json).await;
+    for visibility in ["private", "public"] {
+        let asked = anns.send("run_command", json!({"conversation_id": room, "command": "help", "text": "me"})).await;
+        let id = bots.event("command_invoked").await["invocation_id"].clone();
+        let answer = json!({"invocation_id": id, "visibility": visibility, "content": "Here is help."});
+        run(&mut bots, "answer_command", answer).await;
+        anns.reply(asked).await.unwrap();
+    }
+    anns.event("command_answered").await;
+    request(Method::DELETE, &format!("/bots/{}", bot["user_id"]), Value::Null).await;
+}
+
 async fn use_user_commands(ann: &mut Client, room: &str, bob: &User) {
     let bob = json!({"user_id": bob.id});
     run(ann, "block_user", bob.clone()).await;
@@ -163,6 +189,7 @@ async fn sends_every_command_and_event_as_documented() {
         phone.event("thread_follow_updated").await;
         use_join_request_commands(&mut anns, &mut eves, &eve).await;
         use_invitation_commands(&mut anns, &mut eves, &eve, &server).await;
+        use_bot_commands(&mut anns, &ann, &server, &room).await;
         use_user_commands(&mut anns, &room, &bob).await;
         // The block ended the watch, so Bob watches again.
         bobs.ok("get_presence", json!({"user_ids": [ann.id]})).await;
@@ -344,6 +371,44 @@ async fn use_webhooks(server: &Server, user: &User) -> BTreeSet<String> {
     requested
 }
 
+/// Every request about bots. Returns the routes.
+async fn use_bots(server: &Server, user: &User) -> BTreeSet<String> {
+    let room = server.room(&[user]).await;
+    let mut requested = BTreeSet::new();
+    let mut request = async |method: &str, route: &str, ids: &[(&str, &Value)], body: Option<Value>| {
+        let target = ids.iter().fold(route.to_owned(), |target, (name, id)| {
+            let id = id.as_str().map_or_else(|| id.to_string(), str::to_owned);
+            target.replace(&format!("{{{name}}}"), &id)
+        });
+        let (status, answer) = server.request(method.parse().unwrap(), &target, Some(&user.token), body.as_ref()).await;
+        assert!((200..300).contains(&status), "{method} {target}: {status} {answer}");
+        requested.insert(format!("{method} {route}"));
+        answer
+    };
+    let new = json!({"username": unique("bot"), "display_name": "Helper"});
+    let id = &request("POST", "/bots", &[], Some(new)).await["user_id"];
+    let bot = [("id", id)];
+    request("GET", "/bots", &[], None).await;
+    request("GET", "/bots/{id}", &bot, None).await;
+    request("PATCH", "/bots/{id}", &bot, Some(json!({"bio": "It helps."}))).await;
+    request("POST", "/bots/{id}/conversations", &bot, Some(json!({"conversation_id": room}))).await;
+    let new = json!({"name": "server", "scopes": ["read"], "conversation_ids": [room]});
+    let token = request("POST", "/bots/{id}/tokens", &bot, Some(new)).await;
+    request("GET", "/bots/{id}/tokens", &bot, None).await;
+    let commands = json!({"commands": [{"name": "help", "description": "Get help.", "url": "https://bot.invalid/"}]});
+    request("PUT", "/bots/{id}/commands", &bot, Some(commands)).await;
+    request("GET", "/bots/{id}/commands", &bot, None).await;
+    request("POST", "/bots/{id}/commands/rotate-secret", &bot, None).await;
+    request("GET", "/conversations/{id}/commands", &[("id", &json!(room))], None).await;
+    let of_token = [("id", id), ("token_id", &token["id"])];
+    request("DELETE", "/bots/{id}/tokens/{token_id}", &of_token, None).await;
+    let room = json!(room);
+    let in_room = [("id", id), ("conversation_id", &room)];
+    request("DELETE", "/bots/{id}/conversations/{conversation_id}", &in_room, None).await;
+    request("DELETE", "/bots/{id}", &bot, None).await;
+    requested
+}
+
 /// Every request about data rights. `admin` is an administrator. Returns the routes.
 async fn use_data_rights(server: &Server, admin: &User) -> BTreeSet<String> {
     let (eve, dan) = (server.register().await, server.register().await);
@@ -432,6 +497,7 @@ async fn answers_every_route_as_documented() {
     let mut used = use_second_factor(server, &bob).await;
     used.extend(use_files(server, &ann).await);
     used.extend(use_webhooks(server, &bob).await);
+    used.extend(use_bots(server, &ann).await);
     used.extend(use_data_rights(server, &ann).await);
     used.insert("POST /auth/register".to_owned());
     for (method, target, token, body) in requests.into_iter().chain(parts) {

@@ -4,7 +4,7 @@ import { addPeople, editRoom, invitations, inviteLink, leave } from "./dialogs.j
 import { confirm, dialog, h, icon } from "./dom.js";
 import { agoOf, t, tn } from "./i18n.js";
 import { canModerate } from "./message.js";
-import { face, presenceDot } from "./people.js";
+import { botMark, face, presenceDot } from "./people.js";
 import { showsPictures } from "./pictures.js";
 import { showProfile } from "./profile.js";
 import { isAdmin, rankOf } from "./roles.js";
@@ -127,6 +127,7 @@ function memberRow(app, member) {
                 "span",
                 { class: "name" },
                 app.displayName(member),
+                botMark(app, member),
                 isMe && ` (${t("you")})`,
                 presence?.status_text && h("small", { class: "soft" }, ` ${presence.status_text}`),
             ),

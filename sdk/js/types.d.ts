@@ -36,6 +36,10 @@ export type Emoji = string;
 
 export type InviteCode = string;
 
+export type InvocationId = string;
+
+export type Visibility = "private" | "public";
+
 export type OptionalUserRef = UserRef | null;
 
 /** Why an upload is refused, or a file fails its check. docs/files.md explains the codes. */
@@ -129,12 +133,14 @@ export interface RefusalDetails {
         | "invitations_to_user"
         | "commands_in_flight"
         | "commits_in_flight"
-        | "shard_lane";
+        | "shard_lane"
+        | "invocations";
     /**
-     * With `rate_limited`: the limit applies to all connections of the user, or to everything that a recipient receives
-     * from others. With `overloaded`: it applies to the connection, or to everybody.
+     * With `forbidden`: the scope that a bot's token needs for the command. With `rate_limited`: the limit applies to
+     * all connections of the user, or to everything that a recipient receives from others. With `overloaded`: it
+     * applies to the connection, or to everybody.
     */
-    scope?: "user" | "recipient" | "connection" | "server";
+    scope?: "user" | "recipient" | "connection" | "server" | "read" | "write" | "manage" | "files";
     /** With `limiter`: how many are allowed in the window. */
     limit?: number;
     /** With `limiter`: the window of `limit`. 0 for the number that may wait at the same time. */
@@ -161,6 +167,8 @@ export interface UserRef {
     id: Id;
     username: string;
     display_name: string;
+    /** People have no role here. */
+    role?: "bot";
 }
 
 export interface Profile {
@@ -171,6 +179,8 @@ export interface Profile {
     avatar_url: string | null;
     bio: string | null;
     created_at: Time;
+    /** People have no role here. */
+    role?: "bot";
 }
 
 export interface Member {
@@ -184,6 +194,8 @@ export interface Member {
     /** Null if read receipts are private. */
     read_seq: OptionalSeq;
     muted_until: OptionalTime;
+    /** Present for a bot, because `role` is that in the conversation. */
+    bot?: true;
 }
 
 export interface NewMember {
@@ -191,6 +203,8 @@ export interface NewMember {
     username: string;
     display_name: string;
     role: Role;
+    /** Present for a bot, because `role` is that in the conversation. */
+    bot?: true;
 }
 
 export interface Ban {
@@ -1041,6 +1055,38 @@ export interface SetPresenceAck {
     status_text: string | null;
 }
 
+export interface RunCommandData {
+    conversation_id: ConversationId;
+    /** Without the slash. */
+    command: string;
+    /** What follows the name. */
+    text?: string | null;
+    /** The answer belongs to this thread. */
+    parent_message_id?: OptionalId;
+}
+
+export interface RunCommandAck {
+    invocation_id: InvocationId;
+    visibility: Visibility;
+    /** The text of a private answer. */
+    content?: string;
+    message_id?: Id;
+    seq?: Seq;
+}
+
+export interface AnswerCommandData {
+    invocation_id: string;
+    visibility: Visibility;
+    content: string;
+}
+
+export interface AnswerCommandAck {
+    invocation_id: InvocationId;
+    visibility: Visibility;
+    message_id?: Id;
+    seq?: Seq;
+}
+
 export interface GetPresenceData {
     user_ids: Id[];
 }
@@ -1270,6 +1316,25 @@ export interface InvitationClosedEvent {
     conversation_id: ConversationId;
 }
 
+export interface CommandInvokedEvent {
+    invocation_id: InvocationId;
+    conversation_id: ConversationId;
+    command: string;
+    text: string;
+    user: UserRef;
+    parent_message_id?: Id;
+    deadline_ms: number;
+}
+
+export interface CommandAnsweredEvent {
+    invocation_id: InvocationId;
+    conversation_id: ConversationId;
+    command: string;
+    bot_id: Id;
+    visibility: "private";
+    content: string;
+}
+
 export interface MessageRejectedEvent {
     conversation_id: ConversationId;
     code: "filtered";
@@ -1332,6 +1397,8 @@ export interface User {
     /** A short text about the user. */
     bio: string | null;
     created_at: Time;
+    /** People have no role here. */
+    role?: "bot";
 }
 
 /** An error as in RFC 9457. `code` is stable, `detail` is for people. */
@@ -1348,7 +1415,8 @@ export interface Problem {
     retry_after_ms?: number;
     /**
      * For programs: with `rate_limited`, `account_locked` and most `overloaded` those of `LimitDetails`; with
-     * `filtered` the `rule`, and `held`; with most refusals of uploads a `reason` of `FileReason`.
+     * `forbidden` the `scope` that a bot's token needs; with `filtered` the `rule`, and `held`; with most refusals of
+     * uploads a `reason` of `FileReason`.
     */
     details?: Record<string, unknown>;
 }
@@ -1414,6 +1482,8 @@ export interface Commands {
     mark_read: { data: MarkReadData; ack: MarkReadAck };
     typing: { data: TypingData; ack: never };
     set_presence: { data: SetPresenceData; ack: SetPresenceAck };
+    run_command: { data: RunCommandData; ack: RunCommandAck };
+    answer_command: { data: AnswerCommandData; ack: AnswerCommandAck };
     get_presence: { data: GetPresenceData; ack: GetPresenceAck };
     block_user: { data: BlockUserData; ack: BlockUserAck };
     unblock_user: { data: UnblockUserData; ack: UnblockUserAck };
@@ -1444,6 +1514,8 @@ export interface Events {
     join_request_decided: JoinRequestDecidedEvent;
     invitation_received: InvitationReceivedEvent;
     invitation_closed: InvitationClosedEvent;
+    command_invoked: CommandInvokedEvent;
+    command_answered: CommandAnsweredEvent;
     message_rejected: MessageRejectedEvent;
     typing: TypingEvent;
     presence: Presence;
@@ -1474,6 +1546,8 @@ export type DeliveredEvent =
     | "join_request_decided"
     | "invitation_received"
     | "invitation_closed"
+    | "command_invoked"
+    | "command_answered"
     | "message_rejected"
     | "typing"
     | "presence"

@@ -24,6 +24,8 @@ mod account_reads;
 pub mod announcer;
 mod audit;
 mod auth;
+pub mod bot_commands;
+mod bots;
 pub mod captcha;
 mod clients;
 pub mod commands;
@@ -159,6 +161,8 @@ fn routes() -> Router<Control> {
         .merge(webhooks::router())
         .merge(incoming_webhooks::router())
         .merge(data_rights::router())
+        .merge(bots::router())
+        .merge(bot_commands::router())
         .route("/ws", get(upgrade_required))
 }
 

@@ -21,11 +21,13 @@ use crate::auth::attempts::Allowed;
 use crate::auth::proof::Proofs;
 use crate::auth::sealed::SealingKeys;
 use crate::hooks::deliver::Hooks;
-use crate::ids::SessionId;
+use crate::ids::{SessionId, UserId};
 use crate::latency::QueueGauge;
+use crate::limits::BOT_POSTS_PER_BOT_MAX;
 use crate::mesh::live::LiveSettings;
 use crate::mesh::node_status::NodeStatus;
 use crate::mesh::overload::Overload;
+use crate::mesh::quota::Quota;
 use crate::storage::accounts::Accounts;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -124,6 +126,8 @@ struct ControlInner {
     filter_edits: KeyBudget,
     decisions: KeyBudget,
     reloads: KeyBudget,
+    /// Posts of slash commands under way, by bot.
+    bot_posts: Quota<UserId>,
 }
 
 impl std::fmt::Debug for Control {
@@ -160,6 +164,7 @@ impl Control {
                 filter_edits: KeyBudget::of_filter_rules(),
                 decisions: KeyBudget::of_decisions(),
                 reloads: KeyBudget::of_reloads(),
+                bot_posts: Quota::new(BOT_POSTS_PER_BOT_MAX),
             }),
         }
     }
@@ -240,6 +245,10 @@ impl Control {
 
     pub(super) fn decisions(&self) -> &KeyBudget {
         &self.inner.decisions
+    }
+
+    pub(super) fn bot_posts(&self) -> &Quota<UserId> {
+        &self.inner.bot_posts
     }
 
     pub(super) fn reloads(&self) -> &KeyBudget {

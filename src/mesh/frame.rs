@@ -2,9 +2,11 @@
 
 use super::asked::{Announcement, Approval, HttpCommand, LimitsQuestion};
 use super::event::{EncodedEvent, EncodedNotice, MembershipChange, Published, TypingPermission};
+use super::invocation::{BotConnection, Invocation, InvocationAnswer};
 use super::live::LiveSettings;
 use super::quota::QuotaPlace;
 use super::record::{LogEntry, MessagePage, MessageRecord, OpenedSession, PresenceRecord, ThreadState};
+pub use super::token::Token;
 use crate::address::{ClientNetwork, RequestSource};
 use crate::auth::signing::KeyTag;
 use crate::chat::filter::{FilterRuleSet, SharedRepeats};
@@ -16,15 +18,6 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
-
-/// Identifies a pending request in the table of the shard that sent it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Token {
-    /// The shard that waits.
-    pub shard: ShardId,
-    /// Index into its table.
-    pub index: u32,
-}
 
 /// Shard to shard, lane of requests. Full: the sender refuses the command with `overloaded`, or keeps the item and
 /// tries again at its next turn where a variant says so.
@@ -70,7 +63,15 @@ pub enum Request<S = OwnedFd> {
     Departed {
         /// The user whose connection has ended.
         user: UserId,
+        /// The connection; none if it was not opened yet.
+        conn: Option<ConnId>,
     },
+    /// To a bot's shard: a connection of the bot was opened. Full: kept and retried, before its departure.
+    BotConnected(Box<BotConnection>),
+    /// To a bot's shard: a user runs one of its commands. Full: `overloaded`.
+    Invoke(Box<Invocation>),
+    /// To a bot's shard: the bot answers a command. Full: `overloaded`.
+    AnswerInvocation(Box<InvocationAnswer>),
 }
 
 /// A user who is typing.
@@ -119,6 +120,8 @@ pub enum Delivery {
     TypingVoid(ConnId),
     /// One of two users has blocked the other; sent to every shard.
     Blocked(UserId, UserId),
+    /// A command for a connection of a bot: the data of `command_invoked`.
+    Invoked(ConnId, Arc<Value>),
 }
 
 /// A change that a user requests. It goes to the owner shard, to the I/O shard, and back with its outcome.
@@ -388,8 +391,10 @@ pub struct ReadRequest {
 pub enum Query {
     /// Whether this session may be opened. Uses up the ticket, if there is one.
     OpenSession {
-        /// The sign-in.
+        /// The sign-in; that of a bot's token is looked up.
         session: SessionId,
+        /// The digest of a bot's token.
+        bot_token: Option<Box<[u8; 32]>>,
         /// The ticket's id and its expiry in seconds of Unix time.
         ticket: Option<(String, i64)>,
         /// Whether to list the user's conversations.
@@ -503,14 +508,16 @@ pub struct Admission<S = OwnedFd> {
     pub handshake: Handshake,
     /// The user.
     pub user: UserId,
-    /// The sign-in.
+    /// The sign-in; that of a bot's token is known once it was looked up.
     pub session: SessionId,
+    /// The digest of a bot's token.
+    pub bot_token: Option<Box<[u8; 32]>>,
     /// Where the request came from.
     pub source: Arc<RequestSource>,
     /// When the access token expires, seconds of Unix time.
     pub token_expires_seconds: i64,
-    /// The key that signed the token or the ticket.
-    pub key: KeyTag,
+    /// The key that signed the token or the ticket; none for a bot's token.
+    pub key: Option<KeyTag>,
     /// The ticket's id and expiry, when one was used.
     pub ticket: Option<(String, i64)>,
     /// Its place among the WebSockets of its client's network; none for a trusted proxy.

@@ -14,10 +14,12 @@
 pub mod activity;
 pub mod admissions;
 pub mod asked;
+pub mod bot_grant;
 pub mod counters;
 pub mod doorbell;
 pub mod event;
 pub mod frame;
+pub mod invocation;
 pub mod lane;
 pub mod live;
 pub mod log_watch;
@@ -32,4 +34,5 @@ pub mod record;
 pub mod shard_queue;
 pub mod standing;
 pub mod storage_room;
+pub mod token;
 pub mod user_limit;

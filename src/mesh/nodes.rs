@@ -11,6 +11,7 @@
 //! the log (typing, notices) may be lost, as when a client reads too slowly.
 
 use super::event::{EncodedEvent, EncodedNotice, MembershipChange};
+use super::invocation::{NodeAnswer, NodeInvocation, NodeOutcome};
 use crate::ids::{ConversationId, Seq, UserId};
 use crate::limits::BUDGETS;
 use std::sync::Arc;
@@ -30,8 +31,14 @@ pub enum ToNodes {
     /// What users of this shard show on this node: those for whom it has changed, and regularly all who are connected
     /// here. Full: kept and sent at the next round.
     Presence(Vec<NodePresence>),
-    /// What users have spent on this shard.
+    /// What users have spent on this shard: people, or bots.
     Spent(Vec<SpentBudgets>),
+    /// A command for a bot that is connected to another node.
+    Invoke(Box<NodeInvocation>),
+    /// The answer of a bot to a command that another node keeps.
+    AnswerInvocation(Box<NodeAnswer>),
+    /// What became of such an answer.
+    Answered(Box<NodeOutcome>),
     /// Whether this node has subscribers of a conversation.
     Follow {
         /// The conversation.
@@ -66,6 +73,12 @@ pub enum FromNodes {
     Presence(u64, Vec<NodePresence>),
     /// To the users' shard: what they have spent on another node.
     Spent(Vec<SpentBudgets>),
+    /// To the bot's shard: a command for a bot that is connected here.
+    Invoke(Box<NodeInvocation>),
+    /// To the bot's shard: an answer to a command that this node may keep.
+    AnswerInvocation(Box<NodeAnswer>),
+    /// To the bot's shard: what became of an answer.
+    Answered(Box<NodeOutcome>),
 }
 
 /// What a user has spent on one node since that node published it last.
@@ -75,6 +88,8 @@ pub struct SpentBudgets {
     pub user: UserId,
     /// By the index of the budget.
     pub spent: [u32; BUDGETS],
+    /// Whether the user is a bot, which has limits of its own.
+    pub is_bot: bool,
 }
 
 /// What a user shows on one node.

@@ -8,6 +8,7 @@ use super::connections::Client;
 use super::world::{Transport, World};
 use crate::ids::ConnId;
 use crate::limits::SLOW_CONSUMER_LINGER_MS;
+use crate::mesh::frame::Request;
 use crate::planted::{Fault, is_planted};
 use crate::wire::ws::close::CloseCode;
 use crate::wire::ws::peer::Ending;
@@ -70,7 +71,7 @@ impl<W: World> Shard<W> {
         }
         self.directory.local.remove(session.user, conn);
         self.directory.watches.forget(conn);
-        self.departures.push_back(session.user);
+        self.departures.push_back((session.user, Some(conn)));
     }
 
     /// Gives the peer a moment to close its half.
@@ -114,13 +115,29 @@ impl<W: World> Shard<W> {
         }
     }
 
+    /// Reports new connections to the bots' shards. Returns whether all were reported: their departures come after.
+    fn report_bots(&mut self) -> bool {
+        while let Some(connection) = self.bots.arrivals.pop_front() {
+            let to = self.placement.of_user(connection.bot);
+            if let Err(Request::BotConnected(back)) = self.request(to, Request::BotConnected(Box::new(connection))) {
+                self.bots.arrivals.push_front(*back); // at the next turn
+                return false;
+            }
+        }
+        true
+    }
+
     /// Reports ended connections to the users' shards, as far as the lanes have room.
     pub(super) fn report_departures(&mut self) {
+        // A connection of a bot is reported before its end.
+        if !self.report_bots() {
+            return;
+        }
         for _ in 0..self.departures.len() {
-            let Some(user) = self.departures.pop_front() else { return };
-            let departed = crate::mesh::frame::Request::Departed { user };
+            let Some((user, conn)) = self.departures.pop_front() else { return };
+            let departed = Request::Departed { user, conn };
             if self.request(self.placement.of_user(user), departed).is_err() {
-                self.departures.push_back(user); // at the next turn
+                self.departures.push_back((user, conn)); // at the next turn
             }
         }
     }

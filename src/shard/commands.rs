@@ -1,17 +1,21 @@
 //! Commands: answered here, read from PostgreSQL, or sent to an owner.
 
 use super::Shard;
+use super::bot_commands::{PublicAnswer, not_open};
 use super::filter;
+use super::permissions;
 use super::rate_limits::Budget;
-use super::refusals::{needs_a_socket, too_many_reads};
-use super::requests::{Origin, Pending, PendingCommand, SentBy, Subscribing};
+use super::refusals::{full_lane, needs_a_socket, too_many_reads};
+use super::requests::{Invoking, Origin, Pending, PendingCommand, SentBy, Subscribing};
 use super::send::NewMessage;
 use super::world::{Clock, World};
+use crate::error::{ErrorCode, Refusal};
 use crate::faults::error_limited;
-use crate::ids::{ConnId, ConversationId, ConversationPrefix, MAX_SAFE_INTEGER, Seq, UserId};
-use crate::limits::{READ_DEADLINE_MS, TYPING_INTERVAL_MS};
+use crate::ids::{ConnId, ConversationId, ConversationPrefix, MAX_SAFE_INTEGER, MessageId, Seq, UserId};
+use crate::limits::{Feature, READ_DEADLINE_MS, TYPING_INTERVAL_MS};
 use crate::mesh::event::TypingPermission;
 use crate::mesh::frame::{Answer, Query, ReadRequest, Request, Token, TypingSignal};
+use crate::mesh::invocation::{GivenAnswer, Invocation, InvocationAnswer, InvocationId};
 use crate::mesh::port::Lanes;
 use crate::mesh::read_class::HEADS_PER_READ;
 use crate::mesh::record::rfc3339;
@@ -28,10 +32,10 @@ impl<W: World> Shard<W> {
     /// A frame of a WebSocket, this large, was read as far as it could be.
     pub(super) fn on_command(&mut self, conn: ConnId, parsed: Parsed<'_>, kib: u32) {
         let Some(session) = self.connections.session(conn) else { return };
-        let (user, session) = (session.user, Some(session.sign_in));
+        let (user, grant, session) = (session.user, session.grant.clone(), Some(session.sign_in));
         let is_change = matches!(parsed.command, Ok(Command::Change { .. }));
         let source = if is_change { self.connections.source(conn) } else { None };
-        let sent_by = SentBy { session, source };
+        let sent_by = SentBy { session, grant, source };
         let command = parsed.command.as_ref().ok().map(Command::id);
         let origin = Origin::Connection(conn);
         let mut asked =
@@ -51,6 +55,11 @@ impl<W: World> Shard<W> {
 
     /// Executes a command of a user's. Whatever happens, `asked` is answered once.
     pub(super) fn execute(&mut self, asked: PendingCommand, user: UserId, command: Command<'_>) {
+        if let Some(grant) = &asked.sent_by.grant
+            && let Err(refusal) = permissions::check(grant, &command)
+        {
+            return self.refuse(asked, &refusal);
+        }
         match command {
             Command::Ping => {
                 if let Err(refusal) = self.may_signal(&asked, user) {
@@ -119,6 +128,12 @@ impl<W: World> Shard<W> {
                 let message = NewMessage { conversation, content, parent, message_type, client_message_id, files };
                 self.send_message(asked, user, message);
             }
+            Command::RunCommand { conversation, command, text, parent } => {
+                self.run_command(asked, (user, conversation), (&command, &text), parent);
+            }
+            Command::AnswerCommand { invocation, is_public, content } => {
+                self.answer_command(asked, user, &invocation, is_public, &content);
+            }
             Command::Change { row, conversation, arguments } => self.change(asked, user, row, conversation, arguments),
         }
     }
@@ -146,7 +161,7 @@ impl<W: World> Shard<W> {
         // A socket is throttled by its own last signal, too.
         let permitted = match asked.origin {
             Origin::Connection(_) => self.may_signal(&asked, user),
-            Origin::Http(_) => self.may_change(&asked, user),
+            Origin::Http(_) | Origin::Invocation(..) => self.may_change(&asked, user),
         };
         if let Err(refusal) = permitted {
             return self.refuse(asked, &refusal);
@@ -205,6 +220,108 @@ impl<W: World> Shard<W> {
             return; // dropped, as when a lane is full; the client sends it again after two seconds
         }
         drop(self.request(owner, Request::Typing(Box::new(TypingSignal { user, conn, permission }))));
+    }
+
+    /// `run_command`.
+    fn run_command(
+        &mut self,
+        asked: PendingCommand,
+        (user, conversation): (UserId, ConversationId),
+        (command, text): (&str, &str),
+        parent: Option<MessageId>,
+    ) {
+        let permitted = self
+            .may_begin()
+            .and_then(|()| self.may_use(parent.map(|_| Feature::MessageThreads)))
+            .and_then(|()| self.may_send(&asked, user, text));
+        if let Err(refusal) = permitted {
+            return self.refuse(asked, &refusal);
+        }
+        let arguments =
+            json!({ "conversation": conversation.number(), "command": command, "parent_message_id": parent });
+        let query = Query::Lookup { name: "run_command", arguments };
+        let invoking = Invoking { asked, user, conversation, parent, text: text.into() };
+        if let Err(Pending::Invoke(back)) = self.read(user, query, Pending::Invoke(Box::new(invoking))) {
+            self.refuse_later(back.asked, too_many_reads());
+        }
+    }
+
+    /// PostgreSQL has found the bot, or not.
+    fn command_found(&mut self, invoking: Invoking, found: Result<Value, Box<Refusal>>) {
+        let Invoking { asked, user, conversation, parent, text } = invoking;
+        let mut found = match found {
+            Ok(found) => found,
+            Err(refusal) => return self.refuse(asked, &refusal),
+        };
+        let (Some(bot), Some(command)) = (found["bot_id"].as_i64().map(UserId), found["command"].as_str()) else {
+            return self.refuse(asked, &Refusal::new(ErrorCode::Internal, "The server has a fault."));
+        };
+        let command = Box::from(command);
+        let mut shown = serde_json::Map::new();
+        shown.insert("conversation_id".to_owned(), json!(conversation));
+        shown.insert("command".to_owned(), json!(command));
+        shown.insert("text".to_owned(), json!(text));
+        shown.insert("user".to_owned(), found["user"].take());
+        if let Some(parent) = parent {
+            shown.insert("parent_message_id".to_owned(), json!(parent));
+        }
+        let has_url = found["has_url"] == true;
+        let token = self.requests.insert(Pending::Command(asked));
+        let invocation = Invocation { token, user, bot, conversation, parent, command, has_url, shown };
+        if self.request(self.placement.of_user(bot), Request::Invoke(Box::new(invocation))).is_err()
+            && let Some(Pending::Command(asked)) = self.requests.take(token)
+        {
+            self.refuse(asked, &full_lane("the lane to the bot's shard"));
+        }
+    }
+
+    /// `answer_command`.
+    fn answer_command(&mut self, asked: PendingCommand, bot: UserId, invocation: &str, is_public: bool, content: &str) {
+        let Some(id) = InvocationId::parse(invocation) else { return self.refuse(asked, &not_open()) };
+        let given = GivenAnswer { id, is_public, content: content.into() };
+        let mut permitted = self.may_begin().and_then(|()| self.may_change(&asked, bot));
+        // In public it is checked as a message.
+        if permitted.is_ok() && !given.is_public {
+            permitted = self.may_show(&asked, bot, ("answer_command", "content"), &given.content);
+        }
+        if let Err(refusal) = permitted {
+            return self.refuse(asked, &refusal);
+        }
+        let token = self.requests.insert(Pending::Command(asked));
+        let answer = Box::new(InvocationAnswer { token, bot, given });
+        if self.request(self.placement.of_user(bot), Request::AnswerInvocation(answer)).is_err()
+            && let Some(Pending::Command(asked)) = self.requests.take(token)
+        {
+            self.refuse(asked, &full_lane("the lane to the bot's shard"));
+        }
+    }
+
+    /// A user runs a command of a bot that is connected here.
+    pub(super) fn on_invoked(&mut self, conn: ConnId, shown: &Value) {
+        self.send_event(conn, "command_invoked", None, shown);
+    }
+
+    /// Sends a public answer as a message of its bot.
+    pub(super) fn post_answer(&mut self, answer: PublicAnswer) {
+        let PublicAnswer { id, bot, parent, content } = answer;
+        let asked = PendingCommand {
+            origin: Origin::Invocation(id, bot),
+            id: None,
+            command: None,
+            sent_by: SentBy::default(),
+            at: self.now,
+            kib: 1,
+            holds_slot: false,
+        };
+        let message = NewMessage {
+            conversation: id.conversation,
+            content: Cow::Borrowed(&content),
+            parent,
+            message_type: "text",
+            client_message_id: Some(Cow::Owned(id.to_string())),
+            files: Vec::new(),
+        };
+        self.send_message(asked, bot, message);
     }
 
     fn read_for(&mut self, asked: PendingCommand, user: UserId, query: Query) {
@@ -272,6 +389,7 @@ impl<W: World> Shard<W> {
                 }
                 Err(refusal) => self.refuse(asked, &refusal),
             },
+            Pending::Invoke(invoking) => self.command_found(*invoking, answer.into_data()),
             Pending::Admission(admission) => self.admission_answered(*admission, answer.into_session()),
             Pending::Replay(conn, conversation, member_at) => {
                 self.log_answered(conn, conversation, member_at, answer.into_log());

@@ -5,6 +5,7 @@
 //! are taken only while every delivery lane has room (`mesh` explains why that cannot deadlock).
 
 use super::Shard;
+use super::bot_commands::Due;
 use super::real::Real;
 use super::world::{Clock, World, WorldEvent};
 use crate::chat::in_order::HELD_MAX;
@@ -76,6 +77,7 @@ impl<W: World> Shard<W> {
         while let Some(frame) = self.lanes.pop_control() {
             self.on_control(frame);
         }
+        self.serve_bots();
         let more = self.fan_out();
         self.report_interests();
         self.report_follows();
@@ -165,6 +167,26 @@ impl<W: World> Shard<W> {
         }
     }
 
+    /// Does what slash commands have left to do, as far as the lanes have room.
+    fn serve_bots(&mut self) {
+        while self.deliveries_have_room()
+            && let Some(due) = self.bots.next_due()
+        {
+            match due {
+                Due::Answer(token, answer) => self.deliver_to(token.shard, Delivery::Answer(token, answer)),
+                Due::Invoke(conn, shown) => self.deliver_to(conn.shard(), Delivery::Invoked(conn, shown)),
+                Due::ToNodes(frame) => self.tell_nodes(|| frame),
+                Due::Notify(user, data) => self.notify(vec![user], None, "command_answered", &data),
+                Due::Send(answer) => self.post_answer(*answer),
+                Due::Post(post) => {
+                    if let Err(back) = self.lanes.push_bot_post(post) {
+                        self.bots.offline(back.id.number);
+                    }
+                }
+            }
+        }
+    }
+
     /// A request of another shard, or of this one.
     fn on_request(&mut self, request: Request<W::Socket>) {
         match request {
@@ -173,7 +195,23 @@ impl<W: World> Shard<W> {
             Request::Interest { conversation, shard, formats } => self.on_interest(conversation, shard, formats),
             Request::Admit(admission) => self.admit(admission),
             Request::Settle(settlement) => self.settle(*settlement),
-            Request::Departed { user } => self.directory.users.disconnect(user, self.clock.utc()),
+            Request::Departed { user, conn } => {
+                if let Some(conn) = conn {
+                    self.bots.departed(user, conn);
+                }
+                self.directory.users.disconnect(user, self.clock.utc());
+            }
+            Request::BotConnected(connection) => self.bots.connected(*connection),
+            Request::Invoke(invocation) => {
+                let bot = invocation.bot;
+                self.directory.users.budgets(bot).set_is_bot(true);
+                let node = self.directory.users.node_of(bot, self.now_ms);
+                self.bots.invoke(self.now_ms, self.clock.random(), node, *invocation);
+            }
+            Request::AnswerInvocation(answer) => {
+                let number = self.lanes.has_nodes().then(|| self.clock.random());
+                self.bots.take_answer(self.now_ms, number, *answer);
+            }
             Request::SetPresence(choice) => self.choose_presence(*choice),
             Request::Presence { user, token, watcher } => self.answer_presence(user, token, watcher),
             Request::PresenceUnwatched { user, shard } => self.directory.users.unwatch(user, shard),
@@ -223,6 +261,7 @@ impl<W: World> Shard<W> {
                 }
             }
             Delivery::Blocked(one, other) => self.on_blocked(one, other),
+            Delivery::Invoked(conn, shown) => self.on_invoked(conn, &shown),
         }
     }
 }

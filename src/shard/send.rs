@@ -2,6 +2,7 @@
 
 use super::Shard;
 use super::filter;
+use super::permissions;
 use super::rate_limits::Budget;
 use super::refusals::{full_lane, too_many_reads};
 use super::requests::{Filtering, Locating, Origin, Pending, PendingCommand, SentBy};
@@ -109,7 +110,14 @@ impl<W: World> Shard<W> {
     pub(super) fn located(&mut self, locating: Locating, found: Result<Option<ConversationId>, Box<Refusal>>) {
         let Locating { asked, user, row, arguments } = locating;
         match found {
-            Ok(Some(conversation)) => self.submit(asked, user, CHANGES[row].name, Some(conversation), arguments),
+            Ok(Some(conversation)) => {
+                if let Some(grant) = &asked.sent_by.grant
+                    && let Err(refusal) = permissions::check_located(grant, row, conversation)
+                {
+                    return self.refuse(asked, &refusal);
+                }
+                self.submit(asked, user, CHANGES[row].name, Some(conversation), arguments);
+            }
             Ok(None) => {
                 let message = match CHANGES[row].name {
                     "join_by_invite" => "data.code: This invitation does not exist, has ended, or was used up.",
@@ -156,7 +164,7 @@ impl<W: World> Shard<W> {
         self.send_filtered(asked, user, conversation, change);
     }
 
-    fn may_begin(&self) -> Result<(), Refusal> {
+    pub(super) fn may_begin(&self) -> Result<(), Refusal> {
         if self.shutdown.is_none() {
             return Ok(());
         }
@@ -164,7 +172,7 @@ impl<W: World> Shard<W> {
         Err(Refusal::new(ErrorCode::Overloaded, message).retry_after(1_000))
     }
 
-    fn may_use(&self, feature: Option<Feature>) -> Result<(), Refusal> {
+    pub(super) fn may_use(&self, feature: Option<Feature>) -> Result<(), Refusal> {
         match feature.filter(|feature| !self.settings.features.has(*feature)) {
             None => Ok(()),
             Some(feature) => {
@@ -182,7 +190,7 @@ impl<W: World> Shard<W> {
         }
     }
 
-    fn may_send(&mut self, asked: &PendingCommand, user: UserId, content: &str) -> Result<(), Refusal> {
+    pub(super) fn may_send(&mut self, asked: &PendingCommand, user: UserId, content: &str) -> Result<(), Refusal> {
         self.spend(asked, user, Budget::Messages, 1)?;
         if !self.settings.content_filtering {
             return Ok(());
@@ -286,7 +294,7 @@ impl<W: World> Shard<W> {
     fn repeats_of(&mut self, asked: &PendingCommand, user: UserId) -> Option<SharedRepeats> {
         match &asked.origin {
             Origin::Connection(conn) => self.connections.session(*conn).map(|session| Arc::clone(&session.repeats)),
-            Origin::Http(_) => Some(self.directory.users.repeats(user)),
+            Origin::Http(_) | Origin::Invocation(..) => Some(self.directory.users.repeats(user)),
         }
     }
 

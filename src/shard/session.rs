@@ -12,6 +12,7 @@ use crate::auth::signing::KeyTag;
 use crate::chat::filter::SharedRepeats;
 use crate::ids::{ConnId, ConversationId, SessionId, UserId};
 use crate::limits::SLOW_CONSUMER_GRACE_MS;
+use crate::mesh::bot_grant::BotGrant;
 use crate::mesh::event::TypingPermission;
 use crate::mesh::quota::QuotaPlace;
 use crate::mesh::standing::UserBudgets;
@@ -48,8 +49,10 @@ pub struct Session {
     pub close_code: u16,
     /// Command slots in use.
     pub in_flight: u32,
-    /// The key that signed the token or ticket that opened it.
+    /// The key that signed the token or ticket that opened it, unless that was a bot's.
     pub key: KeyTag,
+    /// What the token permits, if it is a bot's.
+    pub grant: Option<Arc<BotGrant>>,
     /// When its access token expires, in milliseconds of the process's clock.
     pub token_expires_ms: u64,
     /// When its last byte arrived.
@@ -107,6 +110,7 @@ impl Session {
             close_code: 1006,
             in_flight: 0,
             key: KeyTag::default(),
+            grant: None,
             token_expires_ms: u64::MAX,
             last_seen_ms: 0,
             pinged_at_ms: None,
@@ -167,7 +171,7 @@ mod tests {
 
     #[test]
     fn stays_small_while_idle() {
-        assert!(size_of::<Session>() <= 360, "{} bytes", size_of::<Session>());
+        assert!(size_of::<Session>() <= 368, "{} bytes", size_of::<Session>());
     }
 
     #[test]

@@ -147,6 +147,18 @@ async fn leave_traces(server: &Server, eve: &User, friend: &User, marker: &str) 
     let (status, answer) = server.request(Method::POST, "/incoming-webhooks", Some(&eve.token), Some(&incoming)).await;
     assert_eq!(status, 201, "{answer}");
 
+    let bot = json!({"username": format!("{marker}-bot"), "display_name": format!("{marker} helper")});
+    let (status, bot) = server.post("/bots", Some(&eve.token), &bot).await;
+    assert_eq!(status, 201, "{bot}");
+    let path = format!("/bots/{}", bot["user_id"]);
+    let token = json!({"name": format!("{marker} token"), "scopes": ["write"]});
+    let (status, token) = server.post(&format!("{path}/tokens"), Some(&eve.token), &token).await;
+    assert_eq!(status, 201, "{token}");
+    let commands = json!({"commands": [{"name": "help", "description": format!("ask {marker}")}]});
+    let (status, answer) =
+        server.request(Method::PUT, &format!("{path}/commands"), Some(&eve.token), Some(&commands)).await;
+    assert_eq!(status, 200, "{answer}");
+
     // A ban with a reason, by a moderator of another room.
     let other = server.room(&[friend, eve]).await;
     let ban = json!({"conversation_id": other, "user_id": eve.id, "reason": format!("because of {marker}")});

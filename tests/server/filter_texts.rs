@@ -59,9 +59,61 @@ async fn write(
             let body = json!({"conversation_id": room, "name": word});
             return http(Method::POST, "/incoming-webhooks", Some(&user.token), body).await;
         }
+        "POST /bots" => {
+            let name = unique("bot");
+            let mut bot = json!({"username": name, "display_name": "Bot"});
+            bot[field] = json!(match field {
+                "username" => format!("{word}-{name}"),
+                "avatar_url" => format!("https://{word}.example/a.png"),
+                _ => word.to_owned(),
+            });
+            return http(Method::POST, "/bots", Some(&user.token), bot).await;
+        }
+        "PATCH /bots/{id}" | "PUT /bots/{id}/commands" | "answer_command" => {
+            return write_as_bot(server, user, room, (source, field), word).await;
+        }
         other => panic!("this test does not know how to write {field} of {other}"),
     };
     server.call(user, source, data).await
+}
+
+/// The same for the texts of a bot that exists.
+async fn write_as_bot(
+    server: &Server,
+    user: &User,
+    room: &str,
+    (source, field): (&str, &str),
+    word: &str,
+) -> Result<Value, Value> {
+    let http = async |method: Method, path: &str, body: Value| {
+        let (status, answer) = server.request(method, path, Some(&user.token), Some(&body)).await;
+        if status < 300 { Ok(answer) } else { Err(answer) }
+    };
+    let bot = json!({"username": unique("bot"), "display_name": "Bot"});
+    let bot = http(Method::POST, "/bots", bot).await?;
+    let path = format!("/bots/{}", bot["user_id"]);
+    let commands = |description: &str| json!({"commands": [{"name": "x", "description": description}]});
+    match source {
+        "PATCH /bots/{id}" => {
+            let url = format!("https://{word}.example/a.png");
+            http(Method::PATCH, &path, json!({field: if field == "avatar_url" { url } else { word.to_owned() }})).await
+        }
+        "PUT /bots/{id}/commands" => http(Method::PUT, &format!("{path}/commands"), commands(word)).await,
+        _ => {
+            http(Method::PUT, &format!("{path}/commands"), commands("fine")).await?;
+            http(Method::POST, &format!("{path}/conversations"), json!({"conversation_id": room})).await?;
+            let token = json!({"name": "all", "scopes": ["read", "write"]});
+            let token = http(Method::POST, &format!("{path}/tokens"), token).await?;
+            let signed_in = User { token: text(&token["token"]).to_owned(), ..user.clone() };
+            let mut answering = Client::all(server, &signed_in, Format::Json).await;
+            let mut asking = Client::none(server, user, Format::Json).await;
+            let command = format!("x@{}", text(&bot["username"]));
+            asking.send("run_command", json!({"conversation_id": room, "command": command})).await;
+            let id = answering.event("command_invoked").await["invocation_id"].clone();
+            let answer = json!({"invocation_id": id, "visibility": "private", "content": word});
+            answering.command("answer_command", answer).await
+        }
+    }
 }
 
 #[tokio::test]

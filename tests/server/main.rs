@@ -12,6 +12,8 @@ mod audit_chain;
 mod audit_sources;
 mod avatars;
 mod blocks;
+mod bot_commands;
+mod bots;
 mod captchas;
 mod catalogue;
 mod catch_up;

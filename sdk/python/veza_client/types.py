@@ -40,6 +40,10 @@ Emoji: TypeAlias = str
 
 InviteCode: TypeAlias = str
 
+InvocationId: TypeAlias = str
+
+Visibility: TypeAlias = Literal["private", "public"]
+
 OptionalUserRef: TypeAlias = "UserRef | None"
 
 #: Why an upload is refused, or a file fails its check. docs/files.md explains the codes.
@@ -209,11 +213,13 @@ class RefusalDetails(TypedDict):
             "commands_in_flight",
             "commits_in_flight",
             "shard_lane",
+            "invocations",
         ]
     ]
-    #: With `rate_limited`: the limit applies to all connections of the user, or to everything that a recipient receives
-    #: from others. With `overloaded`: it applies to the connection, or to everybody.
-    scope: NotRequired[Literal["user", "recipient", "connection", "server"]]
+    #: With `forbidden`: the scope that a bot's token needs for the command. With `rate_limited`: the limit applies to
+    #: all connections of the user, or to everything that a recipient receives from others. With `overloaded`: it
+    #: applies to the connection, or to everybody.
+    scope: NotRequired[Literal["user", "recipient", "connection", "server", "read", "write", "manage", "files"]]
     #: With `limiter`: how many are allowed in the window.
     limit: NotRequired[int]
     #: With `limiter`: the window of `limit`. 0 for the number that may wait at the same time.
@@ -241,6 +247,8 @@ class UserRef(TypedDict):
     id: Id
     username: str
     display_name: str
+    #: People have no role here.
+    role: NotRequired[Literal["bot"]]
 
 
 class Profile(TypedDict):
@@ -251,6 +259,8 @@ class Profile(TypedDict):
     avatar_url: str | None
     bio: str | None
     created_at: Time
+    #: People have no role here.
+    role: NotRequired[Literal["bot"]]
 
 
 class Member(TypedDict):
@@ -264,6 +274,8 @@ class Member(TypedDict):
     #: Null if read receipts are private.
     read_seq: OptionalSeq
     muted_until: OptionalTime
+    #: Present for a bot, because `role` is that in the conversation.
+    bot: NotRequired[Literal[True]]
 
 
 class NewMember(TypedDict):
@@ -271,6 +283,8 @@ class NewMember(TypedDict):
     username: str
     display_name: str
     role: Role
+    #: Present for a bot, because `role` is that in the conversation.
+    bot: NotRequired[Literal[True]]
 
 
 class Ban(TypedDict):
@@ -1128,6 +1142,38 @@ class SetPresenceAck(TypedDict):
     status_text: str | None
 
 
+class RunCommandData(TypedDict):
+    conversation_id: ConversationId
+    #: Without the slash.
+    command: str
+    #: What follows the name.
+    text: NotRequired[str | None]
+    #: The answer belongs to this thread.
+    parent_message_id: NotRequired[OptionalId]
+
+
+class RunCommandAck(TypedDict):
+    invocation_id: InvocationId
+    visibility: Visibility
+    #: The text of a private answer.
+    content: NotRequired[str]
+    message_id: NotRequired[Id]
+    seq: NotRequired[Seq]
+
+
+class AnswerCommandData(TypedDict):
+    invocation_id: str
+    visibility: Visibility
+    content: str
+
+
+class AnswerCommandAck(TypedDict):
+    invocation_id: InvocationId
+    visibility: Visibility
+    message_id: NotRequired[Id]
+    seq: NotRequired[Seq]
+
+
 class GetPresenceData(TypedDict):
     user_ids: list[Id]
 
@@ -1361,6 +1407,25 @@ class InvitationClosedEvent(TypedDict):
     conversation_id: ConversationId
 
 
+class CommandInvokedEvent(TypedDict):
+    invocation_id: InvocationId
+    conversation_id: ConversationId
+    command: str
+    text: str
+    user: UserRef
+    parent_message_id: NotRequired[Id]
+    deadline_ms: int
+
+
+class CommandAnsweredEvent(TypedDict):
+    invocation_id: InvocationId
+    conversation_id: ConversationId
+    command: str
+    bot_id: Id
+    visibility: Literal["private"]
+    content: str
+
+
 class MessageRejectedEvent(TypedDict):
     conversation_id: ConversationId
     code: Literal["filtered"]
@@ -1423,6 +1488,8 @@ class User(TypedDict):
     #: A short text about the user.
     bio: str | None
     created_at: Time
+    #: People have no role here.
+    role: NotRequired[Literal["bot"]]
 
 
 class Problem(TypedDict):
@@ -1439,7 +1506,8 @@ class Problem(TypedDict):
     #: How long to wait before the same request.
     retry_after_ms: NotRequired[int]
     #: For programs: with `rate_limited`, `account_locked` and most `overloaded` those of `LimitDetails`; with
-    #: `filtered` the `rule`, and `held`; with most refusals of uploads a `reason` of `FileReason`.
+    #: `forbidden` the `scope` that a bot's token needs; with `filtered` the `rule`, and `held`; with most refusals of
+    #: uploads a `reason` of `FileReason`.
     details: NotRequired[dict[str, Any]]
 
 
@@ -1552,6 +1620,16 @@ class InvitationClosedFrame(TypedDict):
     data: InvitationClosedEvent
 
 
+class CommandInvokedFrame(TypedDict):
+    type: Literal["command_invoked"]
+    data: CommandInvokedEvent
+
+
+class CommandAnsweredFrame(TypedDict):
+    type: Literal["command_answered"]
+    data: CommandAnsweredEvent
+
+
 class MessageRejectedFrame(TypedDict):
     type: Literal["message_rejected"]
     data: MessageRejectedEvent
@@ -1594,6 +1672,8 @@ Event: TypeAlias = (
     "| JoinRequestDecidedFrame "
     "| InvitationReceivedFrame "
     "| InvitationClosedFrame "
+    "| CommandInvokedFrame "
+    "| CommandAnsweredFrame "
     "| MessageRejectedFrame "
     "| TypingFrame "
     "| PresenceFrame "

@@ -96,7 +96,7 @@ async fn erase_logs(rights: &DataRights, tables: &RightsTables, erasure: &OpenEr
     while let Some(conversation) = tables.next_conversation(least, erasure.record.user).await? {
         let part = Part { rights, tables, erasure, conversation };
         if conversation.is_held {
-            some_held = true;
+            some_held |= tables.names_person(erasure.record.user, conversation.id).await?;
         } else {
             part.erase(std::mem::take(&mut after)).await?;
         }

@@ -265,6 +265,15 @@ impl RightsTables {
         read.await.map_err(setup("erasing a person from a log"))
     }
 
+    /// Whether something of a person is in a conversation. Reads the whole log: it is for the few that are on hold.
+    ///
+    /// # Errors
+    /// PostgreSQL's.
+    pub async fn names_person(&self, user: UserId, conversation: ConversationId) -> Result<bool, Refusal> {
+        let row = self.client.query_one(sql::NAMES_PERSON, &[&user.0, &conversation.number()]).await;
+        row.and_then(|row| row.try_get(0)).map_err(setup("searching a conversation on hold"))
+    }
+
     /// Removes the name of a conversation in which nobody is left. Returns whether it is one.
     ///
     /// # Errors

@@ -42,6 +42,8 @@ pub const NEXT_CONVERSATION: &str = "SELECT c.id, c.last_seq, EXISTS ( \
     FROM conversations c WHERE c.id >= $1 ORDER BY c.id LIMIT 1 FOR UPDATE OF c";
 /// $1 user, $2 conversation, $3 after, $4 to.
 pub const ERASE_LOG: &str = "SELECT mentions, reactions, changed FROM erase_log($1, $2, $3, $4)";
+/// $1 user, $2 conversation → whether something of the user is in it.
+pub const NAMES_PERSON: &str = "SELECT names_person($1, $2)";
 /// $1 conversation → whether nobody was left in it, and its name was removed.
 pub const ERASE_EMPTY_ROOM: &str = "SELECT erase_empty_room($1)";
 /// $1 erasure, $2 conversation, $3 seq, $4 counts that are added.
