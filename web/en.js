@@ -1,5 +1,7 @@
 // English texts. The keys KEY_one and KEY_other hold the singular and the plural; {n} is the number.
 
+import { integrations } from "./en-integrations.js";
+
 export const en = {
     tagline: "Messages that arrive once, in order, always.",
     sign_in_title: "Sign in to Veza",
@@ -482,4 +484,5 @@ export const en = {
     next_picture: "Next picture",
     actual_size: "Actual size",
     fit_to_screen: "Fit to screen",
+    ...integrations,
 };

@@ -3,6 +3,7 @@
 import { addPeople, editRoom, invitations, inviteLink, leave } from "./dialogs.js";
 import { confirm, dialog, h, icon } from "./dom.js";
 import { agoOf, t, tn } from "./i18n.js";
+import { integrations } from "./integrations.js";
 import { canModerate } from "./message.js";
 import { face, presenceDot } from "./people.js";
 import { showsPictures } from "./pictures.js";
@@ -92,6 +93,7 @@ export function details(app, conversation) {
                 isRoom &&
                 app.can("ban_member") &&
                 button("block", t("bans"), () => bans(app, conversation), { id: "bans" }),
+            button("plug", t("integrations"), () => integrations(app, conversation), { id: "integrations-here" }),
             role === "owner" &&
                 !isDirect &&
                 app.can("update_conversation") &&

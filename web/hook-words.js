@@ -1,0 +1,91 @@
+// Pure words about webhooks and bots: the state of a webhook, its events, a curl line, and what the server refuses.
+
+import { explain, t, timeOf, tn } from "./i18n.js";
+
+/** The events that a webhook can have, in the order in which they are offered. */
+export const EVENTS = [
+    "message_created",
+    "message_edited",
+    "message_deleted",
+    "message_pinned",
+    "reaction_added",
+    "reaction_removed",
+    "member_joined",
+    "member_left",
+    "member_updated",
+    "conversation_created",
+    "conversation_updated",
+    "file_updated",
+];
+
+/** The states of a delivery. */
+export const DELIVERY_STATES = ["pending", "delivered", "dead", "withdrawn"];
+
+/** Why a webhook is disabled, as the server says it. */
+const SWITCHED_OFF = "switched off";
+const GONE = "the receiver answered 410 Gone";
+
+/** The beginnings of the server's sentences, which are English, and the keys of our texts. */
+export const SENTENCES = [
+    ["url: Must be an absolute URL", "hook_url_malformed"],
+    ["url: Must have at most", "hook_url_long"],
+    ["url: Must begin with https://", "hook_url_scheme"],
+    ["url: Must not have a user name or a password", "hook_url_credentials"],
+    ["url: Must not have a fragment", "hook_url_fragment"],
+    ["url: Its address is not public", "hook_url_private"],
+    ["from: Must not be after", "hook_range_order"],
+    ["from_seq, to_seq: Must be a range of at most", "hook_range_seqs"],
+    ["The range has more than", "hook_range_large"],
+    ["Webhooks are switched off on this server", "hooks_off"],
+    ["There is no such webhook", "hook_gone"],
+    ["Only the owner and the admins of a conversation can create its webhooks", "hook_needs_admin"],
+    ["A conversation can have 20 webhooks", "hook_too_many_here"],
+    ["You can have 20 webhooks", "hook_too_many"],
+    ["A conversation can have 20 incoming webhooks", "hook_too_many_here"],
+    ["You can have 50 incoming webhooks", "hook_too_many"],
+    ["The webhook is disabled", "hook_is_off"],
+];
+
+/** The state of a webhook: {name: "on", "failing", "paused" or "off", text}. `now` in milliseconds. */
+export function stateOf({ active, disabled_reason: reason, paused_until: until, failures }, now) {
+    if (!active) {
+        if (!reason || reason === SWITCHED_OFF) return { name: "off", text: t("hook_off") };
+        return { name: "off", text: t("hook_off_because", { why: reason === GONE ? t("hook_off_gone") : reason }) };
+    }
+    if (until && new Date(until) > now) return { name: "paused", text: t("hook_paused", { when: timeOf(until) }) };
+    if (failures > 0) return { name: "failing", text: tn("hook_failing", failures) };
+    return { name: "on", text: t("hook_on") };
+}
+
+/** What a webhook sends, in a few words. */
+export function eventsText(events) {
+    if (events.length === 0) return t("hook_all_events");
+    return events.length <= 2 ? events.map(eventName).join(", ") : tn("hook_events", events.length);
+}
+
+/** The name of an event; one that this client does not know has the server's name. */
+export function eventName(event) {
+    return EVENTS.includes(event) ? t(`hook_event_${event}`) : event;
+}
+
+/** The host of an address, for lists. */
+export function hostOf(url) {
+    return URL.canParse(url) ? new URL(url).host : url;
+}
+
+/** A line for a shell that posts a message. */
+export function curlLine(url) {
+    const body = JSON.stringify({ text: t("hook_curl_text") }).replaceAll("'", "’");
+    return `curl '${url}' -H 'Content-Type: application/json' -d '${body}'`;
+}
+
+/** What the server refused: {field, text}. `field` is the name of a field of the request, or undefined. */
+export function refusalOf(error) {
+    const message = error.message ?? "";
+    const [, field, detail] = /^(?:data\.)?(\w+)(?:[.[][^:\s]*)?(?:, \w+)*: (.+)$/s.exec(message) ?? [];
+    const ours = SENTENCES.find(([beginning]) => message.startsWith(beginning));
+    if (ours) return { field, text: t(ours[1]) };
+    const isField = field !== undefined && error.code === "bad_request";
+    const text = isField ? t("hook_invalid", { why: detail }) : explain(error);
+    return { field: isField || error.code === "filtered" ? field : undefined, text };
+}
