@@ -102,12 +102,11 @@ export function botCommands(app, bot) {
 
 /** The fields of one command. */
 function row({ name = "", description = "", usage = "", url = "" }, changed) {
-    const part = (what, label, props, hint) =>
-        field(
-            label,
-            h("input", { dataset: { part: what }, autocomplete: "off", spellcheck: what === "description", ...props }),
-            hint,
-        );
+    const part = (what, label, props) => {
+        const spellcheck = what === "description";
+        const input = h("input", { dataset: { part: what }, autocomplete: "off", spellcheck, ...props });
+        return h("div", { class: "part" }, field(label, input));
+    };
     const element = h("li", { class: "card command" });
     const remove = () => {
         const next = element.nextElementSibling ?? element.previousElementSibling;

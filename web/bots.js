@@ -21,7 +21,9 @@ export function bots(app, conversation) {
         { type: "button", class: "primary", id: "new-bot", hidden: true, onclick: () => newBot() },
         t("bot_new"),
     );
+    const commands = conversation && offered(app, conversation);
     async function read() {
+        commands?.read();
         try {
             const { bots: mine } = await session.request("GET", "bots");
             refill(list, mine.length > 0 ? mine.map(row) : [nothing()], create);
@@ -85,7 +87,7 @@ export function bots(app, conversation) {
     return h(
         "div",
         { class: "form", id: "bots" },
-        conversation && offered(app, conversation),
+        commands?.element,
         h("p", { class: "soft" }, t(conversation ? "bot_about_here" : "bot_about")),
         list,
         error,
@@ -93,33 +95,29 @@ export function bots(app, conversation) {
     );
 }
 
-/** The commands that members of a conversation can use. */
+/** The commands that members of a conversation can use; `read` reads them again. */
 function offered(app, { id }) {
     const list = h("ul", { class: "items cards", id: "offered-commands" });
-    const section = h("section", { class: "form plain", hidden: true }, h("h2", {}, t("commands_here")), list);
-    app.session.request("GET", `conversations/${id}/commands`).then(
-        ({ commands }) => {
-            list.replaceChildren(
-                ...(commands.length > 0
-                    ? commands.map(({ name, description, usage, bot }) =>
-                          h(
-                              "li",
-                              { class: "card" },
-                              h(
-                                  "div",
-                                  { class: "name" },
-                                  h("code", {}, ["/", name, usage && ` ${usage}`]),
-                                  h("small", { class: "soft" }, `${description} · ${bot.display_name ?? bot.username}`),
-                              ),
-                          ),
-                      )
-                    : [h("li", { class: "soft" }, t("commands_none_here"))]),
-            );
-            section.hidden = false;
-        },
-        () => {}, // the list of bots says what is wrong
-    );
-    return section;
+    const element = h("section", { class: "form plain", hidden: true }, h("h2", {}, t("commands_here")), list);
+    const row = ({ name, description, usage, bot }) =>
+        h(
+            "li",
+            { class: "card" },
+            h(
+                "div",
+                { class: "name" },
+                h("code", {}, ["/", name, usage && ` ${usage}`]),
+                h("small", { class: "soft" }, [description, bot.display_name].filter(Boolean).join(" · ")),
+            ),
+        );
+    async function read() {
+        const answer = await app.session.request("GET", `conversations/${id}/commands`).catch(() => undefined);
+        if (!answer) return; // the list of bots says what is wrong
+        const rows = answer.commands.map(row);
+        list.replaceChildren(...(rows.length > 0 ? rows : [h("li", { class: "soft" }, t("commands_none_here"))]));
+        element.hidden = false;
+    }
+    return { element, read };
 }
 
 /** The button that adds a bot to a conversation or removes it. Its members are known when the conversation is open. */

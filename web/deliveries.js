@@ -2,7 +2,7 @@
 
 import { buttonRow, field, h, icon, reconcile, toast } from "./dom.js";
 import { attempt, choice, conversationsWhere, errorLine, form, nameOfConversation } from "./forms.js";
-import { DELIVERY_STATES, eventName, refusalOf } from "./hook-words.js";
+import { attemptText, DELIVERY_STATES, eventName, refusalOf } from "./hook-words.js";
 import { agoOf, momentOf, numberOf, stampOf, t, tn } from "./i18n.js";
 
 /** While the first page is shown, it is read again after this time. */
@@ -112,7 +112,7 @@ export function deliveries(app, hook) {
                             .filter(Boolean)
                             .flatMap((part, at) => (at > 0 ? [" · ", part] : [part])),
                     ),
-                    one.state !== "delivered" && last?.error && h("small", { class: "error" }, last.error),
+                    one.state !== "delivered" && last?.error && h("small", { class: "error" }, attemptText(last)),
                 ),
                 h(
                     "div",
@@ -180,7 +180,7 @@ function attempts({ log }) {
                         h(
                             "small",
                             { class: error ? "error" : "soft" },
-                            [error ?? t("hook_answered", { status }), ms !== undefined && `${numberOf(ms)} ms`]
+                            [attemptText({ status, error }), ms !== undefined && `${numberOf(ms)} ms`]
                                 .filter(Boolean)
                                 .join(" · "),
                         ),
@@ -207,14 +207,10 @@ export function replay(app, hook, showLog) {
         toast(queuedText(queued));
         if (queued > 0) showLog();
     };
-    const time = (name, label, value, hint) =>
-        field(
-            label,
-            h("input", { name, id: `replay-${name}`, type: "datetime-local", required: name === "from", value }),
-            hint,
-        );
-    const position = (name, label) =>
-        field(label, h("input", { name, id: `replay-${name}`, type: "number", min: 1, step: 1, required: true }));
+    const part = (name, label, props) =>
+        h("div", { class: "part" }, field(label, h("input", { name, id: `replay-${name}`, ...props })));
+    const time = (name, label, props) => part(name, label, { type: "datetime-local", ...props });
+    const position = (name, label) => part(name, label, { type: "number", min: 1, step: 1, required: true });
     const forms = {
         times: () =>
             form(
@@ -231,8 +227,8 @@ export function replay(app, hook, showLog) {
                 h(
                     "div",
                     { class: "row" },
-                    time("from", t("hook_from"), localTime(Date.now() - DAY_MS)),
-                    time("to", t("hook_to"), ""),
+                    time("from", t("hook_from"), { value: localTime(Date.now() - DAY_MS), required: true }),
+                    time("to", t("hook_to")),
                 ),
             ),
         log: () =>

@@ -128,8 +128,10 @@ export function toast(text, kind = "info") {
     const list = document.getElementById("toasts");
     list.append(note);
     // The top layer: otherwise an open dialog covers it.
-    if (list.matches(":popover-open")) list.hidePopover();
-    list.showPopover?.();
+    if (list.showPopover) {
+        if (list.matches(":popover-open")) list.hidePopover();
+        list.showPopover();
+    }
     setTimeout(() => note.remove(), 6_000);
 }
 

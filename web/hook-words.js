@@ -68,10 +68,17 @@ export function eventName(event) {
     return EVENTS.includes(event) ? t(`hook_event_${event}`) : event;
 }
 
-/** The host of an address, for lists. */
-export function hostOf(url) {
-    return URL.canParse(url) ? new URL(url).host : url;
+/** Characters of an address in lists and titles. */
+const ADDRESS_MAX = 48;
+
+/** An address for lists and titles: without its scheme, and cut. */
+export function shortAddress(url) {
+    const text = url.replace(/^https?:\/\//, "").replace(/\/$/, "");
+    return text.length > ADDRESS_MAX ? `${text.slice(0, ADDRESS_MAX - 1)}…` : text;
 }
+
+/** What a receiver did at an attempt. */
+export const attemptText = ({ status, error }) => (status ? t("hook_answered", { status }) : error);
 
 /** A line for a shell that posts a message. */
 export function curlLine(url) {

@@ -18,7 +18,7 @@ import {
     showOnce,
     tabs,
 } from "./forms.js";
-import { EVENTS, eventName, eventsText, hostOf, refusalOf, stateOf } from "./hook-words.js";
+import { EVENTS, eventName, eventsText, shortAddress, refusalOf, stateOf } from "./hook-words.js";
 import { agoOf, stampOf, t } from "./i18n.js";
 
 /** The server waits 12 s for the receiver of a test. */
@@ -54,7 +54,7 @@ export function outgoing(app, conversation) {
             h(
                 "div",
                 { class: "name" },
-                h("strong", {}, hostOf(hook.url)),
+                h("strong", {}, shortAddress(hook.url)),
                 h(
                     "small",
                     { class: "soft" },
@@ -67,7 +67,7 @@ export function outgoing(app, conversation) {
                 {
                     type: "button",
                     dataset: { do: "manage" },
-                    "aria-label": `${t("manage")}: ${hostOf(hook.url)}`,
+                    "aria-label": `${t("manage")}: ${shortAddress(hook.url)}`,
                     onclick: async () => {
                         await manage(app, hook);
                         read();
@@ -166,7 +166,7 @@ function hookForm(app, { conversation, hook, close }) {
 /** The dialog of one webhook. */
 function manage(app, { id, url }) {
     return dialog(
-        hostOf(url),
+        shortAddress(url),
         (close) => {
             const box = h("div", { class: "form", id: "hook", dataset: { hook: id } }, h("p", {}, t("loading")));
             let hook;
