@@ -11,6 +11,7 @@ mod captcha;
 mod file_states;
 mod files;
 mod hostile_files;
+mod integrations;
 mod moderation;
 mod people;
 mod person;
