@@ -4,7 +4,7 @@
 import { avatar, buttonRow, confirm, dialog, field, h, toast } from "./dom.js";
 import { botCommands } from "./bot-commands.js";
 import { botTokens } from "./bot-tokens.js";
-import { attempt, choice, conversationsWhere, errorLine, form, mayAddBots, refill, tabs } from "./forms.js";
+import { attempt, choice, conversationsWhere, errorLine, form, mayAddBots, refill, returnTo, tabs } from "./forms.js";
 import { refusalOf } from "./hook-words.js";
 import { agoOf, t, tn } from "./i18n.js";
 
@@ -46,7 +46,8 @@ export function bots(app, conversation) {
                 "aria-label": `${t("manage")}: ${name}`,
                 onclick: async () => {
                     await manage(app, bot);
-                    read();
+                    await read();
+                    returnTo(list, bot.user_id, "manage", create);
                 },
             },
             t("manage"),
@@ -81,7 +82,8 @@ export function bots(app, conversation) {
         toast(t("bot_created", { name: made.display_name }));
         await read();
         await manage(app, made, "tokens");
-        read();
+        await read();
+        returnTo(list, made.user_id, "manage", create);
     }
     read();
     return h(

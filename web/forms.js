@@ -213,6 +213,12 @@ export function refill(list, children, otherwise) {
     next?.focus();
 }
 
+/** After a dialog: gives the focus to the button of a row, if that was replaced meanwhile, or to `otherwise`. */
+export function returnTo(list, key, what, otherwise) {
+    if (document.activeElement !== document.body) return;
+    (list.querySelector(`[data-key="${key}"] [data-do="${what}"]`) ?? otherwise).focus();
+}
+
 /** Tabs: `names` with the keys of their texts as `tab_NAME`; `show(name)` returns the content of a tab. */
 export function tabs(id, names, show, first = names[0]) {
     const body = h("div", { class: "tab", role: "tabpanel", id: `${id}-panel` });

@@ -11,6 +11,7 @@ import {
     mayPost,
     nameOfConversation,
     refill,
+    returnTo,
     showOnce,
 } from "./forms.js";
 import { curlLine, refusalOf } from "./hook-words.js";
@@ -101,6 +102,8 @@ export function incoming(app, conversation) {
         if (!(await confirm(t("hook_in_rotate_title", { name }), t("hook_in_rotate_text"), labels))) return;
         const { url } = await session.request("POST", `${PATH}/${id}/rotate`);
         await showAddress(app, t("hook_in_rotated", { name }), url);
+        await read();
+        returnTo(list, id, "rotate", create);
     }
     async function remove({ id, name }) {
         const labels = { cancel: t("cancel"), label: t("delete") };

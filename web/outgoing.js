@@ -15,6 +15,7 @@ import {
     maySend,
     nameOfConversation,
     refill,
+    returnTo,
     showOnce,
     tabs,
 } from "./forms.js";
@@ -70,7 +71,8 @@ export function outgoing(app, conversation) {
                     "aria-label": `${t("manage")}: ${shortAddress(hook.url)}`,
                     onclick: async () => {
                         await manage(app, hook);
-                        read();
+                        await read();
+                        returnTo(list, hook.id, "manage", create);
                     },
                 },
                 t("manage"),
@@ -83,7 +85,8 @@ export function outgoing(app, conversation) {
         await showSecret(app, t("hook_created"), made.secret);
         await read();
         await manage(app, made);
-        read();
+        await read();
+        returnTo(list, made.id, "manage", create);
     }
     read();
     return h(

@@ -99,6 +99,13 @@ impl Person {
         self.browser.wait_for(&format!("document.querySelectorAll('dialog').length === {}", before - 1)).await;
     }
 
+    /// Presses Enter so that a button reacts.
+    async fn enter(&mut self) {
+        let key =
+            json!({"type": "keyDown", "key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13, "text": "\r"});
+        self.browser.call("Input.dispatchKeyEvent", key).await;
+    }
+
     pub(crate) async fn dialogs(&mut self) -> i64 {
         self.browser.evaluate("document.querySelectorAll('dialog').length").await.as_i64().unwrap()
     }
@@ -410,7 +417,9 @@ async fn the_keyboard_alone_opens_moves_and_closes() {
     let (server, receiver) = (hooked(), Receiver::start().await);
     let mut ada = Person::sign_up(server, "", "ada", "Ada Lovelace").await;
     create_room(&mut ada, "builds").await;
-    ada.integrations_here().await;
+    ada.click("#show-details").await;
+    ada.call_when_present("#integrations-here", "focus").await;
+    ada.enter().await;
     ada.has_focus("#integrations-outgoing").await;
     ada.press("ArrowRight", 39).await;
     ada.has_focus("#integrations-incoming[aria-selected=true]").await;
@@ -421,8 +430,7 @@ async fn the_keyboard_alone_opens_moves_and_closes() {
 
     // Escape closes the dialog in front, and the focus is where it was.
     ada.call_when_present("#outgoing-list [data-do=manage]", "focus").await;
-    let enter = json!({"type": "keyDown", "key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13, "text": "\r"});
-    ada.browser.call("Input.dispatchKeyEvent", enter).await;
+    ada.enter().await;
     ada.browser.wait_for("document.querySelector('#hook dl')").await;
     ada.has_focus("#hook-overview").await;
     // Tab stays in the dialog: the page behind it never has the focus.
