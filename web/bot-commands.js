@@ -68,8 +68,8 @@ export function botCommands(app, bot) {
             // A refusal names the place of its command.
             for (const input of element.querySelectorAll("input")) input.name = `${input.dataset.part}-${at}`;
             const value = (name) => element.querySelector(`[data-part=${name}]`).value.trim();
-            const name = value("name").replace(/^\//, "");
-            if (!/^[\w-]+$/.test(name)) throw new FieldError(`name-${at}`, t("command_bad_name"));
+            const name = value("name").replace(/^\//, "").toLowerCase();
+            if (!/^[a-z0-9_-]{1,32}$/.test(name)) throw new FieldError(`name-${at}`, t("command_bad_name"));
             const { usage, url } = { usage: value("usage"), url: value("url") };
             return { name, description: value("description"), ...(usage && { usage }), ...(url && { url }) };
         });
@@ -120,7 +120,7 @@ function row({ name = "", description = "", usage = "", url = "" }, changed) {
             { class: "command-parts" },
             part("name", t("command_name"), { required: true, maxLength: 33, value: name, placeholder: "/deploy" }),
             part("usage", t("command_usage"), {
-                maxLength: 100,
+                maxLength: 200,
                 value: usage ?? "",
                 placeholder: t("command_usage_text"),
             }),

@@ -87,7 +87,7 @@ export function botTokens(app, bot) {
         );
     };
     async function newToken() {
-        const made = await dialog(t("token_new"), (close) => tokenForm(app, path, close), { wide: true });
+        const made = await dialog(t("token_new"), (close) => tokenForm(app, bot, close), { wide: true });
         if (!made) return;
         await showOnce(
             app,
@@ -119,7 +119,9 @@ function tryLine(token) {
     return `curl '${address}' -H 'Authorization: Bearer ${token}' -d '{"type":"list_conversations","data":{}}'`;
 }
 
-function tokenForm(app, path, close) {
+function tokenForm(app, bot, close) {
+    // A conversation whose members are not known may have the bot.
+    const mayBeIn = ({ kind, hasMembers, members }) => kind !== "direct" && (!hasMembers || members.has(bot.user_id));
     const name = h("input", { name: "name", id: "token-name", required: true, maxLength: 100, autocomplete: "off" });
     const scopes = checks(
         "scopes",
@@ -135,7 +137,7 @@ function tokenForm(app, path, close) {
     const places = checks(
         "conversation_ids",
         t("token_places"),
-        conversationsWhere(app, ({ kind }) => kind !== "direct").map(([value, text]) => ({ value, text })),
+        conversationsWhere(app, mayBeIn).map(([value, text]) => ({ value, text })),
         h("label", { class: "check" }, everywhere, t("token_everywhere")),
     );
     const list = places.querySelector(".checks-list");
@@ -147,7 +149,7 @@ function tokenForm(app, path, close) {
         if (checkedOf(scopes).length === 0) throw new FieldError("scopes", t("token_no_scopes"));
         if (!everywhere.checked && chosen.length === 0) throw new FieldError("conversation_ids", t("token_no_places"));
         close(
-            await app.session.request("POST", path, {
+            await app.session.request("POST", `${botPath(bot)}/tokens`, {
                 name: name.value.trim(),
                 scopes: checkedOf(scopes),
                 ...(chosen.length > 0 && { conversation_ids: chosen }),

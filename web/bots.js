@@ -235,14 +235,13 @@ function manage(app, bot, tab = "profile") {
 function profile(app, bot, close) {
     const error = errorLine();
     const work = async ({ elements }) => {
-        const now = await app.session.request("PATCH", botPath(bot), {
+        const now = {
             display_name: elements.display_name.value.trim(),
-            bio: elements.bio.value.trim(),
-            ...((bot.avatar_url ?? "") !== elements.avatar_url.value.trim() && {
-                avatar_url: elements.avatar_url.value.trim() || null,
-            }),
-        });
-        Object.assign(bot, now);
+            bio: elements.bio.value.trim() || null,
+            avatar_url: elements.avatar_url.value.trim() || null,
+        };
+        const changed = Object.fromEntries(Object.entries(now).filter(([key, value]) => value !== bot[key]));
+        Object.assign(bot, await app.session.request("PATCH", botPath(bot), changed));
         toast(t("saved"));
     };
     const remove = h(
@@ -289,17 +288,23 @@ function profile(app, bot, close) {
     );
 }
 
-/** Where the bot is a member, as far as the page knows, and where it can be added. */
+/** Most conversations whose members are read to find the bot. */
+const PLACES_MAX = 50;
+
+/** Where the bot is a member, and where it can be added. */
 function places(app, bot) {
     const error = errorLine();
     const list = h("ul", { class: "items cards", id: "bot-places" });
     const adding = h("div", {});
+    let isKnown = false;
     const known = () => app.store.sorted().filter(({ members }) => members.has(bot.user_id));
     function show() {
         const here = known();
         refill(
             list,
-            here.length > 0 ? here.map(row) : [h("li", { class: "nothing soft" }, t("bot_nowhere"))],
+            here.length > 0
+                ? here.map(row)
+                : [h("li", { class: "nothing soft" }, t(isKnown ? "bot_nowhere" : "loading"))],
             adding.querySelector("select, button"),
         );
         const free = conversationsWhere(app, (one) => mayAddBots(one) && !one.members.has(bot.user_id));
@@ -343,6 +348,17 @@ function places(app, bot) {
             mayAddBots(conversation) && remove,
         );
     };
+    /** Reads the members of conversations that were not open yet. */
+    async function look() {
+        const unread = app.store.sorted().filter(({ kind, hasMembers }) => kind !== "direct" && !hasMembers);
+        for (const { id } of unread.slice(0, PLACES_MAX)) {
+            if (!list.isConnected) return;
+            await app.reads.members(id).catch(() => {});
+        }
+        isKnown = true;
+        show();
+    }
     show();
+    queueMicrotask(look); // when the list is in the page
     return h("div", { class: "form" }, h("p", { class: "soft" }, t("bot_places_text")), list, error, adding);
 }

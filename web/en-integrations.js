@@ -184,7 +184,7 @@ export const integrations = {
     bot_delete_text: "Its tokens stop working at once, and it leaves its conversations. Its messages stay.",
     bot_deleted: "{name} was deleted.",
     bot_places_text: "The bot reads and writes only in conversations that it was added to.",
-    bot_nowhere: "It isn't in a conversation that you have open. Open a conversation to see its members.",
+    bot_nowhere: "It isn't in any of your conversations yet.",
     bot_add_to: "Add it to",
     bot_cannot_add: "There's no other conversation where you can add members.",
 

@@ -192,7 +192,7 @@ export const integrations = {
     bot_delete_text: "Ses jetons cessent aussitôt de fonctionner et il quitte ses conversations. Ses messages restent.",
     bot_deleted: "{name} a été supprimé.",
     bot_places_text: "Le bot ne lit et n’écrit que dans les conversations où il a été ajouté.",
-    bot_nowhere: "Il n’est dans aucune conversation ouverte. Ouvrez une conversation pour voir ses membres.",
+    bot_nowhere: "Il n’est encore dans aucune de vos conversations.",
     bot_add_to: "L’ajouter à",
     bot_cannot_add: "Il n’y a pas d’autre conversation où vous pouvez ajouter des membres.",
 

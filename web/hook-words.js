@@ -92,7 +92,5 @@ export function refusalOf(error) {
     const [, field, detail] = /^(?:data\.)?(\w+)(?:[.[][^:\s]*)?(?:, \w+)*: (.+)$/s.exec(message) ?? [];
     const ours = SENTENCES.find(([beginning]) => message.startsWith(beginning));
     if (ours) return { field, text: t(ours[1]) };
-    const isField = field !== undefined && error.code === "bad_request";
-    const text = isField ? t("hook_invalid", { why: detail }) : explain(error);
-    return { field: isField || error.code === "filtered" ? field : undefined, text };
+    return { field, text: field === undefined ? explain(error) : t("hook_invalid", { why: detail }) };
 }
