@@ -52,10 +52,12 @@ export async function attempt(button, line, work) {
 export function form({ id, submit: submitText, cancel, work }, ...parts) {
     const general = errorLine();
     const submit = h("button", { type: "submit", class: "primary" }, submitText);
-    const marks = [];
-    const unmark = () => {
-        general.show();
-        for (const { input, note, describedBy } of marks.splice(0)) {
+    let marks = [];
+    /** Takes the marks off these fields. */
+    const unmark = (isGone) => {
+        const gone = marks.filter(({ input }) => isGone(input));
+        marks = marks.filter((mark) => !gone.includes(mark));
+        for (const { input, note, describedBy } of gone) {
             note.remove();
             input.removeAttribute("aria-invalid");
             if (describedBy) input.setAttribute("aria-describedby", describedBy);
@@ -77,10 +79,12 @@ export function form({ id, submit: submitText, cancel, work }, ...parts) {
         {
             class: "form",
             id,
+            oninput: ({ target }) => unmark((input) => input.contains(target)),
             onsubmit: async (event) => {
                 event.preventDefault();
                 submit.disabled = true;
-                unmark();
+                general.show();
+                unmark(() => true);
                 try {
                     await work(element);
                 } catch (error) {

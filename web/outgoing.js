@@ -248,6 +248,8 @@ function overview(app, hook, { changed, close }) {
         toast(t(now.active ? "hook_is_on_again" : "hook_is_off_now"));
         show(now, "toggle");
     };
+    /** The receiver is well again: the pause of the breaker ends. */
+    const resume = async () => show(await session.request("PATCH", path, { active: true }), "test");
     const remove = async () => {
         const labels = { cancel: t("cancel"), label: t("delete") };
         if (!(await confirm(t("hook_delete_title"), t("hook_delete_text"), labels))) return;
@@ -291,6 +293,7 @@ function overview(app, hook, { changed, close }) {
             { class: "row" },
             isMine && [
                 button("test", t("hook_test"), test, { class: "primary" }),
+                hook.active && hook.failures > 0 && button("resume", t("try_now"), resume),
                 button("edit", t("edit"), edit),
                 button("rotate", t("hook_rotate"), rotate),
             ],

@@ -287,9 +287,9 @@ async fn a_failing_receiver_is_seen_and_what_was_given_up_is_sent_again() {
     ada.click("#all-again:not([hidden])").await;
     ada.reads("#toasts", "3 events will be sent again").await;
     ada.click("#hook-overview").await;
-    ada.click("#hook [data-do=toggle]").await;
-    ada.reads("#hook .state", "Off").await;
-    ada.click("#hook [data-do=toggle]").await;
+    ada.reads("#hook .state[data-state=paused]", "Paused until").await;
+    ada.pictures("web-webhook-paused-overview").await;
+    ada.click("#hook [data-do=resume]").await;
     ada.reads("#hook .state[data-state=on]", "On").await;
     receiver.received_many("/switch", before + 3).await;
     ada.click("#hook-deliveries").await;
