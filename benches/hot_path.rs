@@ -48,7 +48,8 @@ fn command_frame(format: Format) -> Vec<u8> {
 }
 
 fn record() -> MessageRecord {
-    let sender = Sender { id: UserId(42), username: "ada".to_owned(), display_name: "Ada Lovelace".to_owned() };
+    let sender =
+        Sender { id: UserId(42), username: "ada".to_owned(), display_name: "Ada Lovelace".to_owned(), role: None };
     let room = ConversationId::from_number(6).unwrap();
     let created_at = "2025-01-01T00:00:00.000Z".to_owned();
     MessageRecord {

@@ -70,6 +70,8 @@ impl Config {
             max_connections: limits.max_connections,
             max_connections_per_network: limits.max_connections_per_network,
             max_messages_per_minute: limits.max_messages_per_minute,
+            bot_messages_per_minute: limits.bot_messages_per_minute,
+            max_bots_per_user: limits.max_bots_per_user,
             adaptive: limits.adaptive,
             trusted_after_s: limits.trusted_after.as_secs().min(u64::from(u32::MAX)) as i64,
             message_edit_window_s: limits.message_edit_window.as_secs(),

@@ -348,6 +348,12 @@ pub struct Limits {
     pub message_edit_window_s: u64,
     /// Messages per user and minute, over all connections.
     pub max_messages_per_minute: u32,
+    /// The same for bots that sign in; not reported to clients.
+    #[serde(skip)]
+    pub bot_messages_per_minute: u32,
+    /// Bots that a user may have; not reported to clients.
+    #[serde(skip)]
+    pub max_bots_per_user: u32,
     /// Whether a user's limits depend on the user's standing and on the load; not reported to clients.
     #[serde(skip)]
     pub adaptive: bool,
@@ -371,6 +377,8 @@ impl Default for Limits {
             max_connections_per_network: 20_000,
             message_edit_window_s: 0,
             max_messages_per_minute: 60,
+            bot_messages_per_minute: 300,
+            max_bots_per_user: 20,
             adaptive: true,
             trusted_after_s: 7 * 86_400,
             max_file_size: 100 * 1024 * 1024,

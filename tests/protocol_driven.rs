@@ -344,6 +344,39 @@ async fn use_webhooks(server: &Server, user: &User) -> BTreeSet<String> {
     requested
 }
 
+/// Every request about bots. Returns the routes.
+async fn use_bots(server: &Server, user: &User) -> BTreeSet<String> {
+    let room = server.room(&[user]).await;
+    let mut requested = BTreeSet::new();
+    let mut request = async |method: &str, route: &str, ids: &[(&str, &Value)], body: Option<Value>| {
+        let target = ids.iter().fold(route.to_owned(), |target, (name, id)| {
+            let id = id.as_str().map_or_else(|| id.to_string(), str::to_owned);
+            target.replace(&format!("{{{name}}}"), &id)
+        });
+        let (status, answer) = server.request(method.parse().unwrap(), &target, Some(&user.token), body.as_ref()).await;
+        assert!((200..300).contains(&status), "{method} {target}: {status} {answer}");
+        requested.insert(format!("{method} {route}"));
+        answer
+    };
+    let new = json!({"username": unique("bot"), "display_name": "Helper"});
+    let id = &request("POST", "/bots", &[], Some(new)).await["user_id"];
+    let bot = [("id", id)];
+    request("GET", "/bots", &[], None).await;
+    request("GET", "/bots/{id}", &bot, None).await;
+    request("PATCH", "/bots/{id}", &bot, Some(json!({"bio": "It helps."}))).await;
+    request("POST", "/bots/{id}/conversations", &bot, Some(json!({"conversation_id": room}))).await;
+    let new = json!({"name": "server", "scopes": ["read"], "conversation_ids": [room]});
+    let token = request("POST", "/bots/{id}/tokens", &bot, Some(new)).await;
+    request("GET", "/bots/{id}/tokens", &bot, None).await;
+    let of_token = [("id", id), ("token_id", &token["id"])];
+    request("DELETE", "/bots/{id}/tokens/{token_id}", &of_token, None).await;
+    let room = json!(room);
+    let in_room = [("id", id), ("conversation_id", &room)];
+    request("DELETE", "/bots/{id}/conversations/{conversation_id}", &in_room, None).await;
+    request("DELETE", "/bots/{id}", &bot, None).await;
+    requested
+}
+
 #[tokio::test]
 async fn answers_every_route_as_documented() {
     // The first user is an administrator.
@@ -403,6 +436,7 @@ async fn answers_every_route_as_documented() {
     let mut used = use_second_factor(server, &bob).await;
     used.extend(use_files(server, &ann).await);
     used.extend(use_webhooks(server, &bob).await);
+    used.extend(use_bots(server, &ann).await);
     used.insert("POST /auth/register".to_owned());
     for (method, target, token, body) in requests.into_iter().chain(parts) {
         let (status, answer) = server.request(method.parse().unwrap(), &target, token, body.as_ref()).await;

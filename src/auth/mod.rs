@@ -12,6 +12,7 @@
 //! Deliberately absent: public-key signatures (one process issues and verifies), token encryption.
 
 pub mod attempts;
+pub mod bot_token;
 pub mod factor_policy;
 pub mod hash_queue;
 pub mod legacy_hash;

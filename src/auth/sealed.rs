@@ -23,6 +23,8 @@ pub enum SealedOwner {
     User(UserId),
     /// The secret that signs the deliveries of a webhook.
     Webhook(i64),
+    /// The secret that signs the requests of a bot's slash commands.
+    Bot(UserId),
 }
 
 /// An encrypted secret, as it is stored.
@@ -123,6 +125,7 @@ fn associated(owner: SealedOwner, key_id: &str) -> Vec<u8> {
     let (purpose, number) = match owner {
         SealedOwner::User(user) => ("veza-chat two-factor secret v1", user.0),
         SealedOwner::Webhook(webhook) => ("veza-chat webhook secret v1", webhook),
+        SealedOwner::Bot(bot) => ("veza-chat bot secret v1", bot.0),
     };
     [purpose.as_bytes(), &number.to_be_bytes(), key_id.as_bytes()].concat()
 }

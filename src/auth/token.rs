@@ -10,6 +10,7 @@
 //! - verification allocates little and looks nothing up. It proves what was true at issue. The caller must ask whether
 //!   the session was revoked or the ticket used since.
 
+use super::bot_token::{BotToken, BotTokenKey};
 use super::proof;
 use super::refresh::SuccessorKey;
 use super::signing::{KeyTag, SECRET_BYTES_MIN, SecretError, SigningKey};
@@ -117,6 +118,7 @@ pub struct TokenKeys {
     verifying: Vec<VerifyingKey>,
     successors: SuccessorKey,
     proof_key: [u8; 32],
+    bots: BotTokenKey,
 }
 
 #[derive(Clone)]
@@ -144,7 +146,7 @@ impl TokenKeys {
     }
 
     /// The key `present` signs, and all of them verify. What is not a token's signature still comes from `secret`: the
-    /// successors of refresh tokens, and the challenges of registrations.
+    /// successors of refresh tokens, the challenges of registrations, and the tags of bots' tokens.
     ///
     /// # Errors
     /// The secret or a key is shorter than [`SECRET_BYTES_MIN`] bytes.
@@ -174,6 +176,7 @@ impl TokenKeys {
             verifying: verifying.collect(),
             successors: SuccessorKey::new(secret),
             proof_key: proof::key_of(secret),
+            bots: BotTokenKey::new(secret),
         })
     }
 
@@ -198,6 +201,20 @@ impl TokenKeys {
     #[must_use]
     pub fn refresh_successor(&self, token: &str) -> String {
         self.successors.successor(token)
+    }
+
+    /// Issues a token of a bot.
+    #[must_use]
+    pub fn issue_bot_token(&self, bot: UserId) -> String {
+        self.bots.issue(bot)
+    }
+
+    /// Reads a token of a bot.
+    ///
+    /// # Errors
+    /// This server did not issue it.
+    pub fn read_bot_token(&self, token: &str) -> Result<BotToken, TokenError> {
+        self.bots.read(token).ok_or(TokenError::Malformed)
     }
 
     /// Issues an access token.

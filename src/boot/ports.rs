@@ -14,6 +14,7 @@ use crate::control::user_limits::LimitsPort;
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConversationId, ShardId, UserId};
 use crate::mesh::asked::{Announced, Announcement, Approval, ApprovedText, HttpCommand, HttpReply, LimitsQuestion};
+use crate::mesh::bot_grant::BotGrant;
 use crate::mesh::frame::ControlFrame;
 use crate::mesh::lane::{CONTROL_FRAMES, Mesh};
 use crate::mesh::live::LiveSettings;
@@ -46,10 +47,10 @@ impl Commands {
 }
 
 impl CommandPort for Commands {
-    fn execute(&self, caller: Caller, body: Bytes) -> CommandFuture {
+    fn execute(&self, caller: Caller, grant: Option<Arc<BotGrant>>, body: Bytes) -> CommandFuture {
         self.ask(caller.user, |reply| {
             let Caller { user, session, source } = caller;
-            ControlFrame::Command(Box::new(HttpCommand { user, session, source, body: body.to_vec(), reply }))
+            ControlFrame::Command(Box::new(HttpCommand { user, session, grant, source, body: body.to_vec(), reply }))
         })
     }
 }

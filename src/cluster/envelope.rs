@@ -46,6 +46,8 @@ enum EnvelopeHead<'a> {
     Blocked(i64, i64),
     Presence(#[serde(borrow)] Vec<PresenceEntry<'a>>),
     Spent(Vec<(i64, [u32; BUDGETS])>),
+    /// Nodes of an earlier version leave it out.
+    SpentByBots(Vec<(i64, [u32; BUDGETS])>),
     Heartbeat(usize, u64, u64),
     Revoked(Vec<i64>),
 }
@@ -159,8 +161,9 @@ pub(super) fn write(node: u64, frame: &ToNodes) -> Option<Vec<u8>> {
         ToNodes::Blocked(one, other) => (EnvelopeHead::Blocked(one.0, other.0), [&[], &[]]),
         ToNodes::Presence(users) => (EnvelopeHead::Presence(users.iter().map(PresenceEntry::of).collect()), [&[], &[]]),
         ToNodes::Spent(spent) => {
+            let are_bots = spent.iter().any(|spent| spent.is_bot);
             let spent = spent.iter().map(|spent| (spent.user.0, spent.spent)).collect();
-            (EnvelopeHead::Spent(spent), [&[], &[]])
+            (if are_bots { EnvelopeHead::SpentByBots(spent) } else { EnvelopeHead::Spent(spent) }, [&[], &[]])
         }
         ToNodes::Follow { .. } => return None,
     };
@@ -260,11 +263,13 @@ pub(super) fn read(this_node: u64, bytes: &[u8], now: Instant) -> Result<Receive
         EnvelopeHead::Presence(users) => {
             FromNodes::Presence(node, users.into_iter().map(PresenceEntry::read).collect())
         }
-        EnvelopeHead::Spent(spent) => {
-            let spent = spent.into_iter().map(|(user, spent)| SpentBudgets { user: UserId(user), spent });
-            FromNodes::Spent(spent.collect())
-        }
+        EnvelopeHead::Spent(spent) => FromNodes::Spent(spent_budgets(spent, false)),
+        EnvelopeHead::SpentByBots(spent) => FromNodes::Spent(spent_budgets(spent, true)),
     }))
+}
+
+fn spent_budgets(spent: Vec<(i64, [u32; BUDGETS])>, is_bot: bool) -> Vec<SpentBudgets> {
+    spent.into_iter().map(|(user, spent)| SpentBudgets { user: UserId(user), spent, is_bot }).collect()
 }
 
 #[cfg(test)]
@@ -335,9 +340,11 @@ mod tests {
         };
         let written = write(1, &ToNodes::Presence(vec![shown.clone()])).unwrap();
         assert!(matches!(frame(&written), FromNodes::Presence(1, read) if read == [shown]));
-        let spent = SpentBudgets { user: UserId(3), spent: [7; BUDGETS] };
-        let written = write(1, &ToNodes::Spent(vec![spent.clone()])).unwrap();
-        assert!(matches!(frame(&written), FromNodes::Spent(read) if read == [spent]));
+        for is_bot in [false, true] {
+            let spent = SpentBudgets { user: UserId(3), spent: [7; BUDGETS], is_bot };
+            let written = write(1, &ToNodes::Spent(vec![spent.clone()])).unwrap();
+            assert!(matches!(frame(&written), FromNodes::Spent(read) if read == [spent]));
+        }
         let written = revoked(1, &[SessionId(4), SessionId(9)]).unwrap();
         let was_read = read(2, &written, Instant::now());
         assert!(matches!(was_read, Ok(Received::Revoked(sessions)) if *sessions == [SessionId(4), SessionId(9)]));

@@ -22,7 +22,7 @@ const INTERVAL: Duration = Duration::from_millis(300);
 const RETRY: Duration = Duration::from_millis(5);
 
 /// Acts that can revoke sessions of their user or of their target.
-const REVOKING: [&str; 7] = [
+const REVOKING: [&str; 9] = [
     "sign_out",
     "sign_out_all",
     "revoke_session",
@@ -30,6 +30,8 @@ const REVOKING: [&str; 7] = [
     "enable_two_factor",
     "disable_two_factor",
     "respond_to_event",
+    "revoke_bot_token",
+    "delete_bot",
 ];
 
 /// Acts after which their user, their target, or those that they name may be members or not.

@@ -14,6 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The keys that a reload applies; all others need a restart.
 pub const RELOADED: &[&str] = &[
     "limits.adaptive",
+    "limits.bot_messages_per_minute",
+    "limits.max_bots_per_user",
     "limits.max_connections_per_user",
     "limits.max_frame_bytes",
     "limits.max_message_length",
@@ -84,6 +86,8 @@ fn with_reloaded(current: &Config, read: &Config) -> Config {
     limits.max_frame_bytes = new.max_frame_bytes;
     limits.max_message_length = new.max_message_length;
     limits.max_messages_per_minute = new.max_messages_per_minute;
+    limits.bot_messages_per_minute = new.bot_messages_per_minute;
+    limits.max_bots_per_user = new.max_bots_per_user;
     limits.message_edit_window = new.message_edit_window;
     limits.trusted_after = new.trusted_after;
     config.logging.level.clone_from(&read.logging.level);
@@ -165,6 +169,8 @@ mod tests {
         max_frame_bytes = 131072
         max_message_length = 5000
         max_messages_per_minute = 61
+        bot_messages_per_minute = 301
+        max_bots_per_user = 21
         message_edit_window = "5m"
         trusted_after = "1d"
         max_connections = 99

@@ -279,6 +279,10 @@ pub struct LimitsConfig {
     pub max_connections_per_network: usize,
     /// Messages per user and minute.
     pub max_messages_per_minute: u32,
+    /// Messages per bot that signs in and minute.
+    pub bot_messages_per_minute: u32,
+    /// Bots per user.
+    pub max_bots_per_user: u32,
     /// Whether a user's limits depend on the user's standing and on the load.
     pub adaptive: bool,
     /// The age from which an account in good standing has twice the limits.

@@ -219,6 +219,8 @@ pub(super) fn check(config: &Config) -> Vec<(&'static str, String)> {
     p.range("limits.max_connections", limits.max_connections, 1, 10_000_000);
     p.range("limits.max_connections_per_network", limits.max_connections_per_network, 1, 10_000_000);
     p.range("limits.max_messages_per_minute", limits.max_messages_per_minute, 1, 100_000_000);
+    p.range("limits.bot_messages_per_minute", limits.bot_messages_per_minute, 1, 100_000_000);
+    p.range("limits.max_bots_per_user", limits.max_bots_per_user, 0, 1_000);
     p.time("limits.trusted_after", limits.trusted_after, Duration::ZERO, DAY * 36_500);
     p.time("limits.message_edit_window", limits.message_edit_window, Duration::ZERO, 366 * DAY);
     p.range("limits.max_file_size", limits.max_file_size, 1, 1 << 40);

@@ -5,7 +5,7 @@
 
 use super::{
     Control,
-    extract::{Caller, RawBody},
+    extract::{Caller, Granted, RawBody},
     problem::Problem,
 };
 use axum::{extract::State, http::header, response::IntoResponse};
@@ -15,8 +15,9 @@ pub use super::ports::{CommandFuture, CommandPort};
 pub(super) async fn execute(
     State(control): State<Control>,
     caller: Caller,
+    Granted(grant): Granted,
     RawBody(body): RawBody,
 ) -> Result<impl IntoResponse, Problem> {
-    let data = control.commands().execute(caller, body).await?;
+    let data = control.commands().execute(caller, grant, body).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], data))
 }

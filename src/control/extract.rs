@@ -7,14 +7,16 @@ use super::{
     request_budget::RequestKind,
 };
 use crate::address::{ClientNetwork, RequestSource};
-use crate::auth::token::AccessClaims;
+use crate::auth::bot_token::is_bot_token;
 use crate::error::{ErrorCode, Refusal};
-use crate::ids::{MAX_SAFE_INTEGER, SessionId, UserId};
+use crate::ids::{ConversationId, MAX_SAFE_INTEGER, SessionId, UserId};
 use crate::limits::{
     HTTP_BODY_BYTES_MAX, HTTP_BODY_BYTES_PER_SECOND_MIN, HTTP_BODY_GRACE_MS, HTTP_BODY_TIMEOUT_MS, UNFINISHED_AFTER_MS,
 };
+use crate::mesh::bot_grant::{BotGrant, Scope, not_for_bots};
 use crate::mesh::quota::QuotaPlace;
 use crate::storage::accounts::two_factor::FactorState;
+use crate::storage::bots::BotStore;
 use axum::{
     body::Body,
     extract::{FromRequest, FromRequestParts, MatchedPath, Path, Query, Request},
@@ -51,6 +53,64 @@ const OPEN_WITHOUT_FACTOR: &[(&str, &str)] = &[
     ("GET", "/users/me"),
 ];
 
+/// A method, a path, and the scope that the request needs.
+type OpenToBots = (&'static str, &'static str, Option<Scope>);
+
+/// The requests that a bot may send, and the scope that its token needs for each; `/api/commands` checks its commands.
+/// Everything else is for people. Thus a bot cannot manage accounts, webhooks or other bots.
+const OPEN_TO_BOTS: &[OpenToBots] = &[
+    ("POST", "/api/commands", None),
+    ("POST", "/ws-ticket", None),
+    ("GET", "/users/me", Some(Scope::Read)),
+    ("GET", "/users/{id}", Some(Scope::Read)),
+    ("GET", "/conversations/{id}/commands", Some(Scope::Read)),
+    ("POST", "/files", Some(Scope::Files)),
+    ("POST", "/files/simple", Some(Scope::Files)),
+    ("GET", "/files/{id}", Some(Scope::Files)),
+    ("HEAD", "/files/{id}", Some(Scope::Files)),
+    ("PATCH", "/files/{id}", Some(Scope::Files)),
+    ("DELETE", "/files/{id}", Some(Scope::Files)),
+    ("POST", "/files/{id}/link", Some(Scope::Files)),
+    ("GET", "/files/{id}/{name}", Some(Scope::Files)),
+    ("HEAD", "/files/{id}/{name}", Some(Scope::Files)),
+    ("GET", "/files/{id}/variants/{kind}", Some(Scope::Files)),
+    ("HEAD", "/files/{id}/variants/{kind}", Some(Scope::Files)),
+];
+
+/// What the token of a request says.
+#[derive(Clone, Copy, Debug)]
+pub struct Claims {
+    /// The user.
+    pub user: UserId,
+    /// The session; that of a bot's token is known once it was looked up.
+    pub session: SessionId,
+    /// When an access token expires, in seconds since 1970.
+    pub expires_at_seconds: i64,
+    /// The digest of a bot's token.
+    bot_token: Option<[u8; 32]>,
+}
+
+/// What the token of the request permits, if it is a bot's. Extract it after the caller.
+pub struct Granted(pub Option<Arc<BotGrant>>);
+
+impl<S: Sync> FromRequestParts<S> for Granted {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self(parts.extensions.get().cloned()))
+    }
+}
+
+impl Granted {
+    /// Passes if the token may be used in a conversation for a request about files.
+    ///
+    /// # Errors
+    /// `forbidden`.
+    pub fn require(&self, conversation: ConversationId) -> Result<(), Problem> {
+        self.0.as_ref().map_or(Ok(()), |grant| Ok(grant.require_conversation(Scope::Files, conversation)?))
+    }
+}
+
 impl FromRequestParts<Control> for Caller {
     type Rejection = Problem;
 
@@ -71,10 +131,10 @@ impl FromRequestParts<Control> for AccountReader {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, control: &Control) -> Result<Self, Problem> {
-        let claims = signed(parts, control)?;
+        let mut claims = signed(parts, control)?;
         // Before the session is looked up, which takes a connection too.
         let place = control.account_reads().admit(claims.user)?;
-        with_session(claims, parts, control).await?;
+        with_session(&mut claims, parts, control).await?;
         Ok(Self { caller: caller(claims, parts), _place: place })
     }
 }
@@ -86,15 +146,15 @@ impl FromRequestParts<Control> for ProfileEditor {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, control: &Control) -> Result<Self, Problem> {
-        let claims = signed(parts, control)?;
+        let mut claims = signed(parts, control)?;
         control.profile_edits().check(claims.user, std::time::Instant::now())?;
-        with_session(claims, parts, control).await?;
+        with_session(&mut claims, parts, control).await?;
         Ok(Self(caller(claims, parts)))
     }
 }
 
 /// The caller with these claims, and where the request came from.
-pub(super) fn caller(claims: AccessClaims, parts: &Parts) -> Caller {
+pub(super) fn caller(claims: Claims, parts: &Parts) -> Caller {
     Caller { user: claims.user, session: claims.session, source: Arc::new(source(parts)) }
 }
 
@@ -114,36 +174,76 @@ impl<S: Sync> FromRequestParts<S> for RequestSource {
 
 /// The claims of the access token and the second factor of its session, if the token is valid and the session may send
 /// this request; counts the attempt.
-pub(super) async fn authenticate(parts: &Parts, control: &Control) -> Result<(AccessClaims, FactorState), Problem> {
-    let claims = signed(parts, control)?;
-    Ok((claims, with_session(claims, parts, control).await?))
+pub(super) async fn authenticate(parts: &mut Parts, control: &Control) -> Result<(Claims, FactorState), Problem> {
+    let mut claims = signed(parts, control)?;
+    let state = with_session(&mut claims, parts, control).await?;
+    Ok((claims, state))
 }
 
 /// The claims of the access token, if it is valid, its session is not known to have ended, and its user may send
 /// another request. Counts a failure, and charges the request.
-pub(super) fn signed(parts: &Parts, control: &Control) -> Result<AccessClaims, Problem> {
+pub(super) fn signed(parts: &Parts, control: &Control) -> Result<Claims, Problem> {
     let claims = bearer(&parts.headers).and_then(|token| {
-        let verified = control.live().keys.verify_access(token, super::now_seconds());
+        let keys = &control.live().keys;
+        let verified = if is_bot_token(token) {
+            keys.read_bot_token(token).map(|read| Claims {
+                user: read.bot,
+                session: session_of_token(&read.hash),
+                expires_at_seconds: i64::MAX,
+                bot_token: Some(read.hash),
+            })
+        } else {
+            keys.verify_access(token, super::now_seconds()).map(|claims| Claims {
+                user: claims.user,
+                session: claims.session,
+                expires_at_seconds: claims.expires_at_seconds,
+                bot_token: None,
+            })
+        };
         verified.map_err(|error| Problem::unauthenticated(error.to_string()))
     });
     let claims = claims.inspect_err(|_| control.metrics().auth_attempt("token", "failure"))?;
-    if let Err(problem) = charge(parts, control, claims.user, claims.session) {
+    if let Err(problem) = charge_as(parts, control, (claims.user, claims.bot_token.is_some()), claims.session) {
         if problem.status == StatusCode::UNAUTHORIZED {
             control.metrics().auth_attempt("token", "failure");
         }
         return Err(problem);
     }
+    if claims.bot_token.is_some() && open_to_bots(parts).is_none() {
+        return Err(not_for_bots().into());
+    }
     Ok(claims)
 }
 
-/// Charges a request of a user by a session, unless that is known to have ended.
+/// A number for the digest of a bot's token, which no session has. Tokens that have ended are remembered by it.
+fn session_of_token(hash: &[u8; 32]) -> SessionId {
+    let number = hash.first_chunk().map_or(0, |bytes| i64::from_be_bytes(*bytes));
+    SessionId(number | i64::MIN)
+}
+
+/// The row of this request in [`OPEN_TO_BOTS`].
+fn open_to_bots(parts: &Parts) -> Option<&'static OpenToBots> {
+    let path = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    OPEN_TO_BOTS.iter().find(|(method, known, _)| *method == parts.method.as_str() && *known == path)
+}
+
+/// Charges a request of a person by a session, unless that is known to have ended.
 pub(super) fn charge(parts: &Parts, control: &Control, user: UserId, session: SessionId) -> Result<(), Problem> {
+    charge_as(parts, control, (user, false), session)
+}
+
+fn charge_as(
+    parts: &Parts,
+    control: &Control,
+    (user, is_bot): (UserId, bool),
+    session: SessionId,
+) -> Result<(), Problem> {
     let (requests, now) = (control.requests(), std::time::Instant::now());
     if requests.has_ended(session, now) {
         return Err(ended());
     }
     let route = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
-    Ok(requests.charge(RequestKind::of(route), user, now)?)
+    Ok(requests.charge_as(RequestKind::of(route), (user, is_bot), now)?)
 }
 
 fn ended() -> Problem {
@@ -153,11 +253,14 @@ fn ended() -> Problem {
 /// The state of an active session that may send this request; counts the attempt. It asks PostgreSQL, so the request
 /// must have been charged ([`signed`]).
 pub(super) async fn with_session(
-    claims: AccessClaims,
-    parts: &Parts,
+    claims: &mut Claims,
+    parts: &mut Parts,
     control: &Control,
 ) -> Result<FactorState, Problem> {
-    let state = active_session(control, claims.user, claims.session).await;
+    let state = match claims.bot_token {
+        Some(hash) => bot_session(claims, &hash, parts, control).await,
+        None => active_session(control, claims.user, claims.session).await,
+    };
     let result = match &state {
         Ok(_) => "success",
         Err(problem) if problem.status == StatusCode::UNAUTHORIZED => "failure",
@@ -166,10 +269,33 @@ pub(super) async fn with_session(
     control.metrics().auth_attempt("token", result);
     let state = state?;
     control.requests().note_age(claims.user, state.account_age_s);
-    if !state.enabled && control.live().factor_policy.requires(claims.user) && !is_open_without_factor(parts) {
+    // A bot cannot have a second factor.
+    let is_person = claims.bot_token.is_none();
+    let policy = &control.live().factor_policy;
+    if is_person && !state.enabled && policy.requires(claims.user) && !is_open_without_factor(parts) {
         return Err(Refusal::two_factor_required().into());
     }
     Ok(state)
+}
+
+/// Looks up the session of a bot's token. What it permits becomes an extension of the request ([`Granted`]).
+async fn bot_session(
+    claims: &mut Claims,
+    hash: &[u8; 32],
+    parts: &mut Parts,
+    control: &Control,
+) -> Result<FactorState, Problem> {
+    let used = BotStore::new(control.accounts().clone()).use_token(claims.user, hash).await?;
+    let used = used.ok_or_else(|| {
+        control.requests().note_ended(claims.session, std::time::Instant::now());
+        Problem::unauthenticated("The bot's token was revoked or has expired. Its owner can create another one.")
+    })?;
+    if let Some((_, _, Some(scope))) = open_to_bots(parts) {
+        used.grant.require(*scope)?;
+    }
+    claims.session = used.session;
+    parts.extensions.insert(used.grant);
+    Ok(FactorState { enabled: false, fresh: false, may_read: false, account_age_s: used.account_age_s })
 }
 
 /// The state of an active session. One that has ended is remembered, so that its next requests cost nothing.

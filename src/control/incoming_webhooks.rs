@@ -55,13 +55,13 @@ fn new_address() -> (String, [u8; 32]) {
 }
 
 /// A command of a bot or of the caller.
-async fn execute(control: &Control, caller: Caller, kind: &str, data: Value) -> Result<Value, Refusal> {
+pub(super) async fn execute(control: &Control, caller: Caller, kind: &str, data: Value) -> Result<Value, Refusal> {
     let body = json!({ "type": kind, "data": data }).to_string();
-    let ack = control.commands().execute(caller, body.into()).await?;
+    let ack = control.commands().execute(caller, None, body.into()).await?;
     Ok(serde_json::from_slice(&ack).unwrap_or_default())
 }
 
-fn as_bot(bot: UserId, source: Arc<RequestSource>) -> Caller {
+pub(super) fn as_bot(bot: UserId, source: Arc<RequestSource>) -> Caller {
     Caller { user: bot, session: NO_SESSION, source }
 }
 
@@ -96,8 +96,13 @@ async fn create(
     Ok((StatusCode::CREATED, Reply(shown)))
 }
 
-/// Adds a bot to a conversation. Where the caller has added too many users of late, the bot accepts an invitation.
-async fn admit(control: &Control, caller: &Caller, bot: UserId, conversation: ConversationId) -> Result<(), Refusal> {
+/// Adds a bot to a conversation. Where it may only be invited, it accepts.
+pub(super) async fn admit(
+    control: &Control,
+    caller: &Caller,
+    bot: UserId,
+    conversation: ConversationId,
+) -> Result<(), Refusal> {
     let added = json!({ "conversation_id": conversation, "user_id": bot });
     let added = execute(control, caller.clone(), "invite_member", added).await?;
     if added["pending"] == true {

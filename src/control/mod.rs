@@ -24,6 +24,7 @@ mod account_reads;
 pub mod announcer;
 mod audit;
 mod auth;
+mod bots;
 pub mod captcha;
 mod clients;
 pub mod commands;
@@ -157,6 +158,7 @@ fn routes() -> Router<Control> {
         .merge(web::router())
         .merge(webhooks::router())
         .merge(incoming_webhooks::router())
+        .merge(bots::router())
         .route("/ws", get(upgrade_required))
 }
 

@@ -5,12 +5,11 @@
 //! user in `security.admin_user_ids`.
 
 use super::access::{Access, MetricsToken};
-use super::extract::{Caller, authenticate, bearer, caller, signed, with_session};
+use super::extract::{Caller, Claims, authenticate, bearer, caller, signed, with_session};
 use super::problem::Problem;
 use super::request_budget::RequestKind;
 use super::second_factor::step_up_required;
 use super::state::{Control, now_seconds};
-use crate::auth::token::AccessClaims;
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::UserId;
 use crate::mesh::quota::QuotaPlace;
@@ -43,7 +42,7 @@ pub(super) fn require_admin(user: UserId, admins: &[UserId]) -> Result<(), Probl
 /// An operator, or a refusal.
 pub struct Operator {
     /// The claims of an administrator; `None` if the request needs no user.
-    pub claims: Option<AccessClaims>,
+    pub claims: Option<Claims>,
 }
 
 impl FromRequestParts<Control> for Operator {
@@ -72,10 +71,10 @@ impl FromRequestParts<Control> for AdminReader {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, control: &Control) -> Result<Self, Problem> {
-        let claims = signed(parts, control)?;
+        let mut claims = signed(parts, control)?;
         // Before the session is looked up, which takes a connection too.
         let place = control.account_reads().admit(claims.user)?;
-        let state = with_session(claims, parts, control).await?;
+        let state = with_session(&mut claims, parts, control).await?;
         require_admin(claims.user, &control.live().factor_policy.admins)?;
         if state.enabled && !state.may_read {
             return Err(step_up_required(control, claims.user, "hour").await);

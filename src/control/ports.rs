@@ -4,6 +4,7 @@ use crate::chat::filter::FilterRuleSet;
 use crate::error::Refusal;
 use crate::ids::{ConversationId, UserId};
 use crate::mesh::asked::ApprovedText;
+use crate::mesh::bot_grant::BotGrant;
 use crate::mesh::standing::MarkedUsers;
 use bytes::Bytes;
 use serde::Serialize;
@@ -18,8 +19,9 @@ pub type CommandFuture = Pin<Box<dyn Future<Output = Result<Bytes, Refusal>> + S
 
 /// The port to the shards.
 pub trait CommandPort: Send + Sync {
-    /// Executes one command, `{"type", "id"?, "data"}`, and returns its ack's `data` as JSON.
-    fn execute(&self, caller: Caller, body: Bytes) -> CommandFuture;
+    /// Executes one command, `{"type", "id"?, "data"}`, and returns its ack's `data` as JSON. `grant` is what the
+    /// token of a bot permits.
+    fn execute(&self, caller: Caller, grant: Option<Arc<BotGrant>>, body: Bytes) -> CommandFuture;
 }
 
 /// One thing that must be well for this node to serve.

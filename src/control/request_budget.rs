@@ -63,6 +63,8 @@ pub(super) struct RequestBudget {
 struct RequestLimits {
     /// By kind.
     limits: [UserLimit; 2],
+    /// Those of bots.
+    of_bots: [UserLimit; 2],
     adaptive: bool,
     trusted_after_s: i64,
     admins: Vec<UserId>,
@@ -70,19 +72,28 @@ struct RequestLimits {
 
 impl RequestLimits {
     fn new(limits: &Limits, admins: Vec<UserId>) -> Self {
-        let messages = limits.max_messages_per_minute;
-        let per_minute = |each: u32, least: u32| messages.saturating_mul(each).max(least);
-        let others = per_minute(REQUESTS_PER_MESSAGE, REQUESTS_PER_MINUTE_MIN);
-        let of_files = per_minute(FILE_REQUESTS_PER_MESSAGE, FILE_REQUESTS_PER_MINUTE_MIN);
         Self {
-            limits: [
-                UserLimit::new("requests", "HTTP requests", others, REQUESTS_BURST_PART),
-                UserLimit::new("file_requests", "requests about files", of_files, REQUESTS_BURST_PART),
-            ],
+            limits: Self::of_messages(limits.max_messages_per_minute),
+            of_bots: Self::of_messages(limits.bot_messages_per_minute),
             adaptive: limits.adaptive,
             trusted_after_s: limits.trusted_after_s,
             admins,
         }
+    }
+
+    /// The limits of users who may send so many messages a minute.
+    fn of_messages(messages: u32) -> [UserLimit; 2] {
+        let per_minute = |each: u32, least: u32| messages.saturating_mul(each).max(least);
+        let others = per_minute(REQUESTS_PER_MESSAGE, REQUESTS_PER_MINUTE_MIN);
+        let of_files = per_minute(FILE_REQUESTS_PER_MESSAGE, FILE_REQUESTS_PER_MINUTE_MIN);
+        [
+            UserLimit::new("requests", "HTTP requests", others, REQUESTS_BURST_PART),
+            UserLimit::new("file_requests", "requests about files", of_files, REQUESTS_BURST_PART),
+        ]
+    }
+
+    fn of(&self, budgets: &UserBudgets) -> &[UserLimit; 2] {
+        if budgets.is_bot() { &self.of_bots } else { &self.limits }
     }
 
     fn share(&self, user: UserId, budgets: &UserBudgets, overload: &Overload, now_ns: u64) -> Share {
@@ -115,11 +126,24 @@ impl RequestBudget {
         self.known().limits = RequestLimits::new(limits, admins);
     }
 
-    /// Charges a request of `user`.
+    /// Charges a request of a person.
     ///
     /// # Errors
     /// The budget is used up.
     pub(super) fn charge(&self, kind: RequestKind, user: UserId, now: Instant) -> Result<(), Refusal> {
+        self.charge_as(kind, (user, false), now)
+    }
+
+    /// Charges a request of a user, who is a bot or not.
+    ///
+    /// # Errors
+    /// The budget is used up.
+    pub(super) fn charge_as(
+        &self,
+        kind: RequestKind,
+        (user, is_bot): (UserId, bool),
+        now: Instant,
+    ) -> Result<(), Refusal> {
         let now_ns = self.ns(now);
         let mut known = self.known();
         let KnownUsers { limits, users, marked, .. } = &mut *known;
@@ -128,7 +152,8 @@ impl RequestBudget {
         }
         let budgets = users.entry(user).or_default();
         budgets.set_marks(marked.of(user));
-        let (limit, tat) = (&limits.limits[kind as usize], budgets.tat(kind as usize));
+        budgets.set_is_bot(is_bot);
+        let (limit, tat) = (&limits.of(budgets)[kind as usize], budgets.tat(kind as usize));
         let spent = limit.spend(tat, limits.share(user, budgets, &self.overload, now_ns), (now_ns, 1));
         spent.inspect_err(|_| budgets.note_refusal(now_ns, 1))
     }
@@ -175,7 +200,7 @@ impl RequestBudget {
             budgets.add(LimitReason::Trusted);
         }
         let share = known.limits.share(user, budgets, &self.overload, now_ns);
-        known.limits.limits[kind as usize].explain(budgets.tat(kind as usize), share, now_ns)
+        known.limits.of(budgets)[kind as usize].explain(budgets.tat(kind as usize), share, now_ns)
     }
 
     fn ns(&self, now: Instant) -> u64 {

@@ -26,6 +26,7 @@ use crate::files::store::{Store, disk::DiskThreads, folder::Folder};
 use crate::ids::{ConversationId, SessionId, UserId};
 use crate::limits::Limits;
 use crate::mesh::asked::ApprovedText;
+use crate::mesh::bot_grant::BotGrant;
 use crate::mesh::live::LiveSettings;
 use crate::mesh::standing::MarkedUsers;
 use crate::storage::accounts::Accounts;
@@ -43,7 +44,7 @@ struct NoCommands;
 static DISK: LazyLock<DiskThreads> = LazyLock::new(|| DiskThreads::new().unwrap());
 
 impl CommandPort for NoCommands {
-    fn execute(&self, _: Caller, _: Bytes) -> CommandFuture {
+    fn execute(&self, _: Caller, _: Option<Arc<BotGrant>>, _: Bytes) -> CommandFuture {
         Box::pin(async { Err(Refusal::new(ErrorCode::UnknownCommand, "none")) })
     }
 }

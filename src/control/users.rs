@@ -77,7 +77,7 @@ enum Receipts {
     Private,
 }
 
-fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<FieldChange<String>, D::Error> {
+pub(super) fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<FieldChange<String>, D::Error> {
     Option::deserialize(deserializer).map(|value| value.map_or(FieldChange::Clear, FieldChange::Set))
 }
 

@@ -1,6 +1,7 @@
 //! JSON objects that several responses share.
 
 use crate::ids::{SessionId, UserId};
+use crate::mesh::record::UserRole;
 use crate::storage::accounts::{AccountProfile, SessionInfo};
 use serde::Serialize;
 use time::{OffsetDateTime, UtcOffset, macros::format_description};
@@ -14,6 +15,9 @@ pub struct UserView {
     avatar_url: Option<String>,
     bio: Option<String>,
     created_at: String,
+    /// `bot`; people have no role here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<UserRole>,
     /// `public` or `private`; only the user sees it.
     #[serde(skip_serializing_if = "Option::is_none")]
     read_receipts: Option<&'static str>,
@@ -37,6 +41,7 @@ impl From<AccountProfile> for UserView {
         Self {
             id: profile.id,
             created_at: rfc3339_ms(profile.created_at),
+            role: UserRole::of(profile.is_bot),
             username: profile.username,
             display_name: profile.display_name,
             avatar_url: profile.avatar_url,

@@ -1,6 +1,7 @@
 //! What the control plane asks a user's shard to do, and where the answer goes. Closures carry the answers: the shards
 //! know nothing of HTTP.
 
+use super::bot_grant::BotGrant;
 use crate::address::RequestSource;
 use crate::error::Refusal;
 use crate::ids::{ConversationId, FileId, MessageId, SessionId, UserId};
@@ -15,6 +16,8 @@ pub struct HttpCommand {
     pub user: UserId,
     /// The sign-in that it was sent with.
     pub session: SessionId,
+    /// What the token permits, if it is a bot's.
+    pub grant: Option<Arc<BotGrant>>,
     /// Where the request came from.
     pub source: Arc<RequestSource>,
     /// The command's JSON.

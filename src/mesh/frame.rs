@@ -386,8 +386,10 @@ pub struct ReadRequest {
 pub enum Query {
     /// Whether this session may be opened. Uses up the ticket, if there is one.
     OpenSession {
-        /// The sign-in.
+        /// The sign-in; that of a bot's token is looked up.
         session: SessionId,
+        /// The digest of a bot's token.
+        bot_token: Option<Box<[u8; 32]>>,
         /// The ticket's id and its expiry in seconds of Unix time.
         ticket: Option<(String, i64)>,
         /// Whether to list the user's conversations.
@@ -501,14 +503,16 @@ pub struct Admission<S = OwnedFd> {
     pub handshake: Handshake,
     /// The user.
     pub user: UserId,
-    /// The sign-in.
+    /// The sign-in; that of a bot's token is known once it was looked up.
     pub session: SessionId,
+    /// The digest of a bot's token.
+    pub bot_token: Option<Box<[u8; 32]>>,
     /// Where the request came from.
     pub source: Arc<RequestSource>,
     /// When the access token expires, seconds of Unix time.
     pub token_expires_seconds: i64,
-    /// The key that signed the token or the ticket.
-    pub key: KeyTag,
+    /// The key that signed the token or the ticket; none for a bot's token.
+    pub key: Option<KeyTag>,
     /// The ticket's id and expiry, when one was used.
     pub ticket: Option<(String, i64)>,
     /// Its place among the WebSockets of its client's network; none for a trusted proxy.

@@ -14,6 +14,7 @@
 pub mod activity;
 pub mod admissions;
 pub mod asked;
+pub mod bot_grant;
 pub mod counters;
 pub mod doorbell;
 pub mod event;

@@ -30,7 +30,7 @@ pub enum ToNodes {
     /// What users of this shard show on this node: those for whom it has changed, and regularly all who are connected
     /// here. Full: kept and sent at the next round.
     Presence(Vec<NodePresence>),
-    /// What users have spent on this shard.
+    /// What users have spent on this shard: people, or bots.
     Spent(Vec<SpentBudgets>),
     /// Whether this node has subscribers of a conversation.
     Follow {
@@ -75,6 +75,8 @@ pub struct SpentBudgets {
     pub user: UserId,
     /// By the index of the budget.
     pub spent: [u32; BUDGETS],
+    /// Whether the user is a bot, which has limits of its own.
+    pub is_bot: bool,
 }
 
 /// What a user shows on one node.

@@ -1,7 +1,9 @@
 //! What storage knows and clients see: plain data that crosses cores. The serialised names are the wire contract's.
 
+use super::bot_grant::BotGrant;
 use crate::ids::{ConversationId, MessageId, Seq, SessionId, UserId};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
@@ -24,6 +26,25 @@ pub struct Sender {
     pub username: String,
     /// The name that people see.
     pub display_name: String,
+    /// `bot`; people have no role here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<UserRole>,
+}
+
+/// What a user is, if not a person.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UserRole {
+    /// A program.
+    Bot,
+}
+
+impl UserRole {
+    /// The role of a user.
+    #[must_use]
+    pub fn of(is_bot: bool) -> Option<Self> {
+        is_bot.then_some(Self::Bot)
+    }
 }
 
 /// What is known of a thread at its root message.
@@ -246,6 +267,9 @@ pub struct Profile {
     pub bio: Option<String>,
     /// When the account was made.
     pub created_at: String,
+    /// `bot`; people have no role here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<UserRole>,
 }
 
 /// A session that may be opened.
@@ -257,6 +281,10 @@ pub struct OpenedSession {
     pub user_created_at: i64,
     /// The sign-in it belongs to.
     pub session: SessionId,
+    /// What the token permits, if it is a bot's.
+    pub grant: Option<Arc<BotGrant>>,
+    /// When a bot's token expires, seconds of Unix time.
+    pub expires_seconds: Option<i64>,
     /// The user's conversations, when asked for: those with the newest messages.
     pub conversations: Vec<ConversationHead>,
     /// Whether the user has more of them.

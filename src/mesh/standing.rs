@@ -178,6 +178,8 @@ pub struct UserBudgets {
     kept_out: AtomicU64,
     /// [`Reasons`] of the account.
     account: AtomicU8,
+    /// Whether the user is a bot that signs in, which has limits of its own.
+    is_bot: AtomicBool,
 }
 
 impl UserBudgets {
@@ -234,6 +236,17 @@ impl UserBudgets {
     pub fn set_administers(&self, administers: bool) {
         let others = self.account().without(LimitReason::Administrator);
         self.set_account(others.with_if(LimitReason::Administrator, administers));
+    }
+
+    /// Whether the user is a bot that signs in.
+    pub fn set_is_bot(&self, is_bot: bool) {
+        self.is_bot.store(is_bot, Relaxed);
+    }
+
+    /// Whether the user is a bot that signs in.
+    #[must_use]
+    pub fn is_bot(&self) -> bool {
+        self.is_bot.load(Relaxed)
     }
 
     /// One more thing is known of the account.

@@ -13,6 +13,7 @@ use super::connections::{Client, Head, Proxied};
 use super::early::{self, EarlyResponse};
 use super::world::{Clock, Transport, World};
 use crate::address::{ClientNetwork, RequestSource};
+use crate::auth::bot_token::is_bot_token;
 use crate::auth::signing::KeyTag;
 use crate::error::ErrorCode;
 use crate::ids::{ConnId, ConversationId, SessionId, UserId};
@@ -132,6 +133,7 @@ impl<W: World> Shard<W> {
                     handshake: judged.handshake,
                     user: judged.user,
                     session: judged.session,
+                    bot_token: judged.bot_token,
                     source,
                     token_expires_seconds: judged.expires,
                     key: judged.key,
@@ -175,15 +177,22 @@ impl<W: World> Shard<W> {
             let (scheme, token) = value.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
         });
+        let mut bot_token = None;
         let (user, session, key, expires, ticket) = match (bearer, head.query("ticket")) {
+            (Some(token), _) if is_bot_token(token) => {
+                let read = self.live.keys.read_bot_token(token).map_err(|_| &early::BAD_TOKEN)?;
+                bot_token = Some(Box::new(read.hash));
+                (read.bot, SessionId(0), None, i64::MAX, None) // PostgreSQL knows the rest
+            }
             (Some(token), _) => {
                 let claims = self.live.keys.verify_access(token, now).map_err(|_| &early::BAD_TOKEN)?;
-                (claims.user, claims.session, claims.key, claims.expires_at_seconds, None)
+                (claims.user, claims.session, Some(claims.key), claims.expires_at_seconds, None)
             }
             (None, Some(ticket)) => {
                 let claims = self.live.keys.verify_ticket(&ticket, now).map_err(|_| &early::BAD_TOKEN)?;
                 // A ticket opens a connection; how long that may stay open is the session's business.
-                (claims.user, claims.session, claims.key, i64::MAX, Some((claims.ticket_id, claims.expires_at_seconds)))
+                let spent = Some((claims.ticket_id, claims.expires_at_seconds));
+                (claims.user, claims.session, Some(claims.key), i64::MAX, spent)
             }
             (None, None) => return Err(&early::NO_TOKEN),
         };
@@ -205,6 +214,7 @@ impl<W: World> Shard<W> {
             },
             user,
             session,
+            bot_token,
             key,
             expires,
             ticket,
@@ -331,7 +341,8 @@ struct Judged {
     handshake: Handshake,
     user: UserId,
     session: SessionId,
-    key: KeyTag,
+    bot_token: Option<Box<[u8; 32]>>,
+    key: Option<KeyTag>,
     expires: i64,
     ticket: Option<(String, i64)>,
 }

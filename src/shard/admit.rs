@@ -21,6 +21,7 @@ impl<W: World> Shard<W> {
         admission.looked_up_ms = self.now_ms;
         let query = Query::OpenSession {
             session: admission.session,
+            bot_token: admission.bot_token.clone(),
             ticket: admission.ticket.clone(),
             with_conversations: admission.handshake.subscribe_all,
             needs_factor: self.live.factor_policy.requires(admission.user),
@@ -57,9 +58,11 @@ impl<W: World> Shard<W> {
         }
     }
 
-    fn send_home(&mut self, admission: Admission<W::Socket>, opened: OpenedSession) {
+    fn send_home(&mut self, mut admission: Admission<W::Socket>, opened: OpenedSession) {
         let user = admission.user;
+        admission.session = opened.session;
         let budgets = self.budgets_of(user);
+        budgets.set_is_bot(opened.grant.is_some());
         self.trust_if_old(&budgets, opened.user_created_at);
         let users = &mut self.directory.users;
         let too_many = users.connections(user, self.now_ms) >= self.live.limits.max_connections_per_user;

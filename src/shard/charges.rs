@@ -50,8 +50,11 @@ impl<W: World> Shard<W> {
 
     /// What users of this shard have spent on another node.
     pub(super) fn spent_elsewhere(&mut self, spent: Vec<SpentBudgets>) {
-        for SpentBudgets { user, spent } in spent {
+        for SpentBudgets { user, spent, is_bot } in spent {
             let budgets = self.budgets_of(user);
+            if is_bot {
+                budgets.set_is_bot(true);
+            }
             self.rate_limits.charge(&budgets, &spent, &self.settings.overload, self.now_ns());
         }
     }

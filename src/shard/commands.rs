@@ -2,6 +2,7 @@
 
 use super::Shard;
 use super::filter;
+use super::permissions;
 use super::rate_limits::Budget;
 use super::refusals::{needs_a_socket, too_many_reads};
 use super::requests::{Origin, Pending, PendingCommand, SentBy, Subscribing};
@@ -28,10 +29,10 @@ impl<W: World> Shard<W> {
     /// A frame of a WebSocket, this large, was read as far as it could be.
     pub(super) fn on_command(&mut self, conn: ConnId, parsed: Parsed<'_>, kib: u32) {
         let Some(session) = self.connections.session(conn) else { return };
-        let (user, session) = (session.user, Some(session.sign_in));
+        let (user, grant, session) = (session.user, session.grant.clone(), Some(session.sign_in));
         let is_change = matches!(parsed.command, Ok(Command::Change { .. }));
         let source = if is_change { self.connections.source(conn) } else { None };
-        let sent_by = SentBy { session, source };
+        let sent_by = SentBy { session, grant, source };
         let command = parsed.command.as_ref().ok().map(Command::id);
         let origin = Origin::Connection(conn);
         let mut asked =
@@ -51,6 +52,11 @@ impl<W: World> Shard<W> {
 
     /// Executes a command of a user's. Whatever happens, `asked` is answered once.
     pub(super) fn execute(&mut self, asked: PendingCommand, user: UserId, command: Command<'_>) {
+        if let Some(grant) = &asked.sent_by.grant
+            && let Err(refusal) = permissions::check(grant, &command)
+        {
+            return self.refuse(asked, &refusal);
+        }
         match command {
             Command::Ping => {
                 if let Err(refusal) = self.may_signal(&asked, user) {

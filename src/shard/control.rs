@@ -59,7 +59,7 @@ impl<W: World> Shard<W> {
         let admins = &live.factor_policy.admins;
         self.directory.users.of_admins(|user| admins.contains(&user));
         // A key that was removed before its time may be stolen. Its thief can sign tokens for every user.
-        let void = self.connections.sessions().filter(|session| !live.keys.has(session.key));
+        let void = self.connections.sessions().filter(|session| session.key.is_some_and(|key| !live.keys.has(key)));
         let void: Vec<ConnId> = void.map(|session| session.conn).collect();
         self.live = live;
         for conn in void {
@@ -68,13 +68,16 @@ impl<W: World> Shard<W> {
     }
 
     fn http_command(&mut self, command: HttpCommand) {
-        let HttpCommand { user, session, source, mut body, reply } = command;
+        let HttpCommand { user, session, grant, source, mut body, reply } = command;
+        if grant.is_some() {
+            self.budgets_of(user).set_is_bot(true);
+        }
         let live = Arc::clone(&self.live);
         let mut json = std::mem::take(&mut self.json);
         let kib = kib(body.len());
         let parsed = command::parse(&mut body, Format::Json, &mut json, &live.limits);
         let command = parsed.command.as_ref().ok().map(Command::id);
-        let sent_by = SentBy { session: Some(session), source: Some(source) };
+        let sent_by = SentBy { session: Some(session), grant, source: Some(source) };
         let origin = Origin::Http(reply);
         let asked = PendingCommand { origin, id: None, command, sent_by, at: self.now, kib, holds_slot: false };
         match parsed.command {

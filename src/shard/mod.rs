@@ -31,6 +31,7 @@ mod lanes_taken;
 mod nodes;
 mod owner;
 mod pending_heads;
+mod permissions;
 mod presence;
 mod publish;
 pub mod pump;

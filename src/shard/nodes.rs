@@ -27,12 +27,18 @@ impl<W: World> Shard<W> {
     }
 
     fn publish_spent(&mut self) {
-        let spenders = std::mem::take(&mut self.spenders);
-        for some in spenders.chunks(USERS_PER_FRAME) {
-            let spent =
-                some.iter().map(|(user, budgets)| SpentBudgets { user: *user, spent: budgets.take_unpublished() });
-            let spent = spent.collect();
-            self.tell_nodes(|| ToNodes::Spent(spent));
+        let (bots, people): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.spenders).into_iter().partition(|(_, budgets)| budgets.is_bot());
+        for (spenders, is_bot) in [(people, false), (bots, true)] {
+            for some in spenders.chunks(USERS_PER_FRAME) {
+                let spent = some.iter().map(|(user, budgets)| SpentBudgets {
+                    user: *user,
+                    spent: budgets.take_unpublished(),
+                    is_bot,
+                });
+                let spent = spent.collect();
+                self.tell_nodes(|| ToNodes::Spent(spent));
+            }
         }
     }
 

@@ -174,6 +174,9 @@ impl<W: World> Shard<W> {
         for user in &notice.users {
             for conn in self.directory.local.of(*user).iter().filter(|conn| notice.except != Some(**conn)) {
                 let Some(session) = self.connections.session(*conn) else { continue };
+                if session.grant.as_ref().is_some_and(|grant| !grant.receives_notices()) {
+                    continue;
+                }
                 let index = session.format.index();
                 let frame = &notice.frames[index];
                 // A client that does not read finds it in a list later; only the log must not have gaps.

@@ -62,19 +62,27 @@ impl Budget {
 /// The limits of all budgets.
 pub(super) struct RateLimits {
     limits: [UserLimit; BUDGETS],
+    /// Those of bots that sign in.
+    of_bots: [UserLimit; BUDGETS],
     adaptive: bool,
 }
 
 impl RateLimits {
     pub(super) fn new(settings: &Limits) -> Self {
-        let messages = settings.max_messages_per_minute;
+        let of = Self::of_messages;
+        let (people, bots) = (settings.max_messages_per_minute, settings.bot_messages_per_minute);
+        Self { limits: of(people), of_bots: of(bots), adaptive: settings.adaptive }
+    }
+
+    /// The limits of users who may send so many messages a minute.
+    fn of_messages(messages: u32) -> [UserLimit; BUDGETS] {
         let per_message = |times: u32, min: u32| messages.saturating_mul(times).max(min);
         let reads = per_message(READS_PER_MESSAGE, READS_PER_MINUTE_MIN);
         let marks = per_message(MARKS_PER_MESSAGE, MARKS_PER_MINUTE_MIN);
         let replays = per_message(REPLAYS_PER_MESSAGE, REPLAYS_PER_MINUTE_MIN);
         let signals = per_message(SIGNALS_PER_MESSAGE, SIGNALS_PER_MINUTE_MIN);
         let excess = signals.saturating_mul(EXCESS_PER_SIGNAL);
-        let limits = [
+        [
             UserLimit::new("messages", "messages", messages, 1),
             UserLimit::new("changes", "changes other than messages", per_message(CHANGES_PER_MESSAGE, 1), 1),
             UserLimit::new("reads", "reads (a search counts as ten)", reads, READS_BURST_PART),
@@ -82,8 +90,12 @@ impl RateLimits {
             UserLimit::new("replays", "pages of missed events", replays, REPLAYS_BURST_PART),
             UserLimit::new("signals", "pings, signals and refused commands", signals, SIGNALS_BURST_PART),
             UserLimit::new("excess", "refused frames", excess, SIGNALS_BURST_PART),
-        ];
-        Self { limits, adaptive: settings.adaptive }
+        ]
+    }
+
+    fn limit(&self, user: &UserBudgets, which: Budget) -> &UserLimit {
+        let limits = if user.is_bot() { &self.of_bots } else { &self.limits };
+        &limits[which as usize]
     }
 
     fn share(&self, user: &UserBudgets, which: Budget, overload: &Overload, now_ns: u64) -> Share {
@@ -105,7 +117,7 @@ impl RateLimits {
         (now_ns, cost): (u64, u32),
     ) -> Result<(), Refusal> {
         let share = self.share(user, which, overload, now_ns);
-        let spent = self.limits[which as usize].spend(user.tat(which as usize), share, (now_ns, cost));
+        let spent = self.limit(user, which).spend(user.tat(which as usize), share, (now_ns, cost));
         spent.inspect_err(|_| user.note_refusal(now_ns, 1))
     }
 
@@ -113,7 +125,7 @@ impl RateLimits {
     pub(super) fn charge(&self, user: &UserBudgets, spent: &[u32; BUDGETS], overload: &Overload, now_ns: u64) {
         for (which, count) in Budget::ALL.into_iter().zip(spent).filter(|(_, count)| **count > 0) {
             let share = self.share(user, which, overload, now_ns);
-            self.limits[which as usize].charge(user.tat(which as usize), share, (now_ns, *count));
+            self.limit(user, which).charge(user.tat(which as usize), share, (now_ns, *count));
         }
     }
 
@@ -121,7 +133,7 @@ impl RateLimits {
     pub(super) fn explain(&self, user: &UserBudgets, overload: &Overload, now_ns: u64) -> Vec<ExplainedLimit> {
         let explained = |which: Budget| {
             let share = self.share(user, which, overload, now_ns);
-            self.limits[which as usize].explain(user.tat(which as usize), share, now_ns)
+            self.limit(user, which).explain(user.tat(which as usize), share, now_ns)
         };
         Budget::ALL.into_iter().map(explained).collect()
     }
@@ -159,6 +171,16 @@ mod tests {
                 (&json!("user"), &json!(per_minute), &json!(60_000))
             );
         }
+    }
+
+    #[test]
+    fn bots_have_limits_of_their_own() {
+        let limits = RateLimits::new(&Limits::default());
+        let (bot, overload) = (UserBudgets::default(), Overload::default());
+        bot.set_is_bot(true);
+        let spend = || limits.spend(&bot, Budget::Messages, &overload, (1, 1));
+        assert_eq!((0..1_000).take_while(|_| spend().is_ok()).count(), 300);
+        assert_eq!(spend().unwrap_err().details.unwrap()["limit"], 300);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::error::Refusal;
 use crate::ids::{CommandId, ConnId, ConversationId, Seq, SessionId, ShardId, UserId};
 use crate::limits::READS_PER_USER_MAX;
 use crate::mesh::asked::HttpReply;
+use crate::mesh::bot_grant::BotGrant;
 use crate::mesh::frame::{Admission, Change, Query, Token};
 use crate::mesh::record::PresenceRecord;
 use crate::mesh::storage_room::StorageRoom;
@@ -47,11 +48,13 @@ impl Origin {
     }
 }
 
-/// What the audit trail records of the sender of a command, beside the user. Nothing if no client sent it.
+/// What is known of the sender of a command, beside the user. Nothing if no client sent it.
 #[derive(Clone, Default)]
 pub struct SentBy {
-    /// The sign-in that it was sent with.
+    /// The sign-in that it was sent with; for the audit trail.
     pub session: Option<SessionId>,
+    /// What the token permits, if it is a bot's.
+    pub grant: Option<Arc<BotGrant>>,
     /// Where it came from. Only changes have it: nothing else is audited, and a message must not cost anything for it.
     pub source: Option<Arc<RequestSource>>,
 }
@@ -66,7 +69,7 @@ pub struct PendingCommand {
     pub id: Option<RequestId>,
     /// Which command it is; none if no client sent it, or if it could not be read.
     pub command: Option<CommandId>,
-    /// For the audit trail.
+    /// Its sender.
     pub sent_by: SentBy,
     /// When it arrived.
     pub at: Instant,

@@ -2,6 +2,7 @@
 
 use super::Shard;
 use super::filter;
+use super::permissions;
 use super::rate_limits::Budget;
 use super::refusals::{full_lane, too_many_reads};
 use super::requests::{Filtering, Locating, Origin, Pending, PendingCommand, SentBy};
@@ -109,7 +110,14 @@ impl<W: World> Shard<W> {
     pub(super) fn located(&mut self, locating: Locating, found: Result<Option<ConversationId>, Box<Refusal>>) {
         let Locating { asked, user, row, arguments } = locating;
         match found {
-            Ok(Some(conversation)) => self.submit(asked, user, CHANGES[row].name, Some(conversation), arguments),
+            Ok(Some(conversation)) => {
+                if let Some(grant) = &asked.sent_by.grant
+                    && let Err(refusal) = permissions::check_located(grant, row, conversation)
+                {
+                    return self.refuse(asked, &refusal);
+                }
+                self.submit(asked, user, CHANGES[row].name, Some(conversation), arguments);
+            }
             Ok(None) => {
                 let message = match CHANGES[row].name {
                     "join_by_invite" => "data.code: This invitation does not exist, has ended, or was used up.",

@@ -12,6 +12,7 @@ use crate::auth::signing::KeyTag;
 use crate::chat::filter::SharedRepeats;
 use crate::ids::{ConnId, ConversationId, SessionId, UserId};
 use crate::limits::SLOW_CONSUMER_GRACE_MS;
+use crate::mesh::bot_grant::BotGrant;
 use crate::mesh::event::TypingPermission;
 use crate::mesh::quota::QuotaPlace;
 use crate::mesh::standing::UserBudgets;
@@ -48,8 +49,10 @@ pub struct Session {
     pub close_code: u16,
     /// Command slots in use.
     pub in_flight: u32,
-    /// The key that signed the token or ticket that opened it.
-    pub key: KeyTag,
+    /// The key that signed the token or ticket that opened it; none if that was a bot's token.
+    pub key: Option<KeyTag>,
+    /// What the token permits, if it is a bot's.
+    pub grant: Option<Arc<BotGrant>>,
     /// When its access token expires, in milliseconds of the process's clock.
     pub token_expires_ms: u64,
     /// When its last byte arrived.
@@ -106,7 +109,8 @@ impl Session {
             replay_waits: false,
             close_code: 1006,
             in_flight: 0,
-            key: KeyTag::default(),
+            key: None,
+            grant: None,
             token_expires_ms: u64::MAX,
             last_seen_ms: 0,
             pinged_at_ms: None,

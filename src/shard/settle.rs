@@ -12,6 +12,7 @@ use super::world::{Clock, Transport, World};
 use crate::chat::subscribers::{Mode, Subscriber};
 use crate::ids::{ConversationId, Seq, SessionId};
 use crate::limits::{Features, Limits};
+use crate::mesh::bot_grant::Scope;
 use crate::mesh::frame::{Request, Settlement};
 use crate::mesh::record::{ConversationHead, Profile, rfc3339};
 use crate::net::Chunk;
@@ -43,13 +44,19 @@ impl<W: World> Shard<W> {
         if self.directory.recent.forgot_since(settlement.admission.looked_up_ms) && !settlement.too_many {
             return self.look_up_again(settlement);
         }
-        let Settlement { admission, opened, budgets, repeats, too_many } = settlement;
+        let Settlement { admission, mut opened, budgets, repeats, too_many } = settlement;
+        if let Some(grant) = &opened.grant {
+            opened.conversations.retain(|head| grant.has(Scope::Read) && grant.covers(head.id));
+            opened.has_more_conversations &= grant.receives_notices();
+        }
         let handshake = admission.handshake;
         let conn = self.sockets.adopt(admission.socket);
         self.counters.connection_opened();
         self.sockets.set_nodelay(conn);
         let format = Format::ALL[usize::from(handshake.format.min(1))];
-        let expires_ms = match admission.token_expires_seconds {
+        // A bot's token has one expiry, whether the socket was opened with it or with a ticket.
+        let expires_seconds = opened.expires_seconds.unwrap_or(admission.token_expires_seconds);
+        let expires_ms = match expires_seconds {
             // A ticket does not know when the session's tokens expire: its socket lives as long as a fresh token would.
             i64::MAX => self.now_ms + self.live.revocation_memory_ms(),
             at => self.now_ms + (at - self.clock.utc().unix_timestamp()).max(0) as u64 * 1_000,
@@ -60,9 +67,12 @@ impl<W: World> Shard<W> {
         session.budgets = budgets;
         session.repeats = repeats;
         session.token_expires_ms = expires_ms;
-        session.key = admission.key;
+        session.key = admission.key.filter(|_| opened.grant.is_none());
+        session.grant.clone_from(&opened.grant);
         session.last_seen_ms = self.now_ms;
-        session.subscribe_all = handshake.subscribe_all;
+        // What a token must not read is not subscribed.
+        let may_read = session.grant.as_ref().is_none_or(|grant| grant.has(Scope::Read));
+        session.subscribe_all = handshake.subscribe_all && may_read;
         *self.connections.client(conn) = Client::Open(Box::new(session), admission.source);
         self.directory.local.add(admission.user, conn);
         self.sockets.send(conn, Chunk::from(handshake.response.into_bytes()));
@@ -75,19 +85,24 @@ impl<W: World> Shard<W> {
         if self.shutdown.is_some() {
             return self.close_with(conn, CloseCode::GoingAway, RETURN_MS_MIN); // it was moving here when it began
         }
-        if !self.live.keys.has(admission.key) {
+        if admission.key.is_some_and(|key| !self.live.keys.has(key)) {
             return self.close(conn, CloseCode::TokenExpired);
         }
         if self.directory.revocations.contains(admission.session) && !is_planted(Fault::ForgetRevocations) {
             return self.close(conn, CloseCode::SessionRevoked);
         }
         let (settings, live) = (Arc::clone(&self.settings), Arc::clone(&self.live));
+        // A bot learns of the limit that holds for it.
+        let limits = opened
+            .grant
+            .is_some()
+            .then(|| Limits { max_messages_per_minute: live.limits.bot_messages_per_minute, ..live.limits.clone() });
         let welcome = Welcome {
             session_id: opened.session,
             user: &opened.profile,
             server_time: rfc3339(self.clock.utc()),
             heartbeat_ms: settings.heartbeat_ms,
-            limits: &live.limits,
+            limits: limits.as_ref().unwrap_or(&live.limits),
             features: Features {
                 files_scanned: settings.features.file_uploads && settings.scans_files.load(Ordering::Relaxed),
                 ..settings.features

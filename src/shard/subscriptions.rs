@@ -106,7 +106,9 @@ impl<W: World> Shard<W> {
     fn apply_membership(&mut self, change: MembershipChange) {
         for conn in self.directory.local.of(change.user).to_vec() {
             let Some(session) = self.connections.session(conn) else { continue };
-            let (subscribe_all, format, deflate_bits) = (session.subscribe_all, session.format, session.deflate_bits);
+            let is_covered = session.grant.as_ref().is_none_or(|grant| grant.covers(change.conversation));
+            let subscribe_all = session.subscribe_all && is_covered;
+            let (format, deflate_bits) = (session.format, session.deflate_bits);
             if !change.gained {
                 self.end_subscription(conn, change);
             } else if let Some(subscriber) = self.rooms.subscriber(conn, change.conversation)

@@ -75,6 +75,8 @@ pub struct AccountProfile {
     pub group_invitations: String,
     /// When the account was created.
     pub created_at: OffsetDateTime,
+    /// Whether it is a program.
+    pub is_bot: bool,
 }
 
 /// A new user.
@@ -168,7 +170,7 @@ impl<T> FieldChange<T> {
     }
 
     /// Whether the field changes, and its new value.
-    fn parameters(self) -> (bool, Option<T>) {
+    pub(in crate::storage) fn parameters(self) -> (bool, Option<T>) {
         match self {
             Self::Keep => (false, None),
             Self::Clear => (true, None),
@@ -457,6 +459,7 @@ fn profile(row: &Row) -> Result<AccountProfile, Error> {
         receipts_private: row.try_get("receipts_private")?,
         group_invitations: row.try_get("group_invitations")?,
         created_at: row.try_get("created_at")?,
+        is_bot: row.try_get("is_bot")?,
     })
 }
 

@@ -249,6 +249,16 @@ impl FileStore {
         Ok(rows.first().copied().unwrap_or(false))
     }
 
+    /// The conversation of a file.
+    ///
+    /// # Errors
+    /// Failures of PostgreSQL.
+    pub async fn conversation(&self, file: FileId) -> Result<Option<ConversationId>, Refusal> {
+        let statement: Statement<'_> = (sql::CONVERSATION, &[&file.0]);
+        let rows = self.0.read_rows("conversation_of_file", statement, |row| row.try_get(0)).await?;
+        Ok(rows.first().copied().and_then(ConversationId::from_number))
+    }
+
     /// A file, if it is to be checked.
     ///
     /// # Errors

@@ -20,6 +20,7 @@ pub mod audit;
 pub mod backup;
 pub mod batcher;
 pub mod bell;
+pub mod bots;
 pub mod committer;
 pub mod connect;
 pub mod embedded;

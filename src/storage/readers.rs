@@ -8,9 +8,11 @@ use crate::ids::{ConversationId, Seq, SessionId, UserId};
 use crate::limits::{
     SEARCH_BY_INDEX_MS_MAX, SEARCH_RUN_MS_MAX, SUBSCRIPTIONS_PER_CONNECTION_MAX, WELCOME_HEADS_BYTES_MAX,
 };
+use crate::mesh::bot_grant::BotGrant;
 use crate::mesh::frame::{Answer, LogPage, Query};
-use crate::mesh::record::{ConversationHead, LogEntry, MessagePage, OpenedSession, Profile, rfc3339};
+use crate::mesh::record::{ConversationHead, LogEntry, MessagePage, OpenedSession, Profile, UserRole, rfc3339};
 use serde_json::{Value, json};
+use std::sync::Arc;
 use time::OffsetDateTime;
 use tokio_postgres::Row;
 
@@ -23,7 +25,13 @@ const SEARCH: &str = "search_messages";
 pub fn of_each_kind() -> Vec<Query> {
     let lookup = |name, arguments| Query::Lookup { name, arguments };
     let mut queries = vec![
-        Query::OpenSession { session: SessionId(0), ticket: None, with_conversations: true, needs_factor: false },
+        Query::OpenSession {
+            session: SessionId(0),
+            bot_token: None,
+            ticket: None,
+            with_conversations: true,
+            needs_factor: false,
+        },
         Query::Conversations { cursor: 0, limit: 1 },
         lookup(SEARCH, json!({ "query": "\"a b\"", "limit": 1 })),
         lookup("get_thread", json!({ "message": 0, "limit": 1 })),
@@ -51,8 +59,9 @@ pub fn of_each_kind() -> Vec<Query> {
 /// [`Failure`]; the caller decides whether to try again.
 pub async fn answer(reader: &mut Reader, query: &Query) -> Result<Answer, Failure> {
     match query {
-        Query::OpenSession { session, ticket, with_conversations, needs_factor } => {
-            open_session(reader, session.0, ticket.as_ref(), *with_conversations, *needs_factor).await
+        Query::OpenSession { session, bot_token, ticket, with_conversations, needs_factor } => {
+            let token = bot_token.as_ref().map(|hash| hash.as_slice());
+            open_session(reader, (session.0, token), ticket.as_ref(), *with_conversations, *needs_factor).await
         }
         Query::ConversationOfMessage(message) => {
             let [found] = reader.transaction([(sql::CONVERSATION_OF_MESSAGE, &[&message.0])]).await?;
@@ -272,7 +281,7 @@ fn list(found: &[Row], name: &str, limit: i64) -> Result<Answer, Refusal> {
 
 async fn open_session(
     reader: &mut Reader,
-    session: i64,
+    (session, bot_token): (i64, Option<&[u8]>),
     ticket: Option<&(String, i64)>,
     with_conversations: bool,
     needs_factor: bool,
@@ -293,12 +302,18 @@ async fn open_session(
             outcome => drop(outcome?),
         }
     }
-    let [profile, conversations] =
-        reader.transaction([(sql::OPEN_SESSION, &[&session]), (sql::WELCOME_CONVERSATIONS, &[&most])]).await?;
+    if let Some(hash) = &bot_token {
+        // The time is for its owner only: an error here is one of the look-up below, too, or none that matters.
+        drop(reader.transaction([(sql::NOTE_BOT_TOKEN, &[hash])]).await);
+    }
+    let [profile, conversations] = reader
+        .transaction([(sql::OPEN_SESSION, &[&session, &bot_token]), (sql::WELCOME_CONVERSATIONS, &[&most])])
+        .await?;
     let Some(row) = profile.first() else {
         return Err(Refusal::new(ErrorCode::Unauthenticated, "The session has ended. Sign in again.").into());
     };
-    if needs_factor && !row.try_get::<_, bool>(6).map_err(|e| rows::unreadable(&e))? {
+    let token = opened_token(row).map_err(|e| rows::unreadable(&e))?;
+    if needs_factor && token.grant.is_none() && !row.try_get::<_, bool>(6).map_err(|e| rows::unreadable(&e))? {
         return Err(Refusal::two_factor_required().into());
     }
     let read_profile = || -> Result<Profile, tokio_postgres::Error> {
@@ -309,6 +324,7 @@ async fn open_session(
             avatar_url: row.try_get(3)?,
             bio: row.try_get(4)?,
             created_at: rfc3339(row.try_get(5)?),
+            role: UserRole::of(row.try_get(8)?),
         })
     };
     let head = |row: &Row| -> Result<ConversationHead, Refusal> {
@@ -332,10 +348,28 @@ async fn open_session(
     Ok(Answer::Session(Box::new(OpenedSession {
         user_created_at: created_at.unix_timestamp(),
         profile: read_profile().map_err(|e| rows::unreadable(&e))?,
-        session: crate::ids::SessionId(session),
+        session: SessionId(row.try_get(7).map_err(|e| rows::unreadable(&e))?),
+        grant: token.grant,
+        expires_seconds: token.expires_seconds,
         conversations: listed,
         has_more_conversations: has_more,
     })))
+}
+
+/// What belongs to the session of a bot only.
+#[derive(Default)]
+struct OpenedToken {
+    grant: Option<Arc<BotGrant>>,
+    expires_seconds: Option<i64>,
+}
+
+fn opened_token(row: &Row) -> Result<OpenedToken, tokio_postgres::Error> {
+    let scopes: Option<Vec<String>> = row.try_get(9)?;
+    let Some(scopes) = scopes else { return Ok(OpenedToken::default()) };
+    let conversations: Vec<i64> = row.try_get(10)?;
+    let conversations = conversations.into_iter().filter_map(ConversationId::from_number).collect();
+    let grant = Some(Arc::new(BotGrant::new(&scopes, conversations)));
+    Ok(OpenedToken { grant, expires_seconds: row.try_get(11)? })
 }
 
 /// Counts what is written to it.

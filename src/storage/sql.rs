@@ -5,6 +5,7 @@ pub mod accounts;
 pub mod audit;
 pub mod avatars;
 pub mod backup;
+pub mod bots;
 pub mod file_check;
 pub mod files;
 pub mod filter;
@@ -22,7 +23,7 @@ pub mod webhooks;
 
 /// A batch of messages; see `migrations/functions/commit/commit_messages.sql`.
 pub const COMMIT_MESSAGES: &str = "SELECT ord, verdict, message_id, seq, created_at, parent_message_id, username, \
-    display_name, retry_after_ms FROM commit_messages($1, $2, $3, $4, $5, $6, $7)";
+    display_name, is_bot, retry_after_ms FROM commit_messages($1, $2, $3, $4, $5, $6, $7)";
 
 /// What the triggers recorded for these messages: who is mentioned, and the thread that a reply is in.
 pub const MENTIONS_AND_THREADS: &str =
@@ -101,13 +102,22 @@ pub const GET_CONVERSATION: &str = "SELECT c.json FROM shown_conversations(app_u
 pub const LIST_MEMBERS: &str = "SELECT u.id, user_json(u) || jsonb_build_object('role', m.role, 'joined_at', \
         rfc3339(m.joined_at), 'avatar_url', u.avatar_url, 'muted_until', rfc3339(m.muted_until), 'read_seq', \
         CASE WHEN u.id = app_user_id() OR (NOT u.receipts_private AND app_may_see(u.id)) THEN m.read_seq END) \
+        || CASE WHEN u.is_bot THEN '{\"bot\": true}' ELSE '{}' END::jsonb \
     FROM conversation_members m JOIN users u ON u.id = m.user_id \
     WHERE m.conversation_id = $1 AND u.id > $2 ORDER BY u.id LIMIT $3";
 
-/// The user of a session that is not revoked, and whether the user has two-factor authentication.
+/// $1 session, $2 digest of a bot's token, instead → the user of a session that is not revoked, whether the user has
+/// two-factor authentication, and what a bot's token permits until when. The owner of a bot must be active too.
 pub const OPEN_SESSION: &str = "SELECT u.id, u.username, u.display_name, u.avatar_url, u.bio, u.created_at, \
-        EXISTS (SELECT FROM two_factor f WHERE f.user_id = u.id AND f.confirmed_at IS NOT NULL) \
-    FROM sessions s JOIN users u ON u.id = s.user_id WHERE s.id = $1 AND s.revoked_at IS NULL AND u.is_active";
+        EXISTS (SELECT FROM two_factor f WHERE f.user_id = u.id AND f.confirmed_at IS NOT NULL), s.id, u.is_bot, \
+        t.scopes, t.conversation_ids, extract(epoch FROM t.expires_at)::bigint \
+    FROM sessions s JOIN users u ON u.id = s.user_id LEFT JOIN bot_tokens t ON t.session_id = s.id \
+    WHERE s.id = coalesce((SELECT x.session_id FROM bot_tokens x WHERE x.token_hash = $2), $1) \
+      AND s.revoked_at IS NULL AND u.is_active AND (NOT u.is_bot OR t.expires_at > now() AND EXISTS ( \
+          SELECT FROM bots b JOIN users o ON o.id = b.owner_id WHERE b.user_id = u.id AND o.is_active))";
+/// $1 digest of a bot's token: it is used now, to the minute.
+pub const NOTE_BOT_TOKEN: &str = "UPDATE bot_tokens SET last_used_at = now() WHERE token_hash = $1 \
+    AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')";
 /// Uses a ticket up; no row when another connection was faster.
 pub const SPEND_TICKET: &str = "INSERT INTO spent_tickets (ticket_id, user_id, expires_at) \
     VALUES ($1, app_user_id(), to_timestamp($2::bigint)) ON CONFLICT DO NOTHING RETURNING ticket_id";

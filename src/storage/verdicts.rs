@@ -5,7 +5,7 @@ use crate::error::{ErrorCode, NO_SUCH_CONVERSATION, Refusal};
 use crate::faults::error_limited;
 use crate::ids::{MessageId, Seq, UserId};
 use crate::mesh::frame::{Change, CommittedMessage, CommittedOther, Mutation, Signal, Verdict};
-use crate::mesh::record::{MessageRecord, Sender, ThreadState, rfc3339};
+use crate::mesh::record::{MessageRecord, Sender, ThreadState, UserRole, rfc3339};
 use serde_json::Value;
 use std::collections::HashMap;
 use tokio_postgres::Row;
@@ -99,6 +99,7 @@ fn message_verdict(
         id: mutation.actor,
         username: row.try_get::<_, Option<String>>("username")?.unwrap_or_default(),
         display_name: row.try_get::<_, Option<String>>("display_name")?.unwrap_or_default(),
+        role: UserRole::of(row.try_get::<_, Option<bool>>("is_bot")?.unwrap_or(false)),
     };
     let (seq, created_at) = (Seq(row.try_get("seq")?), rfc3339(row.try_get("created_at")?));
     let record = MessageRecord {

@@ -12,6 +12,7 @@ mod audit_chain;
 mod audit_sources;
 mod avatars;
 mod blocks;
+mod bots;
 mod captchas;
 mod catalogue;
 mod catch_up;

@@ -26,8 +26,12 @@ pub fn measure(content_bytes: usize, format: Format) -> Result<FrameBytes, Strin
     let room = ConversationId::from_number(40_002).ok_or("40002 is not a conversation id")?;
     let command = json!({"type": "send_message", "id": 1234, "data": {
         "conversation_id": room, "content": content, "client_message_id": "lt-0123456789abcdef-1000.1234"}});
-    let sender =
-        Sender { id: UserId(12_345), username: "loadtest-01234".to_owned(), display_name: "loadtest-01234".to_owned() };
+    let sender = Sender {
+        id: UserId(12_345),
+        username: "loadtest-01234".to_owned(),
+        display_name: "loadtest-01234".to_owned(),
+        role: None,
+    };
     let created_at = "2026-01-02T03:04:05.678Z".to_owned();
     let record =
         MessageRecord { content, ..MessageRecord::new(MessageId(1_234_567), room, Seq(12_345), sender, created_at) };

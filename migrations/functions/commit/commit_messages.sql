@@ -8,7 +8,7 @@ CREATE FUNCTION commit_messages(
     p_conversation bigint[], p_sender bigint[], p_content text[], p_client_message_id text[], p_parent bigint[],
     p_message_type text[], p_files text[])
 RETURNS TABLE (ord bigint, verdict text, message_id bigint, seq bigint, created_at timestamptz,
-    parent_message_id bigint, username text, display_name text, retry_after_ms bigint)
+    parent_message_id bigint, username text, display_name text, is_bot boolean, retry_after_ms bigint)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 BEGIN
@@ -23,7 +23,7 @@ BEGIN
                CASE WHEN c.slow_mode_s > 0 AND m.role < 'moderator' THEN c.slow_mode_s END AS slow_s,
                CASE WHEN c.direct_low IS NOT NULL
                     THEN is_blocked(c.direct_low, c.direct_high) ELSE false END AS blocked,
-               u.username, u.display_name, u.muted_until AS user_muted_until,
+               u.username, u.display_name, u.is_bot, u.muted_until AS user_muted_until,
                first.id AS first_id, first.seq AS first_seq, first.created_at AS first_at,
                CASE WHEN i.parent_id IS NOT NULL THEN (
                    SELECT coalesce(p.parent_message_id, p.id) FROM messages p
@@ -112,7 +112,7 @@ BEGIN
                 WHEN original.new_id IS NULL THEN 'slow_mode' ELSE 'duplicate' END,
            coalesce(n.new_id, n.first_id, original.new_id),
            coalesce(CASE WHEN n.is_new THEN n.new_seq END, n.first_seq, original.new_seq),
-           coalesce(n.first_at, now()), n.root_id, n.username, n.display_name,
+           coalesce(n.first_at, now()), n.root_id, n.username, n.display_name, n.is_bot,
            (extract(epoch FROM CASE
                WHEN n.muted_until > now() THEN least(n.muted_until - now(), interval '1 year')
                WHEN n.user_muted_until > now() THEN n.user_muted_until - now()

@@ -23,10 +23,11 @@ BEGIN
         PERFORM refuse('forbidden', 'Only the owner and the admins of a conversation can create its webhooks.');
     ELSIF (SELECT count(*) FROM incoming_webhooks w WHERE w.conversation_id = p_conversation) >= 20 THEN
         PERFORM refuse('conflict', 'A conversation can have 20 incoming webhooks. Delete one of them.');
-    ELSIF (SELECT count(*) FROM bots b WHERE b.owner_id = p_user) >= 50 THEN
+    ELSIF (SELECT count(*) FROM bots b WHERE b.owner_id = p_user AND NOT b.is_managed) >= 50 THEN
         PERFORM refuse('conflict', 'You can have 50 incoming webhooks. Delete one of them.');
     END IF;
-    INSERT INTO users (username, display_name) VALUES (p_username, p_name) RETURNING users.id INTO STRICT v_bot;
+    INSERT INTO users (username, display_name, is_bot) VALUES (p_username, p_name, true)
+    RETURNING users.id INTO STRICT v_bot;
     INSERT INTO bots (user_id, owner_id) VALUES (v_bot, p_user);
     INSERT INTO incoming_webhooks (conversation_id, bot_id, token_hash)
     VALUES (p_conversation, v_bot, p_token_hash) RETURNING incoming_webhooks.id INTO STRICT v_id;

@@ -61,7 +61,9 @@ BEGIN
         o := append_event(o, c, p, 'conversation_created', jsonb_build_object(
             'kind', c.kind, 'name', c.name, 'description', c.description, 'owner_id', c.owner_id,
             'actor', actor_json(p.actor_id),
-            'members', (SELECT jsonb_agg(user_json(u) || jsonb_build_object('role', x.role) ORDER BY u.id)
+            'members', (SELECT jsonb_agg(user_json(u) || jsonb_build_object('role', x.role)
+                                         || CASE WHEN u.is_bot THEN '{"bot": true}' ELSE '{}' END::jsonb
+                                         ORDER BY u.id)
                           FROM conversation_members x JOIN users u ON u.id = x.user_id
                          WHERE x.conversation_id = c.id)));
         o.gained := p.actor_id || coalesce(v_members, '{}');

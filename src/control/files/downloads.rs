@@ -6,7 +6,7 @@ use super::refusals::{disk_refusal, no_such_file};
 use super::state::Files;
 use crate::address::ClientNetwork;
 use crate::control::Control;
-use crate::control::extract::{AccountReader, Caller, PathId, active_session, charge};
+use crate::control::extract::{AccountReader, Caller, Granted, PathId, active_session, charge};
 use crate::control::problem::Problem;
 use crate::control::state::now_seconds;
 use crate::error::{ErrorCode, Refusal};
@@ -84,6 +84,8 @@ impl FromRequestParts<Control> for FileReader {
         let file = id.parse().map(FileId).map_err(|_| no_such_file())?;
         if parts.headers.contains_key(header::AUTHORIZATION) {
             let caller = Caller::from_request_parts(parts, control).await?;
+            let Ok(granted) = Granted::from_request_parts(parts, control).await;
+            require_covered(control.files(), &granted, file).await?;
             let place = control.files().admit_download(caller.user)?;
             return Ok(Self { file, user: caller.user, last, place });
         }
@@ -106,6 +108,14 @@ impl FromRequestParts<Control> for FileReader {
     }
 }
 
+/// Refuses a file of a conversation that the token of a bot is not for.
+pub(super) async fn require_covered(files: &Files, granted: &Granted, file: FileId) -> Result<(), Problem> {
+    if !granted.0.as_ref().is_some_and(|grant| grant.is_limited()) {
+        return Ok(());
+    }
+    granted.require(files.rows().conversation(file).await?.ok_or_else(no_such_file)?)
+}
+
 async fn readable(control: &Control, user: UserId, file: FileId) -> Result<ReadableFile, Problem> {
     control.files().rows().readable(user, file).await?.ok_or_else(no_such_file)
 }
@@ -113,8 +123,10 @@ async fn readable(control: &Control, user: UserId, file: FileId) -> Result<Reada
 pub(super) async fn show(
     State(control): State<Control>,
     reader: AccountReader,
+    granted: Granted,
     PathId(file): PathId,
 ) -> Result<Reply<Value>, Problem> {
+    require_covered(control.files(), &granted, FileId(file)).await?;
     let mut file = readable(&control, reader.caller.user, FileId(file)).await?;
     if let Some(reason) = file.reason {
         file.shown["reason"] = reason.into();
@@ -128,8 +140,10 @@ pub(super) async fn show(
 pub(super) async fn link(
     State(control): State<Control>,
     reader: AccountReader,
+    granted: Granted,
     PathId(id): PathId,
 ) -> Result<Reply<Value>, Problem> {
+    require_covered(control.files(), &granted, FileId(id)).await?;
     let Caller { user, session, .. } = reader.caller;
     let file = readable(&control, user, FileId(id)).await?;
     let now = now_seconds();

@@ -8,7 +8,7 @@ use super::receiving::{Reception, receive, too_long};
 use super::uploads::{begin, conversation, media_type};
 use crate::control::Control;
 use crate::control::clients::NetworkPlace;
-use crate::control::extract::{Caller, unfinished_place};
+use crate::control::extract::{Caller, Granted, unfinished_place};
 use crate::control::http::StopSignal;
 use crate::control::problem::Problem;
 use crate::error::ErrorCode;
@@ -48,6 +48,7 @@ struct FormFile {
 pub(super) async fn upload(
     State(control): State<Control>,
     caller: Caller,
+    granted: Granted,
     headers: HeaderMap,
     mut request: Request,
 ) -> Result<(StatusCode, Reply<Value>), Problem> {
@@ -75,6 +76,7 @@ pub(super) async fn upload(
             Problem::new(StatusCode::REQUEST_TIMEOUT, ErrorCode::DeadlineExceeded.as_str(), detail)
         })??;
     has_begun.store(true, Ordering::Relaxed);
+    granted.require(conversation)?;
 
     let given = name::cleaned(field.file_name().unwrap_or_default());
     let declared = field.content_type().map(ToString::to_string);

@@ -7,7 +7,7 @@ use super::receiving::{Reception, receive, too_long};
 use super::refusals::{disk_refusal, no_such_file, with_reason};
 use super::state::Files;
 use crate::control::Control;
-use crate::control::extract::{Caller, PathId, RawBody, unfinished_place};
+use crate::control::extract::{Caller, Granted, PathId, RawBody, unfinished_place};
 use crate::control::http::StopSignal;
 use crate::control::problem::Problem;
 use crate::error::{ErrorCode, Refusal};
@@ -129,6 +129,7 @@ fn check_size(files: &Files, size: u64) -> Result<i64, Problem> {
 pub(super) async fn create(
     State(control): State<Control>,
     caller: Caller,
+    granted: Granted,
     headers: HeaderMap,
     RawBody(body): RawBody,
 ) -> Result<Response, Problem> {
@@ -136,6 +137,8 @@ pub(super) async fn create(
     files.may_upload()?;
     check_version(&headers)?;
     let wanted = wanted(&headers, &body)?;
+    let conversation = conversation(&wanted.conversation_id)?;
+    granted.require(conversation)?;
     let expected = match wanted.sha256.as_deref() {
         None => None,
         Some(text) => Some(
@@ -144,7 +147,7 @@ pub(super) async fn create(
     };
     let new = NewFile {
         user: caller.user,
-        conversation: conversation(&wanted.conversation_id)?,
+        conversation,
         name: &name::cleaned(&wanted.name),
         size: check_size(files, wanted.size)?,
         declared_type: media_type(wanted.media_type.as_deref())?,

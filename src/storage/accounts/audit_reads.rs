@@ -34,6 +34,21 @@ impl Accounts {
         settle(connection, "read_audit", false, outcome)
     }
 
+    /// Records that an administrator reads what the server keeps about others.
+    ///
+    /// # Errors
+    /// Failures of PostgreSQL.
+    pub async fn note_read(&self, caller: &Caller, action: &str) -> Result<(), Refusal> {
+        let mut connection = self.connection("note_read").await?;
+        let outcome = timeout(QUERY_TIMEOUT, async {
+            let transaction = connection.transaction().await?;
+            append_of(&transaction, caller, action, json!({})).await?;
+            transaction.commit().await
+        })
+        .await;
+        settle(connection, "note_read", false, outcome)
+    }
+
     /// Records that a backup begins: it reads everything. `to` is where it is written.
     ///
     /// # Errors

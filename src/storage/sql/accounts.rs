@@ -8,14 +8,14 @@
 pub const REGISTER: &str = "
 WITH u AS (
     INSERT INTO users (username, display_name) VALUES ($1, $2)
-    RETURNING id, username, display_name, avatar_url, bio, receipts_private, group_invitations, created_at
+    RETURNING id, username, display_name, avatar_url, bio, receipts_private, group_invitations, created_at, is_bot
 ), c AS (
     INSERT INTO credentials (user_id, email, password_hash) SELECT u.id, $3, $4 FROM u
 ), s AS (
     INSERT INTO sessions (user_id, device_name, ip) SELECT u.id, $5, $6 FROM u RETURNING id
 )
 SELECT u.id, u.username, u.display_name, u.avatar_url, u.bio, u.receipts_private, u.group_invitations, u.created_at,
-       s.id AS session_id
+       u.is_bot, s.id AS session_id
   FROM u, s";
 
 /// $1 digest, $2 session, $3 user, $4 lifetime in seconds.
@@ -54,7 +54,8 @@ SELECT u.id, u.username, c.password_hash, true AS familiar,
 /// statement sees the new hash and opens no session.
 pub const OPEN_SESSION: &str = "
 WITH u AS (
-    SELECT u.id, u.username, u.display_name, u.avatar_url, u.bio, u.receipts_private, u.group_invitations, u.created_at
+    SELECT u.id, u.username, u.display_name, u.avatar_url, u.bio, u.receipts_private, u.group_invitations, u.created_at,
+           u.is_bot
       FROM users u JOIN credentials c ON c.user_id = u.id
      WHERE u.id = $1 AND u.is_active AND c.password_hash = $2
        AND ($5 OR NOT EXISTS (SELECT FROM two_factor f WHERE f.user_id = u.id AND f.confirmed_at IS NOT NULL))
@@ -64,7 +65,7 @@ WITH u AS (
     SELECT u.id, $3, $4, CASE WHEN $5 THEN now() END FROM u RETURNING id
 )
 SELECT u.id, u.username, u.display_name, u.avatar_url, u.bio, u.receipts_private, u.group_invitations, u.created_at,
-       s.id AS session_id
+       u.is_bot, s.id AS session_id
   FROM u, s";
 
 /// $1 digest, $2 grace in seconds → the token with its session and user, locked: of two concurrent refreshes the second
@@ -73,7 +74,8 @@ pub const LOCK_REFRESH_TOKEN: &str = "
 SELECT t.session_id, t.spent_at IS NOT NULL AS spent, t.expires_at <= now() AS expired,
        t.spent_at > now() - make_interval(secs => $2) AS in_grace,
        s.revoked_at IS NOT NULL OR NOT u.is_active AS revoked,
-       u.id, u.username, u.display_name, u.avatar_url, u.bio, u.receipts_private, u.group_invitations, u.created_at
+       u.id, u.username, u.display_name, u.avatar_url, u.bio, u.receipts_private, u.group_invitations, u.created_at,
+       u.is_bot
   FROM refresh_tokens t
   JOIN sessions s ON s.id = t.session_id
   JOIN users u ON u.id = t.user_id
@@ -141,7 +143,7 @@ UPDATE credentials SET password_hash = $3, updated_at = now() WHERE user_id = $1
 
 /// $1 user.
 pub const PROFILE: &str = "
-SELECT id, username, display_name, avatar_url, bio, receipts_private, group_invitations, created_at
+SELECT id, username, display_name, avatar_url, bio, receipts_private, group_invitations, created_at, is_bot
   FROM users WHERE id = $1 AND is_active";
 
 /// $1 user → what a password must not be made of: the names, and the two parts of the address.
@@ -152,7 +154,7 @@ SELECT ARRAY[u.username, u.display_name, split_part(c.email, '@', 1), split_part
 /// $1 query, $2 limit → users whose username begins with the query, or whose name has words that begin with it. Ranges
 /// and words rather than LIKE, whose pattern is not known when the statement is planned.
 pub const SEARCH_USERS: &str = "
-SELECT id, username, display_name, avatar_url, bio, receipts_private, group_invitations, created_at
+SELECT id, username, display_name, avatar_url, bio, receipts_private, group_invitations, created_at, is_bot
   FROM users
  WHERE is_active AND (lower(username) ~>=~ lower($1) AND lower(username) ~<~ (lower($1) || chr(1114111))
                       OR to_tsvector('public.veza', folded(display_name)) @@ name_words($1))
@@ -180,7 +182,7 @@ UPDATE users u
           FROM users x WHERE x.id = $1 AND x.is_active FOR NO KEY UPDATE) n
  WHERE u.id = $1
 RETURNING u.id, u.username, u.display_name, u.avatar_url, u.bio, u.receipts_private, u.group_invitations, u.created_at,
-          audit_difference(n.before, jsonb_build_object('display_name', u.display_name, 'avatar_url', u.avatar_url,
+          u.is_bot, audit_difference(n.before, jsonb_build_object('display_name', u.display_name, 'avatar_url', u.avatar_url,
               'bio', u.bio, 'receipts_private', u.receipts_private,
               'group_invitations', u.group_invitations)) AS changed
 )
@@ -205,13 +207,15 @@ SELECT conversation_id FROM conversation_members
 pub const ANNOUNCED: &str = "
 UPDATE users SET announced_version = greatest(announced_version, $2), announced_at = now() WHERE id = $1";
 
-/// Ends sessions whose last refresh token has expired. There is no race, because an expired token is never rotated.
+/// Ends sessions whose last refresh token, or whose token of a bot, has expired. There is no race, because an expired
+/// token is never rotated.
 pub const SWEEP_SESSIONS: &str = "
 UPDATE sessions s SET revoked_at = now()
  WHERE s.id IN (SELECT x.id FROM sessions x
                  WHERE x.revoked_at IS NULL
                    AND NOT EXISTS (SELECT FROM refresh_tokens t
                                     WHERE t.session_id = x.id AND t.spent_at IS NULL AND t.expires_at > now())
+                   AND NOT EXISTS (SELECT FROM bot_tokens b WHERE b.session_id = x.id AND b.expires_at > now())
                  LIMIT 10000)";
 
 /// Spent tokens stay until they would have expired, because their reuse is a sign of theft until then. They stay a day

@@ -35,6 +35,8 @@ pub const IS_NAMED: &str = "SELECT EXISTS (SELECT FROM blobs WHERE sha256 = $1 A
 pub const RELEASE_CONTENT: &str = "SELECT release_content($1)";
 /// $1 most files → how many went.
 pub const EXPIRE: &str = "SELECT expire_files($1)";
+/// $1 file → its conversation.
+pub const CONVERSATION: &str = "SELECT conversation_id FROM files WHERE id = $1";
 /// $1 files → those whose uploads are needed.
 pub const KNOWN: &str = "SELECT id FROM files WHERE id = ANY ($1) AND state IN ('uploading', 'scanning')";
 /// $1 user, $2 file, $3 the token's hash, $4 seconds, $5 the beginning of its audit row → the link's number.

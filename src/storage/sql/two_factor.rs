@@ -11,7 +11,8 @@ SELECT EXISTS (SELECT FROM two_factor f WHERE f.user_id = u.id AND f.confirmed_a
        coalesce(s.factor_at > now() - make_interval(secs => $4), false) AS may_read,
        extract(epoch FROM now() - u.created_at)::bigint AS account_age_s
   FROM sessions s JOIN users u ON u.id = s.user_id
- WHERE s.id = $1 AND s.user_id = $2 AND s.revoked_at IS NULL AND u.is_active";
+ WHERE s.id = $1 AND s.user_id = $2 AND s.revoked_at IS NULL AND u.is_active
+   AND (NOT u.is_bot OR EXISTS (SELECT FROM bot_tokens t WHERE t.session_id = s.id AND t.expires_at > now()))";
 
 /// $1 user → whether it is on, and the number of unused backup codes.
 pub const SUMMARY: &str = "

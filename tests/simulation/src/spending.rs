@@ -55,7 +55,7 @@ impl Spending {
     }
 
     fn each(&mut self, spent: &[SpentBudgets], mut note: impl FnMut(&mut Spent, u64)) {
-        for SpentBudgets { user, spent } in spent {
+        for SpentBudgets { user, spent, .. } in spent {
             note(self.users.entry(*user).or_default(), u64::from(spent[MESSAGES]));
         }
     }

@@ -483,7 +483,7 @@ impl Store {
         let created_at = rfc3339(self.clock.utc());
         Some(match self.conversations.get(&id)?.log.get(at)? {
             Entry::Message { id: message_id, sender, content, key } => {
-                let author = Sender { id: *sender, username: name(*sender), display_name: name(*sender) };
+                let author = Sender { id: *sender, username: name(*sender), display_name: name(*sender), role: None };
                 LogEntry::Message(Box::new(MessageRecord {
                     content: content.clone(),
                     client_message_id: (reader == Some(*sender)).then(|| key.clone()),
@@ -514,6 +514,8 @@ impl Store {
                     profile: profile(user),
                     user_created_at: 0,
                     session: *session,
+                    grant: None,
+                    expires_seconds: None,
                     conversations: if *with_conversations { self.heads_of(user) } else { Vec::new() },
                     has_more_conversations: false,
                 }))
@@ -585,5 +587,6 @@ fn profile(user: UserId) -> Profile {
         avatar_url: None,
         bio: None,
         created_at: String::new(),
+        role: None,
     }
 }
