@@ -9,7 +9,7 @@ import { t } from "./i18n.js";
 export function botCommands(app, bot) {
     const { session } = app;
     const path = `${botPath(bot)}/commands`;
-    const body = h("div", { class: "form", id: "bot-commands" }, h("p", { class: "soft" }, t("loading")));
+    const body = h("div", { class: "form", id: "bot-command-view" }, h("p", { class: "soft" }, t("loading")));
     const show = (commands) => {
         bot.commands_count = commands.length;
         body.replaceChildren(...view(commands));

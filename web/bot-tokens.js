@@ -29,7 +29,7 @@ export function botTokens(app, bot) {
     const { session } = app;
     const path = `${botPath(bot)}/tokens`;
     const error = errorLine();
-    const list = h("ul", { class: "items cards", id: "bot-tokens" }, h("li", { class: "soft" }, t("loading")));
+    const list = h("ul", { class: "items cards", id: "bot-token-list" }, h("li", { class: "soft" }, t("loading")));
     const create = h(
         "button",
         { type: "button", class: "primary", id: "new-token", onclick: () => newToken() },

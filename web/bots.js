@@ -90,11 +90,16 @@ export function bots(app, conversation) {
         "div",
         { class: "form", id: "bots" },
         commands?.element,
-        h("p", { class: "soft" }, t(conversation ? "bot_about_here" : "bot_about")),
+        h("p", { class: "soft" }, t(aboutOf(conversation))),
         list,
         error,
         buttonRow(create),
     );
+}
+
+function aboutOf(conversation) {
+    if (!conversation) return "bot_about";
+    return mayAddBots(conversation) ? "bot_about_here" : "bot_not_here";
 }
 
 /** The commands that members of a conversation can use; `read` reads them again. */
@@ -272,7 +277,7 @@ function profile(app, bot, close) {
             ),
         ),
         form(
-            { id: "bot-profile", submit: t("save"), work },
+            { id: "bot-profile-form", submit: t("save"), work },
             nameField(bot.display_name),
             bioField(bot.bio),
             pictureField(bot.avatar_url),
@@ -294,7 +299,7 @@ const PLACES_MAX = 50;
 /** Where the bot is a member, and where it can be added. */
 function places(app, bot) {
     const error = errorLine();
-    const list = h("ul", { class: "items cards", id: "bot-places" });
+    const list = h("ul", { class: "items cards", id: "bot-place-list" });
     const adding = h("div", {});
     let isKnown = false;
     const known = () => app.store.sorted().filter(({ members }) => members.has(bot.user_id));

@@ -3,7 +3,7 @@
 import { buttonRow, dialog, field, h, iconButton } from "./dom.js";
 import { t } from "./i18n.js";
 import { refusalOf } from "./hook-words.js";
-import { isAdmin, isModerator } from "./roles.js";
+import { isAdmin } from "./roles.js";
 
 /** Counts what needs an id of its own. */
 let ids = 0;
@@ -143,7 +143,7 @@ export const maySend = ({ kind, role }) => kind === "direct" || isAdmin(role);
 /** Whether the user may create webhooks that post into a conversation. */
 export const mayPost = ({ kind, role }) => kind !== "direct" && isAdmin(role);
 /** Whether the user may add bots to a conversation. */
-export const mayAddBots = ({ kind, role }) => kind !== "direct" && isModerator(role);
+export const mayAddBots = ({ kind, role }) => kind !== "direct" && role !== "read_only";
 
 /** A field to choose from `options`, [value, text]; `first`: a text for no value. */
 export function choice(name, label, options, { first, value, hint, ...props } = {}) {

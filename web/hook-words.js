@@ -25,7 +25,7 @@ export const DELIVERY_STATES = ["pending", "delivered", "dead", "withdrawn"];
 const SWITCHED_OFF = "switched off";
 const GONE = "the receiver answered 410 Gone";
 
-/** The beginnings of the server's sentences, which are English, and the keys of our texts. */
+/** Beginnings of the server's sentences, as its source has them, and the keys of our texts. */
 export const SENTENCES = [
     ["url: Must be an absolute URL", "hook_url_malformed"],
     ["url: Must have at most", "hook_url_long"],
@@ -44,7 +44,19 @@ export const SENTENCES = [
     ["A conversation can have 20 incoming webhooks", "hook_too_many_here"],
     ["You can have 50 incoming webhooks", "hook_too_many"],
     ["The webhook is disabled", "hook_is_off"],
+    ["There is nothing at {}", "error_unknown_command"],
+    ["There is no such bot", "bot_gone"],
+    ["You can have %s bots", "bot_too_many"],
+    ["username: The name is taken", "bot_name_taken"],
+    ["username: The name {text} is reserved", "bot_name_reserved"],
+    ["username: Must be 3 to 50 characters", "bot_name_rule"],
+    ["A bot can have 20 tokens", "token_too_many"],
+    ["conversation_ids: The bot is not a member of %s", "token_not_member"],
 ];
+const PATTERNS = SENTENCES.map(([beginning, key]) => {
+    const escaped = beginning.replace(/[.*+?^$()|[\]\\]/g, "\\$&");
+    return [new RegExp(`^${escaped.replace(/%s|\{\w*\}/g, ".+")}`), key];
+});
 
 /** The state of a webhook: {name: "on", "failing", "paused" or "off", text}. `now` in milliseconds. */
 export function stateOf({ active, disabled_reason: reason, paused_until: until, failures }, now) {
@@ -90,7 +102,7 @@ export function curlLine(url) {
 export function refusalOf(error) {
     const message = error.message ?? "";
     const [, field, detail] = /^(?:data\.)?(\w+)(?:[.[][^:\s]*)?(?:, \w+)*: (.+)$/s.exec(message) ?? [];
-    const ours = SENTENCES.find(([beginning]) => message.startsWith(beginning));
+    const ours = PATTERNS.find(([pattern]) => pattern.test(message));
     if (ours) return { field, text: t(ours[1]) };
     return { field, text: field === undefined ? explain(error) : t("hook_invalid", { why: detail }) };
 }

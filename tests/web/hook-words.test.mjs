@@ -75,6 +75,9 @@ test("a refusal names its field, in the user's language", () => {
     assert.deepEqual(refused("bad_request", name), { field: "name", text: "Must have 1 to 100 characters." });
     assert.equal(refused("conflict", "You can have 20 webhooks. Delete one of them.").text, en.hook_too_many);
     assert.equal(refused("conflict", "You can have 20 webhooks. Delete one of them.").field, undefined);
+    const taken = "username: The name is taken. Choose another one.";
+    assert.deepEqual(refused("conflict", taken), { field: "username", text: en.bot_name_taken });
+    assert.equal(refused("conflict", "You can have 20 bots. Delete one of them.").text, en.bot_too_many);
     assert.equal(refused("forbidden", "Something else.").text, "Something else.");
     assert.equal(refused("unreachable", "x").text, en.error_unreachable);
     setLanguage("fr");

@@ -31,6 +31,10 @@ const NAMELESS: &str = "[...document.querySelectorAll('dialog :is(button, input,
     .filter((e) => !(e.getAttribute('aria-label') || e.textContent.trim() || e.labels?.length || e.hidden))
     .map((e) => e.outerHTML)";
 
+/// Ids that several elements have: labels would name the wrong one.
+const TWICE: &str = "[...document.querySelectorAll('dialog [id]')].map(({id}) => id)
+    .filter((id) => document.querySelectorAll(`#${CSS.escape(id)}`).length > 1)";
+
 impl Person {
     /// Opens the integrations of the open conversation.
     pub(crate) async fn integrations_here(&mut self) {
@@ -90,6 +94,7 @@ impl Person {
         self.picture(&format!("{name}-zoomed.png"), 640, 400, "light").await;
         self.browser.appear(1_280, 800, "light").await;
         assert_eq!(self.browser.evaluate(NAMELESS).await, json!([]), "everything has a name in {name}");
+        assert_eq!(self.browser.evaluate(TWICE).await, json!([]), "every id is unique in {name}");
     }
 
     /// Closes the dialog in front, and waits for the one behind it.

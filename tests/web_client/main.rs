@@ -7,6 +7,7 @@
 #![cfg(feature = "test-db")]
 
 mod avatars;
+mod bots;
 mod captcha;
 mod file_states;
 mod files;
