@@ -110,7 +110,7 @@ export function botTokens(app, bot) {
     return h("div", { class: "form" }, h("p", { class: "soft" }, t("token_about")), list, error, buttonRow(create));
 }
 
-/** The name of a scope; one that this client does not know has the server's name. */
+/** The name of a scope; a scope without a text here keeps the server's name. */
 const scopeName = (scope) => (SCOPES.includes(scope) ? t(`scope_${scope}`) : scope);
 
 /** A line for a shell that uses a token. */

@@ -119,7 +119,7 @@ function offered(app, { id }) {
         );
     async function read() {
         const answer = await app.session.request("GET", `conversations/${id}/commands`).catch(() => undefined);
-        if (!answer) return; // the list of bots says what is wrong
+        if (!answer) return; // the list of bots shows the error
         const rows = answer.commands.map(row);
         list.replaceChildren(...(rows.length > 0 ? rows : [h("li", { class: "soft" }, t("commands_none_here"))]));
         element.hidden = false;
@@ -247,8 +247,11 @@ function profile(app, bot, close) {
         };
         const changed = Object.fromEntries(Object.entries(now).filter(([key, value]) => value !== bot[key]));
         Object.assign(bot, await app.session.request("PATCH", botPath(bot), changed));
+        const heading = remove.closest("dialog").querySelector("header h2");
+        heading.textContent = title.textContent = bot.display_name;
         toast(t("saved"));
     };
+    const title = h("strong", {}, bot.display_name);
     const remove = h(
         "button",
         { type: "button", class: "bad", id: "delete-bot", onclick: () => attempt(remove, error, removed) },
@@ -272,7 +275,7 @@ function profile(app, bot, close) {
             h(
                 "div",
                 {},
-                h("strong", {}, bot.display_name),
+                title,
                 h("span", { class: "soft" }, `@${bot.username} · ${t("bot_since", { when: agoOf(bot.created_at) })}`),
             ),
         ),

@@ -9,7 +9,7 @@ import { isAdmin } from "./roles.js";
 let ids = 0;
 const newId = (what) => `${what}-${++ids}`;
 
-/** A refusal of a field of this form, which the server was not asked about. */
+/** A refusal of a field that this page makes itself, without a request. */
 export class FieldError extends Error {
     constructor(name, text) {
         super(text);

@@ -21,7 +21,7 @@ export const EVENTS = [
 /** The states of a delivery. */
 export const DELIVERY_STATES = ["pending", "delivered", "dead", "withdrawn"];
 
-/** Why a webhook is disabled, as the server says it. */
+/** Reasons of the server for a disabled webhook. */
 const SWITCHED_OFF = "switched off";
 const GONE = "the receiver answered 410 Gone";
 
@@ -75,7 +75,7 @@ export function eventsText(events) {
     return events.length <= 2 ? events.map(eventName).join(", ") : tn("hook_events", events.length);
 }
 
-/** The name of an event; one that this client does not know has the server's name. */
+/** The name of an event; an event without a text here keeps the server's name. */
 export function eventName(event) {
     return EVENTS.includes(event) ? t(`hook_event_${event}`) : event;
 }

@@ -58,7 +58,7 @@ async fn a_bot_gets_a_token_writes_where_it_was_added_and_ends_with_its_owners_c
     ada.reads("#bot-list", "No bots yet").await;
     ada.pictures("web-bots-empty").await;
 
-    // A refusal is said at its field.
+    // A refusal is shown at its field.
     let (taken, username) = (ada.name.clone(), unique("helper"));
     ada.click("#new-bot").await;
     ada.fill("#bot-name", "Build helper").await;
@@ -117,7 +117,7 @@ async fn a_bot_gets_a_token_writes_where_it_was_added_and_ends_with_its_owners_c
     ada.escape().await;
     ada.pictures("web-bots").await;
 
-    // Two bots are the most. A deleted one makes room for another.
+    // The limit is two bots. Deleting a bot makes room.
     ada.creates_bot("Second", &unique("second")).await;
     ada.escape().await;
     ada.click("#new-bot:not([hidden])").await;

@@ -31,7 +31,7 @@ const NAMELESS: &str = "[...document.querySelectorAll('dialog :is(button, input,
     .filter((e) => !(e.getAttribute('aria-label') || e.textContent.trim() || e.labels?.length || e.hidden))
     .map((e) => e.outerHTML)";
 
-/// Ids that several elements have: labels would name the wrong one.
+/// Ids that several elements have: a label would name the wrong element.
 const TWICE: &str = "[...document.querySelectorAll('dialog [id]')].map(({id}) => id)
     .filter((id) => document.querySelectorAll(`#${CSS.escape(id)}`).length > 1)";
 
@@ -97,7 +97,7 @@ impl Person {
         assert_eq!(self.browser.evaluate(TWICE).await, json!([]), "every id is unique in {name}");
     }
 
-    /// Closes the dialog in front, and waits for the one behind it.
+    /// Closes the dialog in front, and waits until the dialog behind it is in front.
     pub(crate) async fn escape(&mut self) {
         let before = self.dialogs().await;
         self.press("Escape", 27).await;
@@ -151,7 +151,7 @@ async fn a_webhook_is_created_tested_followed_and_replayed() {
     ada.reads("#outgoing-list", "No webhooks yet").await;
     ada.pictures("web-webhooks-empty").await;
 
-    // What is refused is said at its field, in the user's words.
+    // A refusal is shown at its field, in the user's words.
     ada.click("#new-outgoing").await;
     ada.fill("#hook-url", "http://10.0.0.1/hooks").await;
     ada.is_refused("hook-form", "url", "This address isn't on the internet").await;
@@ -215,7 +215,7 @@ async fn a_webhook_is_created_tested_followed_and_replayed() {
     assert_eq!(ids.len(), 1, "they keep their id: {ids:?}");
     ada.is_ready("deliveries").await;
 
-    // A new secret signs, and the old one too. Then the webhook is switched off, and deleted.
+    // The new secret and the old secret both sign. Then the webhook is switched off, and deleted.
     ada.click("#hook-overview").await;
     ada.click("#hook [data-do=rotate]").await;
     ada.click(&format!("{FRONT} .primary.bad")).await;
@@ -261,7 +261,7 @@ async fn a_failing_receiver_is_seen_and_what_was_given_up_is_sent_again() {
     ada.reads("#deliveries", "Next attempt:").await;
     ada.pictures("web-webhook-failing").await;
 
-    // The breaker pauses it. This connection makes no attempts fail, so the database says so.
+    // The breaker would pause it after five failures, which take hours: the database is changed instead.
     let database = server.database().await;
     let of_ada = format!("owner_id = {}", user.id);
     wait_until(&database, &format!("SELECT failures >= 1 FROM webhooks WHERE {of_ada}")).await;
@@ -453,7 +453,7 @@ async fn the_keyboard_alone_opens_moves_and_closes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_without_webhooks_says_so() {
+async fn a_server_without_webhooks_is_explained() {
     let server = Server::start(2, &[]);
     let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
     create_room(&mut ada, "builds").await;
