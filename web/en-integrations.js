@@ -116,7 +116,8 @@ export const integrations = {
     hook_by_log: "By number",
     hook_by_time_text: "Everything in the log of deliveries within this time is sent again.",
     hook_by_seq_text:
-        "Each event has a number in its conversation, “seq” in the request. These are sent, even if they are no longer in the log of deliveries.",
+        "Each event has a number in its conversation, “seq” in the request. These are sent, even if they are " +
+        "no longer in the log of deliveries.",
     hook_from: "From",
     hook_to: "To (empty: now)",
     hook_from_seq: "From number",
@@ -230,7 +231,8 @@ export const integrations = {
     commands_here: "Commands in this conversation",
     commands_none_here: "No bot offers commands here.",
     command_about:
-        "Members type / and the name of a command. The bot receives it over its connection or, without one, at the address.",
+        "Members type / and the name of a command. The bot receives it over its connection or, without one, " +
+        "at the address.",
     command_none: "No commands yet.",
     command_add: "Add a command",
     command_remove: "Remove this command",

@@ -19,21 +19,25 @@ export const integrations = {
     hook_invalid: "Valeur non valide : {why}",
 
     hook_about:
-        "Les webhooks sortants envoient ce qui se passe dans vos conversations à un autre service, par des requêtes signées.",
+        "Les webhooks sortants envoient ce qui se passe dans vos conversations à un autre service, par des " +
+        "requêtes signées.",
     hook_about_here:
-        "Les webhooks sortants envoient ce qui se passe dans cette conversation à un autre service, par des requêtes signées.",
+        "Les webhooks sortants envoient ce qui se passe dans cette conversation à un autre service, par des " +
+        "requêtes signées.",
     hook_new: "Nouveau webhook",
     hook_edit: "Modifier le webhook",
     hook_none: "Aucun webhook",
     hook_none_text:
-        "Reliez un serveur de compilation, un outil de tickets ou votre programme : il reçoit chaque événement en un instant.",
+        "Reliez un serveur de compilation, un outil de tickets ou votre programme : il reçoit chaque " +
+        "événement en un instant.",
     hook_needs_admin: "Seuls le propriétaire et les admins d’une conversation peuvent y ajouter des webhooks.",
     hook_everywhere: "Toutes mes conversations",
     hook_of: "de {name}",
     hook_created: "Webhook créé",
     hook_secret: "Secret de signature",
     hook_secret_text:
-        "Copiez le secret maintenant : il ne sera plus affiché. Le destinataire s’en sert pour vérifier la signature de chaque requête.",
+        "Copiez le secret maintenant : il ne sera plus affiché. Le destinataire s’en sert pour vérifier la " +
+        "signature de chaque requête.",
     hook_url: "Adresse",
     hook_url_text: "Où vont les requêtes. Elle doit commencer par https://",
     hook_conversation: "Conversation",
@@ -76,7 +80,8 @@ export const integrations = {
     hook_made: "Créé",
     hook_owner: "Propriétaire",
     hook_not_mine:
-        "Vous pouvez désactiver ou supprimer ce webhook. Seul son propriétaire peut le modifier, le tester ou voir son adresse complète.",
+        "Vous pouvez désactiver ou supprimer ce webhook. Seul son propriétaire peut le modifier, le tester " +
+        "ou voir son adresse complète.",
     hook_test: "Envoyer un test",
     hook_testing: "En attente du destinataire…",
     hook_test_ok: "Le destinataire a accepté le test : il a répondu {status} après {ms} ms.",
@@ -85,7 +90,8 @@ export const integrations = {
     hook_rotate: "Nouveau secret",
     hook_rotate_title: "Remplacer le secret de signature ?",
     hook_rotate_text:
-        "Pendant un jour, les requêtes portent les signatures des deux secrets. Donnez le nouveau au destinataire dans ce délai.",
+        "Pendant un jour, les requêtes portent les signatures des deux secrets. Donnez le nouveau au " +
+        "destinataire dans ce délai.",
     hook_rotated: "Nouveau secret de signature",
     hook_switch_on: "Activer",
     hook_switch_off: "Désactiver",
@@ -120,7 +126,8 @@ export const integrations = {
     hook_by_log: "Par numéro",
     hook_by_time_text: "Tout ce que contient le journal d’envois dans cet intervalle est renvoyé.",
     hook_by_seq_text:
-        "Chaque événement a un numéro dans sa conversation, « seq » dans la requête. Ceux-ci sont envoyés, même s’ils ne sont plus dans le journal d’envois.",
+        "Chaque événement a un numéro dans sa conversation, « seq » dans la requête. Ceux-ci sont envoyés, " +
+        "même s’ils ne sont plus dans le journal d’envois.",
     hook_from: "Du",
     hook_to: "Au (vide : maintenant)",
     hook_from_seq: "Du numéro",
@@ -144,13 +151,16 @@ export const integrations = {
     hook_is_off: "Le webhook est désactivé. Activez-le d’abord.",
 
     hook_in_about:
-        "Les webhooks entrants sont des adresses où un programme écrit des messages, en tant que bot. Aucun compte n’est nécessaire.",
+        "Les webhooks entrants sont des adresses où un programme écrit des messages, en tant que bot. Aucun " +
+        "compte n’est nécessaire.",
     hook_in_about_here:
-        "Les webhooks entrants sont des adresses où un programme écrit des messages ici, en tant que bot. Aucun compte n’est nécessaire.",
+        "Les webhooks entrants sont des adresses où un programme écrit des messages ici, en tant que bot. " +
+        "Aucun compte n’est nécessaire.",
     hook_in_new: "Nouveau webhook entrant",
     hook_in_none: "Aucun webhook entrant",
     hook_in_none_text:
-        "Laissez un serveur de compilation ou un script écrire ici. Ce qui marche avec les webhooks entrants de Slack marche aussi.",
+        "Laissez un serveur de compilation ou un script écrire ici. Ce qui marche avec les webhooks entrants " +
+        "de Slack marche aussi.",
     hook_in_direct: "Les messages directs n’ont pas de webhooks entrants. Créez-en un dans un groupe ou un salon.",
     hook_in_nowhere: "Il faut être propriétaire ou admin d’un groupe ou d’un salon. Créez d’abord un salon.",
     hook_in_name: "Nom du bot",
@@ -177,7 +187,8 @@ export const integrations = {
     bot_name_reserved: "Ce nom est réservé. Choisissez-en un autre.",
     bot_name_rule: "Choisissez 3 à 50 caractères : lettres sans accent, chiffres, _ et -.",
     bot_about:
-        "Les bots sont des comptes pour des programmes. Ils se connectent avec un jeton et peuvent proposer des commandes comme /deploy.",
+        "Les bots sont des comptes pour des programmes. Ils se connectent avec un jeton et peuvent proposer " +
+        "des commandes comme /deploy.",
     bot_about_here: "Vos bots. Ajoutez-en un à cette conversation pour qu’il puisse y lire et y écrire.",
     bot_not_here: "Vos bots. Vous ne pouvez pas les ajouter à cette conversation.",
     bot_new: "Nouveau bot",
@@ -204,7 +215,8 @@ export const integrations = {
 
     token: "Jeton",
     token_about:
-        "Un programme se connecte en tant que bot avec un jeton. Donnez le sien à chaque programme, avec aussi peu de droits que possible.",
+        "Un programme se connecte en tant que bot avec un jeton. Donnez le sien à chaque programme, avec " +
+        "aussi peu de droits que possible.",
     token_new: "Nouveau jeton",
     token_none: "Aucun jeton. Sans jeton, rien ne peut se connecter en tant que ce bot.",
     token_created: "Jeton créé",
@@ -238,7 +250,8 @@ export const integrations = {
     commands_here: "Commandes de cette conversation",
     commands_none_here: "Aucun bot ne propose de commande ici.",
     command_about:
-        "Les membres tapent / et le nom d’une commande. Le bot la reçoit par sa connexion ou, sans connexion, à l’adresse.",
+        "Les membres tapent / et le nom d’une commande. Le bot la reçoit par sa connexion ou, sans " +
+        "connexion, à l’adresse.",
     command_none: "Aucune commande.",
     command_add: "Ajouter une commande",
     command_remove: "Retirer cette commande",

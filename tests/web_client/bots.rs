@@ -64,10 +64,10 @@ async fn a_bot_gets_a_token_writes_where_it_was_added_and_ends_with_its_owners_c
     ada.fill("#bot-name", "Build helper").await;
     ada.fill("#bot-username", &taken).await;
     ada.is_refused("bot-form", "username", "This name is taken").await;
-    ada.replace("#bot-username", "here").await;
+    ada.overwrite("#bot-username", "here").await;
     ada.is_refused("bot-form", "username", "This name is reserved").await;
     ada.pictures("web-bot-refused").await;
-    ada.replace("#bot-username", &username).await;
+    ada.overwrite("#bot-username", &username).await;
     ada.fill("#bot-bio", "Builds what was pushed").await;
     ada.click("#bot-form [type=submit]").await;
     ada.reads("#bot-token-list", "No tokens yet").await;
@@ -102,7 +102,7 @@ async fn a_bot_gets_a_token_writes_where_it_was_added_and_ends_with_its_owners_c
 
     // Its profile, and its message shows the new name.
     ada.click("#bot-profile").await;
-    ada.replace("#bot-name", "Builder").await;
+    ada.overwrite("#bot-name", "Builder").await;
     ada.pictures("web-bot").await;
     ada.click("#bot-profile-form [type=submit]").await;
     ada.reads("#messages .message", "Builder").await;

@@ -51,7 +51,7 @@ impl Person {
     }
 
     /// Sets a field that may have a text already.
-    pub(crate) async fn replace(&mut self, selector: &str, text: &str) {
+    pub(crate) async fn overwrite(&mut self, selector: &str, text: &str) {
         self.call_when_present(selector, "select").await;
         self.fill(selector, text).await;
     }
@@ -156,12 +156,12 @@ async fn a_webhook_is_created_tested_followed_and_replayed() {
     ada.fill("#hook-url", "http://10.0.0.1/hooks").await;
     ada.is_refused("hook-form", "url", "This address isn't on the internet").await;
     ada.pictures("web-webhook-refused").await;
-    ada.replace("#hook-url", "https://ada:secret@example.org/hooks").await;
+    ada.overwrite("#hook-url", "https://ada:secret@example.org/hooks").await;
     ada.is_refused("hook-form", "url", "must not have a user name or password").await;
     ada.click("#hook-all").await;
     ada.is_refused("hook-form", "events", "Choose at least one event").await;
     ada.click("#hook-form input[value=message_created]").await;
-    ada.replace("#hook-url", &receiver.at("/ok/builds")).await;
+    ada.overwrite("#hook-url", &receiver.at("/ok/builds")).await;
     ada.pictures("web-webhook-form").await;
     ada.click("#hook-form [type=submit]").await;
     let secret = ada.value("#hook-secret").await;
@@ -207,8 +207,8 @@ async fn a_webhook_is_created_tested_followed_and_replayed() {
     ada.fill("#replay-to_seq", "2").await;
     ada.is_refused("replay", "from_seq", "Choose a range of at most 10,000 numbers").await;
     ada.pictures("web-webhook-again-refused").await;
-    ada.replace("#replay-from_seq", "1").await;
-    ada.replace("#replay-to_seq", "10").await;
+    ada.overwrite("#replay-from_seq", "1").await;
+    ada.overwrite("#replay-to_seq", "10").await;
     ada.click("#replay [type=submit]").await;
     let all = receiver.received_when("/ok/builds", |all| of_kind(all, "message_created").len() == 3).await;
     let ids: BTreeSet<String> = of_kind(&all, "message_created").into_iter().map(|one| one.id).collect();
@@ -349,7 +349,7 @@ async fn a_program_posts_with_the_line_that_the_page_shows_until_the_address_end
     ada.click("#new-incoming:not([hidden])").await;
     ada.fill("#incoming-name", "\u{200b}").await;
     ada.is_refused("incoming-form", "name", "nothing visible").await;
-    ada.replace("#incoming-name", "Build server").await;
+    ada.overwrite("#incoming-name", "Build server").await;
     ada.choose("#incoming-conversation", &room).await;
     ada.pictures("web-incoming-form").await;
     ada.click("#incoming-form [type=submit]").await;
