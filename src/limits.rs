@@ -329,6 +329,22 @@ impl Features {
     }
 }
 
+/// How long a bot may take to answer a slash command, in milliseconds.
+pub const COMMAND_ANSWER_MS: u64 = 3_000;
+/// Slash commands of one bot that wait for its answer.
+pub const INVOCATIONS_PER_BOT_MAX: usize = 100;
+/// Slash commands of one user, to the bots of one shard, that wait for an answer.
+pub const INVOCATIONS_PER_USER_MAX: usize = 10;
+/// The same of all users, to the bots of one shard.
+pub const INVOCATIONS_MAX: usize = 10_000;
+/// Posts to URLs of slash commands that wait for the control plane.
+pub const BOT_POSTS_MAX: usize = 1_024;
+/// Characters of the name of a slash command, with the name of its bot.
+pub const COMMAND_NAME_CHARS_MAX: usize = 32 + 1 + 50;
+
+const _: () = assert!(INVOCATIONS_PER_USER_MAX < INVOCATIONS_PER_BOT_MAX, "one user does not use a bot up");
+const _: () = assert!(INVOCATIONS_PER_BOT_MAX < INVOCATIONS_MAX, "one bot does not use a shard up");
+
 /// The limits that the configuration sets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Limits {

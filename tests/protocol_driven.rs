@@ -118,6 +118,32 @@ async fn use_join_request_commands(ann: &mut Client, eves: &mut Client, eve: &Us
     run(eves, "cancel_join_request", here).await;
 }
 
+/// A slash command that a bot answers in private, and in public.
+async fn use_bot_commands(anns: &mut Client, ann: &User, server: &Server, room: &str) {
+    let request = async |method: Method, path: &str, body: Value| {
+        let (status, answer) = server.request(method, path, Some(&ann.token), Some(&body)).await;
+        assert!((200..300).contains(&status), "{path}: {answer}");
+        answer
+    };
+    let bot = request(Method::POST, "/bots", json!({"username": unique("bot"), "display_name": "Helper"})).await;
+    let path = |rest: &str| format!("/bots/{}/{rest}", bot["user_id"]);
+    request(Method::POST, &path("conversations"), json!({"conversation_id": room})).await;
+    let commands = json!({"commands": [{"name": "help", "description": "Get help."}]});
+    request(Method::PUT, &path("commands"), commands).await;
+    let token = request(Method::POST, &path("tokens"), json!({"name": "all", "scopes": ["read", "write"]})).await;
+    let user = User { token: token["token"].as_str().unwrap().to_owned(), ..ann.clone() };
+    let mut bots = Client::all(server, &user, Format::Json).await;
+    for visibility in ["private", "public"] {
+        let asked = anns.send("run_command", json!({"conversation_id": room, "command": "help", "text": "me"})).await;
+        let id = bots.event("command_invoked").await["invocation_id"].clone();
+        let answer = json!({"invocation_id": id, "visibility": visibility, "content": "Here is help."});
+        run(&mut bots, "answer_command", answer).await;
+        anns.reply(asked).await.unwrap();
+    }
+    anns.event("command_answered").await;
+    request(Method::DELETE, &format!("/bots/{}", bot["user_id"]), Value::Null).await;
+}
+
 async fn use_user_commands(ann: &mut Client, room: &str, bob: &User) {
     let bob = json!({"user_id": bob.id});
     run(ann, "block_user", bob.clone()).await;
@@ -163,6 +189,7 @@ async fn sends_every_command_and_event_as_documented() {
         phone.event("thread_follow_updated").await;
         use_join_request_commands(&mut anns, &mut eves, &eve).await;
         use_invitation_commands(&mut anns, &mut eves, &eve, &server).await;
+        use_bot_commands(&mut anns, &ann, &server, &room).await;
         use_user_commands(&mut anns, &room, &bob).await;
         // The block ended the watch, so Bob watches again.
         bobs.ok("get_presence", json!({"user_ids": [ann.id]})).await;
@@ -368,6 +395,11 @@ async fn use_bots(server: &Server, user: &User) -> BTreeSet<String> {
     let new = json!({"name": "server", "scopes": ["read"], "conversation_ids": [room]});
     let token = request("POST", "/bots/{id}/tokens", &bot, Some(new)).await;
     request("GET", "/bots/{id}/tokens", &bot, None).await;
+    let commands = json!({"commands": [{"name": "help", "description": "Get help.", "url": "https://bot.invalid/"}]});
+    request("PUT", "/bots/{id}/commands", &bot, Some(commands)).await;
+    request("GET", "/bots/{id}/commands", &bot, None).await;
+    request("POST", "/bots/{id}/commands/rotate-secret", &bot, None).await;
+    request("GET", "/conversations/{id}/commands", &[("id", &json!(room))], None).await;
     let of_token = [("id", id), ("token_id", &token["id"])];
     request("DELETE", "/bots/{id}/tokens/{token_id}", &of_token, None).await;
     let room = json!(room);

@@ -131,10 +131,11 @@ export interface RefusalDetails {
         | "commits_in_flight"
         | "shard_lane";
     /**
-     * With `rate_limited`: the limit applies to all connections of the user, or to everything that a recipient receives
-     * from others. With `overloaded`: it applies to the connection, or to everybody.
+     * With `forbidden`: the scope that a bot's token needs for the command. With `rate_limited`: the limit applies to
+     * all connections of the user, or to everything that a recipient receives from others. With `overloaded`: it
+     * applies to the connection, or to everybody.
     */
-    scope?: "user" | "recipient" | "connection" | "server";
+    scope?: "user" | "recipient" | "connection" | "server" | "read" | "write" | "manage" | "files";
     /** With `limiter`: how many are allowed in the window. */
     limit?: number;
     /** With `limiter`: the window of `limit`. 0 for the number that may wait at the same time. */
@@ -161,6 +162,8 @@ export interface UserRef {
     id: Id;
     username: string;
     display_name: string;
+    /** People have no role here. */
+    role?: "bot";
 }
 
 export interface Profile {
@@ -171,6 +174,8 @@ export interface Profile {
     avatar_url: string | null;
     bio: string | null;
     created_at: Time;
+    /** People have no role here. */
+    role?: "bot";
 }
 
 export interface Member {
@@ -184,6 +189,8 @@ export interface Member {
     /** Null if read receipts are private. */
     read_seq: OptionalSeq;
     muted_until: OptionalTime;
+    /** Present for a bot, because `role` is that in the conversation. */
+    bot?: true;
 }
 
 export interface NewMember {
@@ -191,6 +198,8 @@ export interface NewMember {
     username: string;
     display_name: string;
     role: Role;
+    /** Present for a bot, because `role` is that in the conversation. */
+    bot?: true;
 }
 
 export interface Ban {
@@ -1323,6 +1332,8 @@ export interface User {
     /** A short text about the user. */
     bio: string | null;
     created_at: Time;
+    /** People have no role here. */
+    role?: "bot";
 }
 
 /** An error as in RFC 9457. `code` is stable, `detail` is for people. */
@@ -1339,7 +1350,8 @@ export interface Problem {
     retry_after_ms?: number;
     /**
      * For programs: with `rate_limited`, `account_locked` and most `overloaded` those of `LimitDetails`; with
-     * `filtered` the `rule`, and `held`; with most refusals of uploads a `reason` of `FileReason`.
+     * `forbidden` the `scope` that a bot's token needs; with `filtered` the `rule`, and `held`; with most refusals of
+     * uploads a `reason` of `FileReason`.
     */
     details?: Record<string, unknown>;
 }

@@ -370,7 +370,8 @@ pub fn serve(config: &Config, sources: Sources, log: &LoggingGuard) -> Result<()
             handle.spawn(async move { reloader.on_signal().await });
         }
     });
-    let parts = shutdown::Parts { mesh, state, shards, storage, storage_stop, http, internal, accounts, on_hangup };
+    let parts =
+        shutdown::Parts { mesh, state, shards, storage, storage_stop, http, internal, control, accounts, on_hangup };
     let outcome = runtime.block_on(shutdown::run(parts, config.server.shutdown_timeout, SWEEP_INTERVAL));
     if matches!(outcome, Err(BootError::CutShort(_))) {
         // Dropping them would wait for their threads. The next start adopts the private PostgreSQL.

@@ -8,6 +8,8 @@
 
 use super::error::{BootError, system};
 use super::topology::Ended;
+use crate::control::Control;
+use crate::control::bot_commands;
 use crate::control::http::HttpServer;
 use crate::mesh::frame::ControlFrame;
 use crate::mesh::lane::Mesh;
@@ -47,6 +49,7 @@ pub(super) struct Parts {
     pub(super) http: HttpServer,
     /// Serves operators, if they have a listener of their own.
     pub(super) internal: HttpServer,
+    pub(super) control: Control,
     pub(super) accounts: Accounts,
     /// SIGHUP came; must not block.
     pub(super) on_hangup: Box<dyn Fn() + Send>,
@@ -64,7 +67,7 @@ pub(super) async fn run(parts: Parts, timeout: Duration, sweep_every: Duration) 
     let mut terminate = signal(SignalKind::terminate()).map_err(system("cannot listen for SIGTERM"))?;
     let mut hangup = signal(SignalKind::hangup()).map_err(system("cannot listen for SIGHUP"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("cannot listen for SIGINT"))?;
-    let Parts { mesh, state, shards, storage, storage_stop, http, internal, accounts, on_hangup } = parts;
+    let Parts { mesh, state, shards, storage, storage_stop, http, internal, control, accounts, on_hangup } = parts;
     let mut bell =
         BellWaiter::new(&mesh.control_bell).map_err(system("cannot wait for connections of the control plane"))?;
     let mut running = shards.len();
@@ -72,9 +75,9 @@ pub(super) async fn run(parts: Parts, timeout: Duration, sweep_every: Duration) 
     let mut sweep = tokio::time::interval(sweep_every);
     let sweeping = Arc::new(tokio::sync::Semaphore::new(1));
     loop {
-        adopt_waiting(&mesh, &http);
+        adopt_waiting(&mesh, &http, &control);
         mesh.control_bell.about_to_sleep();
-        if !mesh.http.is_empty() {
+        if !mesh.http.is_empty() || !mesh.bot_posts.is_empty() {
             mesh.control_bell.awake();
             continue;
         }
@@ -119,7 +122,7 @@ pub(super) async fn run(parts: Parts, timeout: Duration, sweep_every: Duration) 
             let part = tokio::select! {
                 part = ended.recv() => part,
                 () = tokio::time::sleep(HANDOVER_INTERVAL) => {
-                    adopt_waiting(&mesh, &http);
+                    adopt_waiting(&mesh, &http, &control);
                     continue;
                 }
             };
@@ -129,7 +132,7 @@ pub(super) async fn run(parts: Parts, timeout: Duration, sweep_every: Duration) 
                 Some(PartEnded::Storage(Ok(()))) | None => return Err(broken("the I/O shard ended before the shards")),
             }
         }
-        adopt_waiting(&mesh, &http);
+        adopt_waiting(&mesh, &http, &control);
         tokio::join!(http.shutdown(timeout / 4), internal.shutdown(timeout / 4));
         storage_stop.store(true, Ordering::Release);
         mesh.storage_bell.ring();
@@ -150,7 +153,10 @@ pub(super) async fn run(parts: Parts, timeout: Duration, sweep_every: Duration) 
 }
 
 /// Gives the HTTP server the connections that the shards have for it.
-fn adopt_waiting(mesh: &Mesh, http: &HttpServer) {
+fn adopt_waiting(mesh: &Mesh, http: &HttpServer, control: &Control) {
+    while let Some(post) = mesh.bot_posts.pop() {
+        bot_commands::post(control.clone(), *post);
+    }
     while let Some(handover) = mesh.http.pop() {
         let stream = TcpStream::from(handover.socket);
         let peer = stream.peer_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));

@@ -14,6 +14,7 @@
 pub mod directory;
 pub mod filter;
 pub mod in_order;
+pub mod invocations;
 pub mod published;
 pub mod rooms;
 pub mod subscribers;

@@ -15,6 +15,7 @@
 use crate::ids::{ConversationId, MAX_SAFE_INTEGER, Seq, SessionId, UserId};
 use crate::limits::BUDGETS;
 use crate::mesh::event::{EncodedEvent, EncodedNotice, Hiding, MembershipChange};
+use crate::mesh::invocation::{GivenAnswer, InvocationId, NodeAnswer, NodeInvocation, NodeOutcome};
 use crate::mesh::nodes::{FromNodes, NodePresence, SpentBudgets, ToNodes};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -48,6 +49,22 @@ enum EnvelopeHead<'a> {
     Spent(Vec<(i64, [u32; BUDGETS])>),
     /// Nodes of an earlier version leave it out.
     SpentByBots(Vec<(i64, [u32; BUDGETS])>),
+    /// The frames of these have JSON, or the text of the answer. Nodes of an earlier version leave them out.
+    Invoke {
+        to: u64,
+        bot: i64,
+        conversation: i64,
+    },
+    AnswerInvocation {
+        number: u64,
+        bot: i64,
+        id: Cow<'a, str>,
+        is_public: bool,
+    },
+    Answered {
+        number: u64,
+        bot: i64,
+    },
     Heartbeat(usize, u64, u64),
     Revoked(Vec<i64>),
 }
@@ -165,6 +182,21 @@ pub(super) fn write(node: u64, frame: &ToNodes) -> Option<Vec<u8>> {
             let spent = spent.iter().map(|spent| (spent.user.0, spent.spent)).collect();
             (if are_bots { EnvelopeHead::SpentByBots(spent) } else { EnvelopeHead::Spent(spent) }, [&[], &[]])
         }
+        ToNodes::Invoke(it) => {
+            let (bot, conversation) = (it.bot.0, it.conversation.number());
+            let shown = it.shown.to_string();
+            return join(node, &EnvelopeHead::Invoke { to: it.to, bot, conversation }, [shown.as_bytes(), &[]]);
+        }
+        ToNodes::AnswerInvocation(it) => {
+            let (id, is_public) = (Cow::Owned(it.given.id.to_string()), it.given.is_public);
+            let head = EnvelopeHead::AnswerInvocation { number: it.number, bot: it.bot.0, id, is_public };
+            return join(node, &head, [it.given.content.as_bytes(), &[]]);
+        }
+        ToNodes::Answered(it) => {
+            let outcome = it.to_json().to_string();
+            let head = EnvelopeHead::Answered { number: it.number, bot: it.bot.0 };
+            return join(node, &head, [outcome.as_bytes(), &[]]);
+        }
         ToNodes::Follow { .. } => return None,
     };
     join(node, &head, frames)
@@ -265,6 +297,23 @@ pub(super) fn read(this_node: u64, bytes: &[u8], now: Instant) -> Result<Receive
         }
         EnvelopeHead::Spent(spent) => FromNodes::Spent(spent_budgets(spent, false)),
         EnvelopeHead::SpentByBots(spent) => FromNodes::Spent(spent_budgets(spent, true)),
+        EnvelopeHead::Invoke { to, .. } if to != this_node => return Ok(Received::Own), // for another node
+        EnvelopeHead::Invoke { to, bot, conversation: number } => {
+            let shown = serde_json::from_slice(json).map_err(|_| EnvelopeError::Malformed)?;
+            let conversation = conversation(number)?;
+            FromNodes::Invoke(Box::new(NodeInvocation { to, bot: UserId(bot), conversation, shown }))
+        }
+        EnvelopeHead::AnswerInvocation { number, bot, id, is_public } => {
+            let content = std::str::from_utf8(json).map_err(|_| EnvelopeError::Malformed)?.into();
+            let id = InvocationId::parse(&id).ok_or(EnvelopeError::Malformed)?;
+            let given = GivenAnswer { id, is_public, content };
+            FromNodes::AnswerInvocation(Box::new(NodeAnswer { number, bot: UserId(bot), given }))
+        }
+        EnvelopeHead::Answered { number, bot } => {
+            let written = serde_json::from_slice(json).map_err(|_| EnvelopeError::Malformed)?;
+            let outcome = NodeOutcome::outcome_of(written).ok_or(EnvelopeError::Malformed)?;
+            FromNodes::Answered(Box::new(NodeOutcome { number, bot: UserId(bot), outcome }))
+        }
     }))
 }
 
@@ -365,6 +414,22 @@ mod tests {
         assert_eq!(read(2, &endless, Instant::now()).err(), Some(EnvelopeError::Malformed));
         written[0] = 9;
         assert_eq!(read(2, &written, Instant::now()).err(), Some(EnvelopeError::Version(9)));
+    }
+
+    #[test]
+    fn commands_of_bots_cross_to_the_node_that_they_are_for() {
+        let conversation = ConversationId::from_number(6).unwrap();
+        let sent = NodeInvocation { to: 2, bot: UserId(7), conversation, shown: serde_json::json!({"text": "hé"}) };
+        let written = write(1, &ToNodes::Invoke(Box::new(sent.clone()))).unwrap();
+        assert!(matches!(frame(&written), FromNodes::Invoke(read) if *read == sent));
+        assert!(matches!(read(3, &written, Instant::now()), Ok(Received::Own)), "it is for node 2");
+        let given = GivenAnswer { id: InvocationId { conversation, number: 9 }, is_public: true, content: "ja".into() };
+        let sent = NodeAnswer { number: 4, bot: UserId(7), given };
+        let written = write(1, &ToNodes::AnswerInvocation(Box::new(sent.clone()))).unwrap();
+        assert!(matches!(frame(&written), FromNodes::AnswerInvocation(read) if *read == sent));
+        let sent = NodeOutcome { number: 4, bot: UserId(7), outcome: Ok(serde_json::json!({"seq": 3})) };
+        let written = write(1, &ToNodes::Answered(Box::new(sent.clone()))).unwrap();
+        assert!(matches!(frame(&written), FromNodes::Answered(read) if *read == sent));
     }
 
     proptest! {

@@ -89,6 +89,9 @@ impl ClusterShared {
             | ToNodes::Blocked(..)
             | ToNodes::Presence(_)
             | ToNodes::Spent(_)
+            | ToNodes::Invoke(_)
+            | ToNodes::AnswerInvocation(_)
+            | ToNodes::Answered(_)
             | ToNodes::Follow { .. } => self.channels.all(),
         }
     }

@@ -35,6 +35,9 @@ impl ToShards {
                 let frames = placement.all().map(|shard| (shard, by_shard.remove(&shard).unwrap_or_default()));
                 self.push_each(frames.map(|(shard, users)| (shard, FromNodes::Presence(node, users))))
             }
+            FromNodes::Invoke(it) => self.push(placement.of_user(it.bot), FromNodes::Invoke(it)),
+            FromNodes::AnswerInvocation(it) => self.push(placement.of_user(it.bot), FromNodes::AnswerInvocation(it)),
+            FromNodes::Answered(it) => self.push(placement.of_user(it.bot), FromNodes::Answered(it)),
             FromNodes::Spent(spent) => {
                 let by_shard = by_shard(spent, |spent| placement.of_user(spent.user));
                 self.push_each(by_shard.into_iter().map(|(shard, spent)| (shard, FromNodes::Spent(spent))))

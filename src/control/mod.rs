@@ -24,6 +24,7 @@ mod account_reads;
 pub mod announcer;
 mod audit;
 mod auth;
+pub mod bot_commands;
 mod bots;
 pub mod captcha;
 mod clients;
@@ -159,6 +160,7 @@ fn routes() -> Router<Control> {
         .merge(webhooks::router())
         .merge(incoming_webhooks::router())
         .merge(bots::router())
+        .merge(bot_commands::router())
         .route("/ws", get(upgrade_required))
 }
 

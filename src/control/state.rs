@@ -2,6 +2,7 @@
 
 use super::access::Access;
 use super::account_reads::AccountReads;
+use super::bot_commands::BotPosts;
 use super::captcha::Captcha;
 use super::dashboard::Dashboard;
 use super::files::Files;
@@ -120,6 +121,7 @@ struct ControlInner {
     filter_edits: KeyBudget,
     decisions: KeyBudget,
     reloads: KeyBudget,
+    bot_posts: BotPosts,
 }
 
 impl std::fmt::Debug for Control {
@@ -155,6 +157,7 @@ impl Control {
                 filter_edits: KeyBudget::of_filter_rules(),
                 decisions: KeyBudget::of_decisions(),
                 reloads: KeyBudget::of_reloads(),
+                bot_posts: BotPosts::default(),
             }),
         }
     }
@@ -227,6 +230,10 @@ impl Control {
 
     pub(super) fn decisions(&self) -> &KeyBudget {
         &self.inner.decisions
+    }
+
+    pub(super) fn bot_posts(&self) -> &BotPosts {
+        &self.inner.bot_posts
     }
 
     pub(super) fn reloads(&self) -> &KeyBudget {

@@ -14,6 +14,7 @@ const EMAIL_CHARS_MAX: usize = 254;
 const DISPLAY_NAME_CHARS_MAX: usize = 100;
 const AVATAR_URL_CHARS_MAX: usize = 2_000;
 const BIO_CHARS_MAX: usize = 500;
+const SHORT_TEXT_CHARS_MAX: usize = 200;
 const DEVICE_NAME_CHARS_MAX: usize = 200;
 const QUERY_CHARS_MAX: usize = 100;
 
@@ -59,6 +60,16 @@ pub fn visible_name<'t>(field: &str, text: &'t str) -> Result<Cow<'t, str>, Prob
     }
     text::check_visible(&text, Shape::Line).map_err(|fault| Problem::bad_request(format!("{field}: {fault}")))?;
     Ok(text)
+}
+
+/// A visible text on one line in NFC, in the field `field`: 1–200 characters after trimming.
+pub fn short_text(field: &str, text: &str) -> Result<String, Problem> {
+    let text = text::nfc(text.trim());
+    if text.is_empty() || text.chars().count() > SHORT_TEXT_CHARS_MAX {
+        return Err(Problem::bad_request(format!("{field}: Must have 1 to 200 characters.")));
+    }
+    text::check_visible(&text, Shape::Line).map_err(|fault| Problem::bad_request(format!("{field}: {fault}")))?;
+    Ok(text.into_owned())
 }
 
 /// An http(s) URL of at most 2,000 characters. Other schemes (`javascript:`, `data:`) are refused, because clients put

@@ -2,8 +2,8 @@
 //!
 //! Invariants:
 //! - an attempt takes the configured time at most, with everything that it does;
-//! - of the response, the status and `Retry-After` count. Its body is not read: it could be endless, and it could quote
-//!   what the owner of the webhook may not read.
+//! - of the response to a delivery, the status and `Retry-After` count. Its body is not read: it could be endless, and it
+//!   could quote what the owner of the webhook may not read. The answer to a slash command is read up to a bound.
 
 use super::connect::HookClients;
 use super::retry;
@@ -11,8 +11,9 @@ use super::signature;
 use super::target::{AddressPolicy, HookTarget};
 use crate::faults::root_cause;
 use bytes::Bytes;
-use http_body_util::Full;
-use hyper::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, Collected, Full, Limited};
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response, StatusCode, header};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,6 +21,8 @@ use time::OffsetDateTime;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
+/// Bytes of the answer to a slash command.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// Characters of an error that are recorded.
 const ERROR_CHARS_MAX: usize = 200;
 
@@ -97,6 +100,23 @@ impl HookSender {
         SendOutcome { at, ms, status: status.map(|status| status.as_u16()), error, retry_after }
     }
 
+    /// Posts `body` once and reads the response, of at most [`ANSWER_BYTES_MAX`] bytes. The whole takes `time` at most.
+    ///
+    /// # Errors
+    /// Why there is no response of the status 200.
+    pub async fn ask(&self, url: &str, id: &str, secret: &[u8], body: Bytes, time: Duration) -> Result<Bytes, String> {
+        let now_s = OffsetDateTime::now_utc().unix_timestamp();
+        let asked = async {
+            let response = self.posted(url, id, &[secret.to_vec()], now_s, body).await?;
+            if response.status() != StatusCode::OK {
+                return Err(format!("the response has the status {}", response.status().as_u16()));
+            }
+            let read = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+            read.map(Collected::to_bytes).map_err(|error| error.to_string())
+        };
+        timeout(time, asked).await.unwrap_or_else(|_| Err("no response in time".to_owned()))
+    }
+
     async fn exchange(
         &self,
         url: &str,
@@ -105,6 +125,21 @@ impl HookSender {
         now_s: i64,
         body: Bytes,
     ) -> Result<(StatusCode, Option<Duration>), String> {
+        let response = self.posted(url, id, secrets, now_s, body).await?;
+        let status = response.status();
+        let retry_after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+        let retry_after = retry_after.and_then(|value| retry::retry_after(value, now_s));
+        Ok((status, retry_after))
+    }
+
+    async fn posted(
+        &self,
+        url: &str,
+        id: &str,
+        secrets: &[Vec<u8>],
+        now_s: i64,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, String> {
         // Again: the operator may allow less than when the webhook was created.
         let target = HookTarget::parse(url, &self.policy).map_err(|error| error.to_string())?;
         let signature = signature::sign(secrets.iter().map(Vec::as_slice), id, now_s, &body);
@@ -123,11 +158,7 @@ impl HookSender {
         } else {
             self.clients.plain.request(request).await
         };
-        let response = sent.map_err(|error| root_cause(&error))?;
-        let status = response.status();
-        let retry_after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
-        let retry_after = retry_after.and_then(|value| retry::retry_after(value, now_s));
-        Ok((status, retry_after))
+        sent.map_err(|error| root_cause(&error))
     }
 }
 

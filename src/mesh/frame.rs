@@ -2,9 +2,11 @@
 
 use super::asked::{Announcement, Approval, HttpCommand, LimitsQuestion};
 use super::event::{EncodedEvent, EncodedNotice, MembershipChange, Published, TypingPermission};
+use super::invocation::{BotConnection, Invocation, InvocationAnswer};
 use super::live::LiveSettings;
 use super::quota::QuotaPlace;
 use super::record::{LogEntry, MessagePage, MessageRecord, OpenedSession, PresenceRecord, ThreadState};
+pub use super::token::Token;
 use crate::address::{ClientNetwork, RequestSource};
 use crate::auth::signing::KeyTag;
 use crate::chat::filter::{FilterRuleSet, SharedRepeats};
@@ -16,15 +18,6 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
-
-/// Identifies a pending request in the table of the shard that sent it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Token {
-    /// The shard that waits.
-    pub shard: ShardId,
-    /// Index into its table.
-    pub index: u32,
-}
 
 /// Shard to shard, lane of requests. Full: the sender refuses the command with `overloaded`, or keeps the item and
 /// tries again at its next turn where a variant says so.
@@ -70,7 +63,15 @@ pub enum Request<S = OwnedFd> {
     Departed {
         /// The user whose connection has ended.
         user: UserId,
+        /// The connection; none if it was not opened yet.
+        conn: Option<ConnId>,
     },
+    /// To a bot's shard: a connection of the bot was opened. Full: kept and retried, before its departure.
+    BotConnected(Box<BotConnection>),
+    /// To a bot's shard: a user runs one of its commands. Full: `overloaded`.
+    Invoke(Box<Invocation>),
+    /// To a bot's shard: the bot answers a command. Full: `overloaded`.
+    AnswerInvocation(Box<InvocationAnswer>),
 }
 
 /// A user who is typing.
@@ -119,6 +120,8 @@ pub enum Delivery {
     TypingVoid(ConnId),
     /// One of two users has blocked the other; sent to every shard.
     Blocked(UserId, UserId),
+    /// A command for a connection of a bot: the data of `command_invoked`.
+    Invoked(ConnId, Arc<Value>),
 }
 
 /// A change that a user requests. It goes to the owner shard, to the I/O shard, and back with its outcome.

@@ -3,13 +3,14 @@
 use super::activity::Activity;
 use super::doorbell::Doorbell;
 use super::frame::{CommitOutcome, ControlFrame, Delivery, HttpHandover, Mutation, ReadRequest, ReadResult, Request};
+use super::invocation::BotPost;
 use super::log_watch::LogWatch;
 use super::node_status::NodeStatus;
 use super::nodes::{FromNodes, ToNodes};
 use super::placement::Placement;
 use super::storage_room::StorageRoom;
 use crate::ids::ShardId;
-use crate::limits::{HTTP_CONNECTIONS_MAX, LANE_FRAMES};
+use crate::limits::{BOT_POSTS_MAX, HTTP_CONNECTIONS_MAX, LANE_FRAMES};
 use crossbeam_queue::ArrayQueue;
 use std::io;
 use std::sync::Arc;
@@ -108,6 +109,8 @@ pub struct Mesh {
     pub storage_bell: Doorbell,
     /// Connections for the control plane.
     pub http: Lane<HttpHandover>,
+    /// Commands of bots for the control plane to post.
+    pub bot_posts: Lane<Box<BotPost>>,
     /// Wakes the control plane's acceptor.
     pub control_bell: Doorbell,
     /// What the I/O shard shows to the detectors of suspicious activity.
@@ -150,6 +153,7 @@ impl Mesh {
             shard_bells: (0..shards).map(|_| Doorbell::for_ring()).collect::<io::Result<_>>()?,
             storage_bell: Doorbell::for_epoll()?,
             http: Lane::new(HTTP_CONNECTIONS_MAX),
+            bot_posts: Lane::new(BOT_POSTS_MAX),
             control_bell: Doorbell::for_epoll()?,
             activity: Arc::default(),
             log_watch: Arc::default(),

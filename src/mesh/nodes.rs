@@ -11,6 +11,7 @@
 //! the log (typing, notices) may be lost, as when a client reads too slowly.
 
 use super::event::{EncodedEvent, EncodedNotice, MembershipChange};
+use super::invocation::{NodeAnswer, NodeInvocation, NodeOutcome};
 use crate::ids::{ConversationId, Seq, UserId};
 use crate::limits::BUDGETS;
 use std::sync::Arc;
@@ -32,6 +33,12 @@ pub enum ToNodes {
     Presence(Vec<NodePresence>),
     /// What users have spent on this shard: people, or bots.
     Spent(Vec<SpentBudgets>),
+    /// A command for a bot that is connected to another node.
+    Invoke(Box<NodeInvocation>),
+    /// The answer of a bot to a command that another node keeps.
+    AnswerInvocation(Box<NodeAnswer>),
+    /// What became of such an answer.
+    Answered(Box<NodeOutcome>),
     /// Whether this node has subscribers of a conversation.
     Follow {
         /// The conversation.
@@ -66,6 +73,12 @@ pub enum FromNodes {
     Presence(u64, Vec<NodePresence>),
     /// To the users' shard: what they have spent on another node.
     Spent(Vec<SpentBudgets>),
+    /// To the bot's shard: a command for a bot that is connected here.
+    Invoke(Box<NodeInvocation>),
+    /// To the bot's shard: an answer to a command that this node may keep.
+    AnswerInvocation(Box<NodeAnswer>),
+    /// To the bot's shard: what became of an answer.
+    Answered(Box<NodeOutcome>),
 }
 
 /// What a user has spent on one node since that node published it last.

@@ -2,6 +2,7 @@
 
 use super::doorbell::Doorbell;
 use super::frame::{CommitOutcome, ControlFrame, Delivery, HttpHandover, Mutation, ReadRequest, ReadResult, Request};
+use super::invocation::BotPost;
 use super::lane::Mesh;
 use super::nodes::{FromNodes, ToNodes};
 use super::placement::Placement;
@@ -71,6 +72,11 @@ pub trait Lanes<S> {
     /// # Errors
     /// The connection.
     fn hand_over_http(&mut self, handover: HttpHandover<S>) -> Result<(), HttpHandover<S>>;
+    /// Passes a command of a bot to the control plane, or returns it if the lane is full.
+    ///
+    /// # Errors
+    /// The command.
+    fn push_bot_post(&mut self, post: Box<BotPost>) -> Result<(), Box<BotPost>>;
     /// Whether there are other nodes.
     fn has_nodes(&self) -> bool;
     /// Tells the other nodes something, or returns it if the lane is full.
@@ -188,6 +194,12 @@ impl Lanes<OwnedFd> for MeshPort {
 
     fn hand_over_http(&mut self, handover: HttpHandover) -> Result<(), HttpHandover> {
         self.mesh.http.try_push(handover)?;
+        self.mesh.control_bell.ring();
+        Ok(())
+    }
+
+    fn push_bot_post(&mut self, post: Box<BotPost>) -> Result<(), Box<BotPost>> {
+        self.mesh.bot_posts.try_push(post)?;
         self.mesh.control_bell.ring();
         Ok(())
     }

@@ -71,7 +71,7 @@ impl<W: World> Shard<W> {
         match &asked.origin {
             Origin::Connection(conn) => self.connections.session(*conn).map(|session| Arc::clone(&session.budgets)),
             // HTTP commands come to the user's shard, which keeps the budgets.
-            Origin::Http(_) => Some(self.budgets_of(user)),
+            Origin::Http(_) | Origin::Invocation(..) => Some(self.budgets_of(user)),
         }
     }
 

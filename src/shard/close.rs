@@ -70,7 +70,7 @@ impl<W: World> Shard<W> {
         }
         self.directory.local.remove(session.user, conn);
         self.directory.watches.forget(conn);
-        self.departures.push_back(session.user);
+        self.departures.push_back((session.user, Some(conn)));
     }
 
     /// Gives the peer a moment to close its half.
@@ -116,11 +116,15 @@ impl<W: World> Shard<W> {
 
     /// Reports ended connections to the users' shards, as far as the lanes have room.
     pub(super) fn report_departures(&mut self) {
+        // A connection of a bot is reported before its end.
+        if !self.report_bots() {
+            return;
+        }
         for _ in 0..self.departures.len() {
-            let Some(user) = self.departures.pop_front() else { return };
-            let departed = crate::mesh::frame::Request::Departed { user };
+            let Some((user, conn)) = self.departures.pop_front() else { return };
+            let departed = crate::mesh::frame::Request::Departed { user, conn };
             if self.request(self.placement.of_user(user), departed).is_err() {
-                self.departures.push_back(user); // at the next turn
+                self.departures.push_back((user, conn)); // at the next turn
             }
         }
     }

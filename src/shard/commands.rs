@@ -125,6 +125,12 @@ impl<W: World> Shard<W> {
                 let message = NewMessage { conversation, content, parent, message_type, client_message_id, files };
                 self.send_message(asked, user, message);
             }
+            Command::RunCommand { conversation, command, text, parent } => {
+                self.run_command(asked, (user, conversation), (&command, &text), parent);
+            }
+            Command::AnswerCommand { invocation, is_public, content } => {
+                self.answer_command(asked, user, &invocation, is_public, &content);
+            }
             Command::Change { row, conversation, arguments } => self.change(asked, user, row, conversation, arguments),
         }
     }
@@ -152,7 +158,7 @@ impl<W: World> Shard<W> {
         // A socket is throttled by its own last signal, too.
         let permitted = match asked.origin {
             Origin::Connection(_) => self.may_signal(&asked, user),
-            Origin::Http(_) => self.may_change(&asked, user),
+            Origin::Http(_) | Origin::Invocation(..) => self.may_change(&asked, user),
         };
         if let Err(refusal) = permitted {
             return self.refuse(asked, &refusal);
@@ -278,6 +284,7 @@ impl<W: World> Shard<W> {
                 }
                 Err(refusal) => self.refuse(asked, &refusal),
             },
+            Pending::Invoke(invoking) => self.command_found(*invoking, answer.into_data()),
             Pending::Admission(admission) => self.admission_answered(*admission, answer.into_session()),
             Pending::Replay(conn, conversation, member_at) => {
                 self.log_answered(conn, conversation, member_at, answer.into_log());

@@ -59,7 +59,7 @@ impl<W: World> Shard<W> {
         let admins = &live.factor_policy.admins;
         self.directory.users.of_admins(|user| admins.contains(&user));
         // A key that was removed before its time may be stolen. Its thief can sign tokens for every user.
-        let void = self.connections.sessions().filter(|session| session.key.is_some_and(|key| !live.keys.has(key)));
+        let void = self.connections.sessions().filter(|session| session.grant.is_none() && !live.keys.has(session.key));
         let void: Vec<ConnId> = void.map(|session| session.conn).collect();
         self.live = live;
         for conn in void {

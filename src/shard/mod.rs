@@ -27,6 +27,7 @@ mod drain;
 mod early;
 mod filter;
 mod interval;
+mod invocations;
 mod lanes_taken;
 mod nodes;
 mod owner;
@@ -72,6 +73,7 @@ use crate::wire::json::JsonReader;
 use crate::wire::ws::deflate::{Deflater, Inflater};
 use connections::Connections;
 use interval::Interval;
+use invocations::BotCommands;
 use lanes_taken::LanesTaken;
 use pending_heads::PendingHeads;
 use rate_limits::RateLimits;
@@ -136,6 +138,8 @@ pub struct Audit {
     pub events_waiting: bool,
     /// Ended connections that were not yet reported to the user's shard.
     pub departures_waiting: usize,
+    /// Slash commands without an answer, and answers that were not delivered yet.
+    pub invocations_waiting: usize,
 }
 
 /// The state of one core.
@@ -184,7 +188,9 @@ pub struct Shard<W: World> {
     /// Refused connections beyond the maximum that wait for their client's end.
     refusals: usize,
     /// Users with an ended connection here that was not yet reported to their shard.
-    departures: VecDeque<UserId>,
+    departures: VecDeque<(UserId, Option<ConnId>)>,
+    /// The slash commands of the bots of this shard.
+    bots: BotCommands,
 }
 
 impl<W: World> Shard<W> {
@@ -234,6 +240,7 @@ impl<W: World> Shard<W> {
             behind: Vec::new(),
             refusals: 0,
             departures: VecDeque::new(),
+            bots: BotCommands::default(),
             lanes,
             clock,
             settings,
@@ -259,6 +266,7 @@ impl<W: World> Shard<W> {
             slots_in_use: self.connections.sessions().map(|session| session.in_flight as usize).sum(),
             events_waiting: self.rooms.have_backlog() || !self.in_order.is_empty(),
             departures_waiting: self.departures.len(),
+            invocations_waiting: self.bots.waiting(),
         }
     }
 

@@ -236,6 +236,9 @@ impl<W: World> Shard<W> {
             }
             FromNodes::Spent(_) if is_planted(Fault::IgnoreSpent) => {}
             FromNodes::Spent(spent) => self.spent_elsewhere(spent),
+            FromNodes::Invoke(invocation) => self.invoke_for_node(*invocation),
+            FromNodes::AnswerInvocation(answer) => self.take_node_answer(*answer),
+            FromNodes::Answered(outcome) => self.take_node_outcome(*outcome),
             FromNodes::Blocked(one, other) => self.deliver_to(self.id, Delivery::Blocked(one, other)),
         }
     }

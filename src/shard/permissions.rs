@@ -6,6 +6,7 @@
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::ConversationId;
 use crate::mesh::bot_grant::{BotGrant, Scope, not_for_bots};
+use crate::mesh::invocation::InvocationId;
 use crate::wire::command::changes::CHANGES;
 use crate::wire::command::{Arguments, Command, ConversationRef};
 
@@ -35,6 +36,7 @@ const NEEDS: &[(&str, Need)] = &[
     ("add_reaction", Within(Write)),
     ("remove_reaction", Within(Write)),
     ("typing", Within(Write)),
+    ("answer_command", Within(Write)),
     ("set_presence", Everywhere(Write)),
     ("get_history", Within(Read)),
     ("get_conversation", Within(Read)),
@@ -76,6 +78,8 @@ const NEEDS: &[(&str, Need)] = &[
     ("list_blocks", Everywhere(Manage)),
     ("block_user", Everywhere(Manage)),
     ("unblock_user", Everywhere(Manage)),
+    // A bot that calls another one could go on forever.
+    ("run_command", Refused),
     // Its owner decides where a bot is.
     ("join_by_invite", Refused),
     ("request_to_join", Refused),
@@ -119,6 +123,11 @@ fn named_by(command: &Command<'_>) -> Named {
             ConversationRef::OfMessage(_) | ConversationRef::OfInvite(_) => Named::LookedUp,
             ConversationRef::None => Named::None,
         },
+        // An id that cannot be read is refused by the command.
+        Command::AnswerCommand { invocation, .. } => {
+            Named::These(InvocationId::parse(invocation).map(|id| id.conversation).into_iter().collect())
+        }
+        Command::RunCommand { conversation, .. } => Named::These(vec![*conversation]),
         Command::Lookup { arguments, .. } => in_arguments(arguments),
         Command::ListConversations { .. }
         | Command::SetPresence { .. }

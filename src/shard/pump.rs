@@ -76,6 +76,7 @@ impl<W: World> Shard<W> {
         while let Some(frame) = self.lanes.pop_control() {
             self.on_control(frame);
         }
+        self.deliver_outcomes();
         let more = self.fan_out();
         self.report_interests();
         self.report_follows();
@@ -173,7 +174,15 @@ impl<W: World> Shard<W> {
             Request::Interest { conversation, shard, formats } => self.on_interest(conversation, shard, formats),
             Request::Admit(admission) => self.admit(admission),
             Request::Settle(settlement) => self.settle(*settlement),
-            Request::Departed { user } => self.directory.users.disconnect(user, self.clock.utc()),
+            Request::Departed { user, conn } => {
+                if let Some(conn) = conn {
+                    self.bots.departed(user, conn);
+                }
+                self.directory.users.disconnect(user, self.clock.utc());
+            }
+            Request::BotConnected(connection) => self.bots.connected(*connection),
+            Request::Invoke(invocation) => self.invoke(*invocation),
+            Request::AnswerInvocation(answer) => self.take_answer(*answer),
             Request::SetPresence(choice) => self.choose_presence(*choice),
             Request::Presence { user, token, watcher } => self.answer_presence(user, token, watcher),
             Request::PresenceUnwatched { user, shard } => self.directory.users.unwatch(user, shard),
@@ -223,6 +232,7 @@ impl<W: World> Shard<W> {
                 }
             }
             Delivery::Blocked(one, other) => self.on_blocked(one, other),
+            Delivery::Invoked(conn, shown) => self.send_event(conn, "command_invoked", None, &*shown),
         }
     }
 }

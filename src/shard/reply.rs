@@ -78,6 +78,11 @@ impl<W: World> Shard<W> {
                 let message = "The server has a fault: it cannot write the answer as JSON.";
                 reply(serde_json::to_vec(data).map_err(|_| Refusal::new(ErrorCode::Internal, message)));
             }
+            Origin::Invocation(id, bot) => {
+                let message = "The server has a fault: it cannot write the answer as JSON.";
+                let data = serde_json::to_value(data).map_err(|_| Refusal::new(ErrorCode::Internal, message));
+                self.invocation_sent(id, bot, data);
+            }
         }
     }
 
@@ -135,6 +140,7 @@ impl<W: World> Shard<W> {
         match asked.origin {
             Origin::Connection(conn) => self.send_event(conn, "error", asked.id.as_ref(), refusal),
             Origin::Http(reply) => reply(Err(refusal.clone())),
+            Origin::Invocation(id, bot) => self.invocation_sent(id, bot, Err(refusal.clone())),
         }
     }
 
@@ -143,7 +149,7 @@ impl<W: World> Shard<W> {
         self.count_command(&asked);
         release_slot(&mut self.connections, &asked);
         match asked.origin {
-            Origin::Connection(_) => {}
+            Origin::Connection(_) | Origin::Invocation(..) => {} // an answer to a command is acknowledged
             Origin::Http(reply) => reply(Ok(b"{}".to_vec())),
         }
     }

@@ -8,11 +8,12 @@
 use crate::address::RequestSource;
 use crate::chat::filter::rule::RuleHead;
 use crate::error::Refusal;
-use crate::ids::{CommandId, ConnId, ConversationId, Seq, SessionId, ShardId, UserId};
+use crate::ids::{CommandId, ConnId, ConversationId, MessageId, Seq, SessionId, ShardId, UserId};
 use crate::limits::READS_PER_USER_MAX;
 use crate::mesh::asked::HttpReply;
 use crate::mesh::bot_grant::BotGrant;
 use crate::mesh::frame::{Admission, Change, Query, Token};
+use crate::mesh::invocation::InvocationId;
 use crate::mesh::record::PresenceRecord;
 use crate::mesh::storage_room::StorageRoom;
 use crate::planted::{Fault, is_planted};
@@ -36,6 +37,8 @@ pub enum Origin {
     Connection(ConnId),
     /// An HTTP request.
     Http(HttpReply),
+    /// A bot that answers a slash command in public.
+    Invocation(InvocationId, UserId),
 }
 
 impl Origin {
@@ -43,7 +46,7 @@ impl Origin {
     pub fn connection(&self) -> Option<ConnId> {
         match self {
             Self::Connection(conn) => Some(*conn),
-            Self::Http(_) => None,
+            Self::Http(_) | Self::Invocation(..) => None,
         }
     }
 }
@@ -97,6 +100,8 @@ pub enum Pending<S> {
     PresencePart(Rc<RefCell<Gathering>>),
     /// Whether a connection may still watch these users.
     PresenceCheck(ConnId, BTreeSet<UserId>),
+    /// `run_command`: the bot that has the command.
+    Invoke(Box<Invoking>),
     /// `typing` of a user in a conversation, and when PostgreSQL was asked for the permission.
     Typing(PendingCommand, ConversationId, UserId, u64),
     /// A socket whose session is looked up.
@@ -155,6 +160,20 @@ pub struct Filtering {
     pub change: Change,
     /// The rules that its text matches.
     pub hits: Vec<Arc<RuleHead>>,
+}
+
+/// `run_command` while PostgreSQL looks for the bot.
+pub struct Invoking {
+    /// The command.
+    pub asked: PendingCommand,
+    /// Its user.
+    pub user: UserId,
+    /// Where it is run.
+    pub conversation: ConversationId,
+    /// In which thread.
+    pub parent: Option<MessageId>,
+    /// What the user wrote after the name.
+    pub text: Box<str>,
 }
 
 /// `get_presence` while the read of the visible users runs.

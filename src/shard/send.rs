@@ -163,7 +163,7 @@ impl<W: World> Shard<W> {
         self.send_filtered(asked, user, conversation, change);
     }
 
-    fn may_begin(&self) -> Result<(), Refusal> {
+    pub(super) fn may_begin(&self) -> Result<(), Refusal> {
         if self.shutdown.is_none() {
             return Ok(());
         }
@@ -171,7 +171,7 @@ impl<W: World> Shard<W> {
         Err(Refusal::new(ErrorCode::Overloaded, message).retry_after(1_000))
     }
 
-    fn may_use(&self, feature: Option<Feature>) -> Result<(), Refusal> {
+    pub(super) fn may_use(&self, feature: Option<Feature>) -> Result<(), Refusal> {
         match feature.filter(|feature| !self.settings.features.has(*feature)) {
             None => Ok(()),
             Some(feature) => {
@@ -189,7 +189,7 @@ impl<W: World> Shard<W> {
         }
     }
 
-    fn may_send(&mut self, asked: &PendingCommand, user: UserId, content: &str) -> Result<(), Refusal> {
+    pub(super) fn may_send(&mut self, asked: &PendingCommand, user: UserId, content: &str) -> Result<(), Refusal> {
         self.spend(asked, user, Budget::Messages, 1)?;
         if !self.settings.content_filtering {
             return Ok(());
@@ -293,7 +293,7 @@ impl<W: World> Shard<W> {
     fn repeats_of(&mut self, asked: &PendingCommand, user: UserId) -> Option<SharedRepeats> {
         match &asked.origin {
             Origin::Connection(conn) => self.connections.session(*conn).map(|session| Arc::clone(&session.repeats)),
-            Origin::Http(_) => Some(self.directory.users.repeats(user)),
+            Origin::Http(_) | Origin::Invocation(..) => Some(self.directory.users.repeats(user)),
         }
     }
 

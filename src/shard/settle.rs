@@ -14,6 +14,7 @@ use crate::ids::{ConversationId, Seq, SessionId};
 use crate::limits::{Features, Limits};
 use crate::mesh::bot_grant::Scope;
 use crate::mesh::frame::{Request, Settlement};
+use crate::mesh::invocation::BotConnection;
 use crate::mesh::record::{ConversationHead, Profile, rfc3339};
 use crate::net::Chunk;
 use crate::planted::{Fault, is_planted};
@@ -67,7 +68,7 @@ impl<W: World> Shard<W> {
         session.budgets = budgets;
         session.repeats = repeats;
         session.token_expires_ms = expires_ms;
-        session.key = admission.key.filter(|_| opened.grant.is_none());
+        session.key = admission.key.unwrap_or_default();
         session.grant.clone_from(&opened.grant);
         session.last_seen_ms = self.now_ms;
         // What a token must not read is not subscribed.
@@ -75,6 +76,10 @@ impl<W: World> Shard<W> {
         session.subscribe_all = handshake.subscribe_all && may_read;
         *self.connections.client(conn) = Client::Open(Box::new(session), admission.source);
         self.directory.local.add(admission.user, conn);
+        if let Some(grant) = &opened.grant {
+            let grant = Arc::clone(grant);
+            self.bot_arrived(BotConnection { bot: admission.user, conn, grant });
+        }
         self.sockets.send(conn, Chunk::from(handshake.response.into_bytes()));
         self.sockets.receive_stream(conn);
         let look = expires_ms.min(self.now_ms + self.settings.heartbeat_ms);
@@ -85,7 +90,7 @@ impl<W: World> Shard<W> {
         if self.shutdown.is_some() {
             return self.close_with(conn, CloseCode::GoingAway, RETURN_MS_MIN); // it was moving here when it began
         }
-        if admission.key.is_some_and(|key| !self.live.keys.has(key)) {
+        if opened.grant.is_none() && admission.key.is_some_and(|key| !self.live.keys.has(key)) {
             return self.close(conn, CloseCode::TokenExpired);
         }
         if self.directory.revocations.contains(admission.session) && !is_planted(Fault::ForgetRevocations) {
@@ -140,7 +145,7 @@ impl<W: World> Shard<W> {
     fn look_up_again(&mut self, settlement: Settlement<W::Socket>) {
         let admission = settlement.admission;
         let user = admission.user;
-        self.departures.push_back(user);
+        self.departures.push_back((user, None));
         // A ticket is spent by the first look-up.
         let admission = Box::new(crate::mesh::frame::Admission { ticket: None, ..admission });
         if let Err(Request::Admit(back)) = self.request(self.placement.of_user(user), Request::Admit(admission)) {

@@ -25,6 +25,7 @@ impl<W: World> Shard<W> {
         }
         self.tell_late_heads();
         self.send_late_refusals();
+        self.expire_invocations();
         self.show_queues();
         if self.presence_rounds.is_due(self.now_ms) {
             self.recheck_watches();

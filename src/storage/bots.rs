@@ -90,6 +90,17 @@ pub struct SealedBotSecret<'a> {
     pub sealed: &'a [u8],
 }
 
+/// Where a command is posted, and the secret that signs the request.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CommandUrl {
+    /// The URL.
+    pub url: String,
+    /// The key that the secret is encrypted with.
+    pub key_id: String,
+    /// The encrypted secret.
+    pub sealed: Vec<u8>,
+}
+
 /// Handle to the tables of bots; cloning it is cheap.
 #[derive(Clone, Debug)]
 pub struct BotStore(Accounts);
@@ -285,6 +296,27 @@ impl BotStore {
         let statement: Statement<'_> =
             (sql::ROTATE_SECRET, &[&caller.user.0, &bot.0, &secret.key_id, &secret.sealed, &row]);
         self.0.is_true("rotate_bot_secret", true, statement).await
+    }
+
+    /// The URL of a command, and the sealed secret of its bot.
+    ///
+    /// # Errors
+    /// Failures of PostgreSQL.
+    pub async fn command_url(&self, bot: UserId, command: &str) -> Result<Option<CommandUrl>, Refusal> {
+        let read =
+            |row: &Row| Ok(CommandUrl { url: row.try_get(0)?, key_id: row.try_get(1)?, sealed: row.try_get(2)? });
+        let found = self.0.read_rows("bot_command_url", (sql::COMMAND_URL, &[&bot.0, &command]), read).await?;
+        Ok(found.into_iter().next())
+    }
+
+    /// The commands that a member can run in a conversation.
+    ///
+    /// # Errors
+    /// `not_found`, `not_member`; failures of PostgreSQL.
+    pub async fn commands_in(&self, user: UserId, conversation: ConversationId) -> Result<Value, Refusal> {
+        let statement: Statement<'_> = (sql::COMMANDS_OF_CONVERSATION, &[&user.0, &conversation.number()]);
+        let found = self.0.read_rows("conversation_commands", statement, |row| row.try_get(0)).await?;
+        found.into_iter().next().ok_or_else(Refusal::storage_unavailable)
     }
 
     /// The slash commands of a bot.

@@ -7,7 +7,7 @@
 use super::cluster::{Cluster, metric, wait_for_metric, wait_for_readiness};
 use super::traffic::Traffic;
 use crate::support::redis::Redis;
-use crate::support::{Client, Format, PATIENCE, Random, Server, User, closed, from_env};
+use crate::support::{Client, Format, PATIENCE, Random, Server, User, closed, from_env, text, unique};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -288,4 +288,65 @@ async fn holds_the_limits_of_a_user_over_all_nodes() {
         assert!(sent < 35, "what was spent on the first node counts here: 20, and what is refilled");
     }
     assert!(sent >= 20, "no less than what is left: {sent}");
+}
+
+/// A bot of `owner` in a room, with the command `/hello`: its number, and the bot that signs in with a token of it.
+async fn hello_bot(node: &Server, owner: &User, room: &str) -> (Value, User) {
+    let request = async |method: &str, path: &str, body: Value| {
+        let (status, answer) = node.request(method.parse().unwrap(), path, Some(&owner.token), Some(&body)).await;
+        assert!((200..300).contains(&status), "{path}: {answer}");
+        answer
+    };
+    let bot = request("POST", "/bots", json!({"username": unique("bot"), "display_name": "Hello"})).await;
+    let path = |rest: &str| format!("/bots/{}/{rest}", bot["user_id"]);
+    request("POST", &path("conversations"), json!({"conversation_id": room})).await;
+    let commands = json!({"commands": [{"name": "hello", "description": "Say hello."}]});
+    request("PUT", &path("commands"), commands).await;
+    let token = request("POST", &path("tokens"), json!({"name": "x", "scopes": ["read", "write"]})).await;
+    let id = bot["user_id"].as_i64().unwrap();
+    (token["id"].clone(), User { id, token: text(&token["token"]).to_owned(), ..owner.clone() })
+}
+
+#[tokio::test]
+async fn a_command_is_answered_by_its_bot_on_another_node() {
+    let redis = Redis::start();
+    let cluster = Cluster::start(2, Some(&redis.url()));
+    let (one, other) = cluster.pair();
+    for node in [one, other] {
+        wait_for_metric(node, "chat_server_redis_up", |up| up > 0.5).await;
+    }
+    let ann = one.register().await;
+    let room = one.room(&[&ann]).await;
+    let (token, bot) = hello_bot(one, &ann, &room).await;
+    let mut anns = Client::all(one, &ann, Format::Json).await;
+    let mut bots = Client::all(other, &bot, Format::MessagePack).await;
+    let command = json!({"conversation_id": room, "command": "hello", "text": "there"});
+    // The first node learns within a moment that the bot is connected to the other one.
+    let invoked = loop {
+        let asked = anns.send("run_command", command.clone()).await;
+        let invoked = tokio::select! {
+            invoked = bots.event("command_invoked") => invoked,
+            refused = anns.reply(asked) => {
+                assert_eq!(refused.unwrap_err()["code"], "not_found");
+                continue;
+            }
+        };
+        let answer = json!({"invocation_id": invoked["invocation_id"], "visibility": "private", "content": "Hi."});
+        bots.ok("answer_command", answer).await;
+        assert_eq!(anns.reply(asked).await.unwrap()["content"], "Hi.");
+        break invoked;
+    };
+    let again = json!({"invocation_id": invoked["invocation_id"], "visibility": "public", "content": "Again."});
+    assert_eq!(bots.refused("answer_command", again).await, "not_found", "the other node knows that it was answered");
+    let asked = anns.send("run_command", command).await;
+    let id = bots.event("command_invoked").await["invocation_id"].clone();
+    // A bot can answer on any node.
+    let answer = json!({"invocation_id": id, "visibility": "public", "content": "Hello, all."});
+    let answered = other.ok(&bot, "answer_command", answer).await;
+    assert_eq!(anns.reply(asked).await.unwrap()["message_id"], answered["message_id"]);
+    bots.event_where("message_created", |event| event["content"] == "Hello, all.").await;
+    // A token that is revoked here ends there.
+    let path = format!("/bots/{}/tokens/{token}", bot.id);
+    let (status, _) = one.request("DELETE".parse().unwrap(), &path, Some(&ann.token), None).await;
+    assert_eq!((status, closed(&bots.end().await)), (204, 4002));
 }

@@ -12,6 +12,7 @@ mod audit_chain;
 mod audit_sources;
 mod avatars;
 mod blocks;
+mod bot_commands;
 mod bots;
 mod captchas;
 mod catalogue;

@@ -8,15 +8,16 @@
 //! | `/later/7` | 429 with `Retry-After: 7` once for each `webhook-id`, then 204 |
 //! | `/redirect` | 302 to `/ok/redirected` |
 //! | `/hang` | none |
+//! | `/answer/private` | 200 with an answer to a slash command, whose text is `Posted.` |
 //! | `/switch` | the status that [`Receiver::answer_with`] has set, 204 at first |
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Collected, Empty};
+use http_body_util::{BodyExt, Collected, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -130,7 +131,7 @@ impl Drop for Receiver {
     }
 }
 
-async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Empty<Bytes>>, Infallible> {
+async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let (head, body) = request.into_parts();
     let field =
         |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
@@ -159,7 +160,12 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
         "redirect" => with(302).header("location", "/ok/redirected"),
         "hang" => std::future::pending().await,
         "switch" => with(shared.status.load(Ordering::Relaxed)),
+        "answer" => with(200),
         _ => with(204),
     };
-    Ok(response.body(Empty::new()).unwrap())
+    let body = match parts[0] {
+        "answer" => json!({"visibility": parts[1], "content": "Posted."}).to_string().into(),
+        _ => Bytes::new(),
+    };
+    Ok(response.body(Full::new(body)).unwrap())
 }

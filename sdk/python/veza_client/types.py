@@ -211,9 +211,10 @@ class RefusalDetails(TypedDict):
             "shard_lane",
         ]
     ]
-    #: With `rate_limited`: the limit applies to all connections of the user, or to everything that a recipient receives
-    #: from others. With `overloaded`: it applies to the connection, or to everybody.
-    scope: NotRequired[Literal["user", "recipient", "connection", "server"]]
+    #: With `forbidden`: the scope that a bot's token needs for the command. With `rate_limited`: the limit applies to
+    #: all connections of the user, or to everything that a recipient receives from others. With `overloaded`: it
+    #: applies to the connection, or to everybody.
+    scope: NotRequired[Literal["user", "recipient", "connection", "server", "read", "write", "manage", "files"]]
     #: With `limiter`: how many are allowed in the window.
     limit: NotRequired[int]
     #: With `limiter`: the window of `limit`. 0 for the number that may wait at the same time.
@@ -241,6 +242,8 @@ class UserRef(TypedDict):
     id: Id
     username: str
     display_name: str
+    #: People have no role here.
+    role: NotRequired[Literal["bot"]]
 
 
 class Profile(TypedDict):
@@ -251,6 +254,8 @@ class Profile(TypedDict):
     avatar_url: str | None
     bio: str | None
     created_at: Time
+    #: People have no role here.
+    role: NotRequired[Literal["bot"]]
 
 
 class Member(TypedDict):
@@ -264,6 +269,8 @@ class Member(TypedDict):
     #: Null if read receipts are private.
     read_seq: OptionalSeq
     muted_until: OptionalTime
+    #: Present for a bot, because `role` is that in the conversation.
+    bot: NotRequired[Literal[True]]
 
 
 class NewMember(TypedDict):
@@ -271,6 +278,8 @@ class NewMember(TypedDict):
     username: str
     display_name: str
     role: Role
+    #: Present for a bot, because `role` is that in the conversation.
+    bot: NotRequired[Literal[True]]
 
 
 class Ban(TypedDict):
@@ -1414,6 +1423,8 @@ class User(TypedDict):
     #: A short text about the user.
     bio: str | None
     created_at: Time
+    #: People have no role here.
+    role: NotRequired[Literal["bot"]]
 
 
 class Problem(TypedDict):
@@ -1430,7 +1441,8 @@ class Problem(TypedDict):
     #: How long to wait before the same request.
     retry_after_ms: NotRequired[int]
     #: For programs: with `rate_limited`, `account_locked` and most `overloaded` those of `LimitDetails`; with
-    #: `filtered` the `rule`, and `held`; with most refusals of uploads a `reason` of `FileReason`.
+    #: `forbidden` the `scope` that a bot's token needs; with `filtered` the `rule`, and `held`; with most refusals of
+    #: uploads a `reason` of `FileReason`.
     details: NotRequired[dict[str, Any]]
 
 

@@ -130,6 +130,12 @@ impl Users {
         self.known.get(&id).map_or(0, |user| user.connections + self.nodes.connections(&user.elsewhere, now_ms))
     }
 
+    /// A node that has connections of the user, and has reported them last.
+    #[must_use]
+    pub fn node_of(&self, id: UserId, now_ms: u64) -> Option<u64> {
+        self.known.get(&id).and_then(|user| self.nodes.newest(&user.elsewhere, now_ms))
+    }
+
     /// The user opens a connection.
     pub fn connect(&mut self, id: UserId) {
         let user = self.known.entry(id).or_default();

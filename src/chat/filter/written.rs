@@ -46,6 +46,7 @@ const MODERATORS: &str = "Only moderators write and see it. They must be able to
 const ADMINISTRATORS: &str = "Only administrators write and see it, and it has the words of the rules.";
 const MADE_BY_SERVER: &str = "The server made it.";
 const BOTS: &str = "It becomes a message of a bot, which is checked as `send_message`.";
+const TO_BOTS: &str = "A bot receives it. What the bot posts is checked.";
 const EXISTS: &str = "It names what exists already.";
 
 /// A row for every command and route with this field.
@@ -83,6 +84,12 @@ pub const WRITTEN_TEXTS: &[WrittenText] = &[
     checked("PATCH /bots/{id}", "avatar_url", Field::Description, Reach::Server),
     checked("PATCH /bots/{id}", "bio", Field::Description, Reach::Server),
     exempt("POST /bots/{id}/tokens", "name", OWN),
+    exempt("POST /bots/{id}/tokens", "conversation_ids", EXISTS),
+    checked("PUT /bots/{id}/commands", "commands", Field::Description, Reach::Server),
+    exempt("run_command", "command", EXISTS),
+    exempt("run_command", "text", TO_BOTS),
+    checked("answer_command", "content", Field::Message, Reach::Server),
+    exempt("answer_command", "invocation_id", EXISTS),
     exempt("POST /hooks/in/{token}", "text", BOTS),
     exempt("POST /hooks/in/{token}", "content", BOTS),
     exempt("POST /hooks/in/{token}", "thread", EXISTS),

@@ -40,6 +40,11 @@ pub const USE_TOKEN: &str = "WITH noted AS (UPDATE bot_tokens SET last_used_at =
 pub const REPLACE_COMMANDS: &str = "SELECT replace_bot_commands($1, $2, $3, $4, $5, $6)";
 /// $1 owner, $2 bot, $3 key, $4 sealed secret, $5 audit row → whether there is one.
 pub const ROTATE_SECRET: &str = "SELECT rotate_bot_secret($1, $2, $3, $4, $5)";
+/// $1 bot, $2 command → its URL, and the key and the sealed secret of the bot.
+pub const COMMAND_URL: &str = "SELECT c.url, b.key_id, b.sealed FROM bot_commands c JOIN bots b ON b.user_id = c.bot_id \
+    WHERE c.bot_id = $1 AND c.name = $2 AND c.url IS NOT NULL AND b.sealed IS NOT NULL";
+/// $1 user, $2 conversation → the commands of the bots that are members; refuses users who are not.
+pub const COMMANDS_OF_CONVERSATION: &str = "SELECT conversation_commands($1, $2)";
 /// $1 bot → its commands.
 pub const LIST_COMMANDS: &str = "SELECT jsonb_build_object('name', c.name, 'description', c.description, \
         'usage', c.usage, 'url', c.url) FROM bot_commands c WHERE c.bot_id = $1 ORDER BY c.position";

@@ -85,6 +85,19 @@ pub enum Command<'a> {
     GetPresence {
         users: Vec<UserId>,
     },
+    /// A slash command of a bot.
+    RunCommand {
+        conversation: ConversationId,
+        command: Cow<'a, str>,
+        text: Cow<'a, str>,
+        parent: Option<MessageId>,
+    },
+    /// The answer of a bot.
+    AnswerCommand {
+        invocation: Cow<'a, str>,
+        is_public: bool,
+        content: Cow<'a, str>,
+    },
     Ping,
     /// A change other than a new message: a row of [`changes::CHANGES`].
     Change {
@@ -142,6 +155,8 @@ impl Command<'_> {
             Self::Ping => 9,
             Self::SetPresence { .. } => 10,
             Self::GetPresence { .. } => 11,
+            Self::RunCommand { .. } => 12,
+            Self::AnswerCommand { .. } => 13,
             Self::Change { row, .. } => OWN.len() + row,
             Self::Lookup { row, .. } => OWN.len() + CHANGES.len() + row,
         };
@@ -150,7 +165,7 @@ impl Command<'_> {
 }
 
 /// Commands with an arm of their own in `Command::read`, in the order of [`Command::id`].
-const OWN: [&str; 12] = [
+const OWN: [&str; 14] = [
     "send_message",
     "get_history",
     "list_conversations",
@@ -163,6 +178,8 @@ const OWN: [&str; 12] = [
     "ping",
     "set_presence",
     "get_presence",
+    "run_command",
+    "answer_command",
 ];
 
 /// Reads one frame.
@@ -263,6 +280,25 @@ impl<'a> Command<'a> {
                     _ => return Err(Refusal::bad_request("data.status: Must be online, away, busy or invisible.")),
                 },
                 text: data.name("status_text", bounds::STATUS_TEXT_CHARS_MAX)?.map(Cow::Owned),
+            },
+            "run_command" => Self::RunCommand {
+                conversation: data.conversation()?,
+                command: {
+                    let name = data.bounded_text("command", bounds::COMMAND_NAME_CHARS_MAX)?;
+                    let name = name.filter(|name| !name.is_empty() && !name.contains('\0'));
+                    name.ok_or_else(|| Refusal::bad_request("data.command: Must be the name of a command."))?
+                },
+                text: data.bounded_text("text", limits.max_message_length)?.unwrap_or_default(),
+                parent: data.optional_id("parent_message_id")?.map(MessageId),
+            },
+            "answer_command" => Self::AnswerCommand {
+                invocation: data.required_text("invocation_id")?,
+                is_public: match data.required_text("visibility")?.as_ref() {
+                    "public" => true,
+                    "private" => false,
+                    _ => return Err(Refusal::bad_request("data.visibility: Must be private or public.")),
+                },
+                content: data.content(limits.max_message_length)?,
             },
             "get_presence" => Self::GetPresence { users: data.user_ids("user_ids", bounds::WATCHED_MAX)? },
             other => match (changes::row(other), lookups::row(other)) {

@@ -8,6 +8,7 @@ use chat_server::ids::ShardId;
 use chat_server::mesh::frame::{
     CommitOutcome, ControlFrame, Delivery, HttpHandover, Mutation, ReadRequest, ReadResult, Request, Verdict,
 };
+use chat_server::mesh::invocation::BotPost;
 use chat_server::mesh::nodes::{FromNodes, ToNodes};
 use chat_server::mesh::placement::Placement;
 use chat_server::mesh::port::{LaneLengths, Lanes};
@@ -348,6 +349,10 @@ impl Lanes<SimSocket> for SimLanes {
     fn hand_over_http(&mut self, _: HttpHandover<SimSocket>) -> Result<(), HttpHandover<SimSocket>> {
         self.verdicts.broken("a client of the simulation was taken for a plain HTTP client");
         Ok(())
+    }
+
+    fn push_bot_post(&mut self, post: Box<BotPost>) -> Result<(), Box<BotPost>> {
+        Err(post) // no history has bots
     }
 
     fn requests_waiting(&self, from: ShardId) -> usize {

@@ -99,6 +99,8 @@ impl Cluster {
                     }
                     ToNodes::Spent(spent) => self.arrive(mesh, FromNodes::Spent(spent.clone())),
                     ToNodes::Event(_) | ToNodes::Follow { .. } => {}
+                    // No history has bots.
+                    ToNodes::Invoke(_) | ToNodes::AnswerInvocation(_) | ToNodes::Answered(_) => {}
                 }
             }
         }

@@ -45,6 +45,13 @@ impl HeardNodes {
         self.0.retain(|_, heard_ms| now_ms < *heard_ms + HEARD_MS);
     }
 
+    /// The node that has reported connections last, of those that were not silent.
+    pub(super) fn newest(&self, elsewhere: &[Elsewhere], now_ms: u64) -> Option<u64> {
+        let is_heard = |node| self.0.get(node).is_some_and(|heard_ms| now_ms < heard_ms + HEARD_MS);
+        let heard = elsewhere.iter().filter(|known| is_heard(&known.node));
+        heard.max_by_key(|known| known.reported_ms).map(|known| known.node)
+    }
+
     /// The connections to nodes that were not silent.
     pub(super) fn connections(&self, elsewhere: &[Elsewhere], now_ms: u64) -> usize {
         let is_heard = |node| self.0.get(node).is_some_and(|heard_ms| now_ms < heard_ms + HEARD_MS);
