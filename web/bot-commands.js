@@ -75,7 +75,9 @@ export function botCommands(app, bot) {
         });
         const twice = given.findIndex(({ name }, at) => given.findIndex((other) => other.name === name) < at);
         if (twice >= 0) throw new FieldError(`name-${twice}`, t("command_twice"));
-        const { commands, secret } = await session.request("PUT", path, { commands: given });
+        const { commands, secret } = await session.request("PUT", path, { commands: given }).catch((reason) => {
+            throw atRow(reason, given);
+        });
         toast(t("saved"));
         if (secret) await showSecret(secret);
         show(commands ?? given);
@@ -98,6 +100,13 @@ export function botCommands(app, bot) {
         );
 
     return body;
+}
+
+/** The server names a field, not its command: the refusal is shown at the command, if only one has the field. */
+function atRow(reason, given) {
+    const { field: name, text } = refusalOf(reason);
+    const rows = given.flatMap((command, at) => (command[name] ? [at] : []));
+    return rows.length === 1 ? new FieldError(`${name}-${rows[0]}`, text) : reason;
 }
 
 /** The fields of one command. */

@@ -241,6 +241,8 @@ export const integrations = {
     command_usage_text: "<environment>",
     command_url: "Address (optional)",
     command_bad_name: "A command has letters, digits, - and _ only, such as /deploy.",
+    command_no_url: "Requests to addresses are switched off on this server. Leave it empty, or ask its operator.",
+    command_too_many: "A bot can't have that many commands.",
     command_twice: "Another command has this name.",
     command_secret_text: "Requests to the addresses of commands are signed with a secret of the bot.",
     command_secret_once:

@@ -260,6 +260,8 @@ export const integrations = {
     command_usage_text: "<environnement>",
     command_url: "Adresse (facultatif)",
     command_bad_name: "Une commande n’a que des lettres, des chiffres, - et _, par exemple /deploy.",
+    command_no_url: "Les requêtes à des adresses sont désactivées ici. Laissez vide, ou demandez à l’exploitant.",
+    command_too_many: "Un bot ne peut pas avoir autant de commandes.",
     command_twice: "Une autre commande porte ce nom.",
     command_secret_text: "Les requêtes aux adresses des commandes sont signées avec un secret du bot.",
     command_secret_once:

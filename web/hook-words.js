@@ -51,6 +51,8 @@ export const SENTENCES = [
     ["username: The name {text} is reserved", "bot_name_reserved"],
     ["username: Must be 3 to 50 characters", "bot_name_rule"],
     ["A bot can have 20 tokens", "token_too_many"],
+    ["url: Requests to other servers are switched off", "command_no_url"],
+    ["commands: A bot can have {COMMANDS_MAX} commands", "command_too_many"],
     ["conversation_ids: The bot is not a member of %s", "token_not_member"],
 ];
 const PATTERNS = SENTENCES.map(([beginning, key]) => {

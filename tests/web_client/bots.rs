@@ -9,10 +9,10 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use std::sync::OnceLock;
 
-/// The server of this module, where a user can have two bots.
+/// The server of this module, where a user can have two bots, and commands can have addresses.
 fn host() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();
-    SERVER.get_or_init(|| Server::start(2, &[("limits.max_bots_per_user", "2")]))
+    SERVER.get_or_init(|| Server::start(2, &[("limits.max_bots_per_user", "2"), ("features.webhooks", "true")]))
 }
 
 impl Person {
@@ -133,5 +133,72 @@ async fn a_bot_gets_a_token_writes_where_it_was_added_and_ends_with_its_owners_c
     ada.browser.wait_for("document.querySelectorAll('#bot-list > li').length === 1").await;
     ada.escape().await;
     ada.reads("#about", "1 member").await;
+    ada.has_no_complaints();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_are_saved_as_a_list_and_shown_where_the_bot_is() {
+    let server = host();
+    let mut ada = Person::sign_up(server, "", "ada", "Ada Lovelace").await;
+    create_room(&mut ada, "builds").await;
+    ada.my_bots().await;
+    let username = unique("helper");
+    ada.creates_bot("Build helper", &username).await;
+    ada.creates_token("build server").await;
+    ada.click("#bot-commands").await;
+    ada.reads("#no-commands", "No commands yet").await;
+    ada.click("#add-command").await;
+    let last = |part: &str| format!("#command-rows li:last-child [data-part={part}]");
+    ada.fill(&last("name"), "/dep loy").await;
+    ada.fill(&last("usage"), "<service>").await;
+    ada.fill(&last("description"), "Deploys a service").await;
+    ada.is_refused("commands-form", "name-0", "A command has letters").await;
+    ada.overwrite(&last("name"), "/deploy").await;
+    ada.click("#add-command").await;
+    ada.fill(&last("name"), "Deploy").await;
+    ada.fill(&last("description"), "Shows what runs").await;
+    ada.is_refused("commands-form", "name-1", "Another command has this name").await;
+    ada.pictures("web-bot-commands-refused").await;
+    ada.overwrite(&last("name"), "status").await;
+    ada.fill(&last("url"), "http://10.0.0.1/veza").await;
+    ada.is_refused("commands-form", "url-1", "This address isn't on the internet").await;
+    ada.overwrite(&last("url"), "https://deploy.example.org/veza").await;
+    ada.click("#commands-form [type=submit]").await;
+    let secret = ada.value("#command-secret").await;
+    ada.pictures("web-bot-command-secret").await;
+    ada.click("#done").await;
+    ada.click("#rotate-command-secret").await;
+    ada.click(&format!("{FRONT} .primary.bad")).await;
+    let rotated = ada.value("#command-secret").await;
+    assert!(secret.starts_with("whsec_") && rotated.starts_with("whsec_") && secret != rotated);
+    ada.click("#done").await;
+    ada.pictures("web-bot-commands").await;
+    ada.escape().await;
+    ada.escape().await;
+
+    // In the conversation: nothing until the bot is added.
+    ada.integrations_here().await;
+    ada.click("#integrations-bots").await;
+    ada.reads("#offered-commands", "No bot offers commands here").await;
+    ada.click(&format!("#bot-list [data-bot={username}] [data-do=member]")).await;
+    ada.reads("#offered-commands", "/deploy <service>").await;
+    ada.reads("#offered-commands", "/status").await;
+    ada.reads("#bot-list", "2 commands").await;
+    ada.pictures("web-bots-here").await;
+    ada.click(&format!("#bot-list [data-bot={username}] [data-do=member]")).await;
+    ada.reads("#offered-commands", "No bot offers commands here").await;
+
+    // A row that is removed is gone after saving.
+    ada.click("#bot-list [data-do=manage]").await;
+    ada.click("#bot-commands").await;
+    ada.click("#command-rows li:first-child .icon-button").await;
+    ada.click("#commands-form [type=submit]").await;
+    ada.reads("#toasts", "Saved").await;
+    let owner = ada.token(server).await;
+    let (_, answer) = server.request(Method::GET, "/bots", Some(&owner.token), None).await;
+    let path = format!("/bots/{}/commands", answer["bots"][0]["user_id"]);
+    let (_, answer) = server.request(Method::GET, &path, Some(&owner.token), None).await;
+    let names: Vec<&Value> = answer["commands"].as_array().unwrap().iter().map(|command| &command["name"]).collect();
+    assert_eq!(names, ["status"]);
     ada.has_no_complaints();
 }
