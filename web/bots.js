@@ -7,6 +7,8 @@ import { botTokens } from "./bot-tokens.js";
 import { attempt, choice, conversationsWhere, errorLine, form, mayAddBots, refill, returnTo, tabs } from "./forms.js";
 import { refusalOf } from "./hook-words.js";
 import { agoOf, t, tn } from "./i18n.js";
+import { face } from "./people.js";
+import { showProfile } from "./profile.js";
 
 /** The address of a bot's resources. */
 export const botPath = ({ user_id }) => `bots/${user_id}`;
@@ -22,12 +24,14 @@ export function bots(app, conversation) {
         t("bot_new"),
     );
     const commands = conversation && offered(app, conversation);
+    const others = h("section", { class: "form", id: "other-bots", hidden: true });
     async function read() {
         commands?.read();
         try {
             const { bots: mine } = await session.request("GET", "bots");
             refill(list, mine.length > 0 ? mine.map(row) : [nothing()], create);
             create.hidden = false;
+            showOthers(app, conversation, mine, others);
         } catch (reason) {
             const text = reason.status === 404 ? t("bots_missing") : refusalOf(reason).text;
             list.replaceChildren(h("li", { class: "soft nothing" }, text));
@@ -94,6 +98,40 @@ export function bots(app, conversation) {
         list,
         error,
         buttonRow(create),
+        others,
+    );
+}
+
+/** The members of a conversation that are bots of others, or of incoming webhooks. Their names open the profiles. */
+function showOthers(app, conversation, mine, section) {
+    const ids = new Set(mine.map(({ user_id }) => user_id));
+    const found = [...(conversation?.members.values() ?? [])].filter(
+        ({ bot, id }) => (bot || app.person(id).isBot) && !ids.has(id),
+    );
+    section.hidden = found.length === 0;
+    section.replaceChildren(
+        h("h2", {}, t("bot_others")),
+        h(
+            "ul",
+            { class: "items" },
+            found.map((member) =>
+                h(
+                    "li",
+                    {},
+                    h(
+                        "button",
+                        { type: "button", class: "item", onclick: () => showProfile(app, member.id) },
+                        face(app, member, "small"),
+                        h(
+                            "span",
+                            { class: "name" },
+                            app.displayName(member),
+                            h("small", { class: "soft" }, ` @${app.person(member.id).username}`),
+                        ),
+                    ),
+                ),
+            ),
+        ),
     );
 }
 

@@ -173,6 +173,7 @@ export const integrations = {
     bot_about: "Bots are accounts for programs. They sign in with a token, and can offer commands such as /deploy.",
     bot_about_here: "Your bots. Add one to this conversation, so that it can read and write here.",
     bot_not_here: "Your bots. You can't add them to this conversation.",
+    bot_others: "Other bots here",
     bot_new: "New bot",
     bot_none: "No bots yet",
     bot_none_text: "Create one for a program of yours, then give the program a token.",

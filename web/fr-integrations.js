@@ -191,6 +191,7 @@ export const integrations = {
         "des commandes comme /deploy.",
     bot_about_here: "Vos bots. Ajoutez-en un à cette conversation pour qu’il puisse y lire et y écrire.",
     bot_not_here: "Vos bots. Vous ne pouvez pas les ajouter à cette conversation.",
+    bot_others: "Autres bots ici",
     bot_new: "Nouveau bot",
     bot_none: "Aucun bot",
     bot_none_text: "Créez-en un pour un de vos programmes, puis donnez un jeton au programme.",

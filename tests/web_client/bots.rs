@@ -140,7 +140,7 @@ async fn a_bot_gets_a_token_writes_where_it_was_added_and_ends_with_its_owners_c
 async fn commands_are_saved_as_a_list_and_shown_where_the_bot_is() {
     let server = host();
     let mut ada = Person::sign_up(server, "", "ada", "Ada Lovelace").await;
-    create_room(&mut ada, "builds").await;
+    let room = create_room(&mut ada, "builds").await;
     ada.my_bots().await;
     let username = unique("helper");
     ada.creates_bot("Build helper", &username).await;
@@ -176,7 +176,12 @@ async fn commands_are_saved_as_a_list_and_shown_where_the_bot_is() {
     ada.escape().await;
     ada.escape().await;
 
-    // In the conversation: nothing until the bot is added.
+    // In the conversation: nothing until the bot is added. The bot of an incoming webhook is listed beside it.
+    let owner = ada.token(server).await;
+    let webhook = json!({"conversation_id": room, "name": "Weather"});
+    let (status, _) = server.request(Method::POST, "/incoming-webhooks", Some(&owner.token), Some(&webhook)).await;
+    assert_eq!(status, 201);
+    ada.reads("#about", "2 members").await;
     ada.integrations_here().await;
     ada.click("#integrations-bots").await;
     ada.reads("#offered-commands", "No bot offers commands here").await;
@@ -184,6 +189,7 @@ async fn commands_are_saved_as_a_list_and_shown_where_the_bot_is() {
     ada.reads("#offered-commands", "/deploy <service>").await;
     ada.reads("#offered-commands", "/status").await;
     ada.reads("#bot-list", "2 commands").await;
+    ada.reads("#other-bots", "Weather").await;
     ada.pictures("web-bots-here").await;
     ada.click(&format!("#bot-list [data-bot={username}] [data-do=member]")).await;
     ada.reads("#offered-commands", "No bot offers commands here").await;
@@ -194,7 +200,6 @@ async fn commands_are_saved_as_a_list_and_shown_where_the_bot_is() {
     ada.click("#command-rows li:first-child .icon-button").await;
     ada.click("#commands-form [type=submit]").await;
     ada.reads("#toasts", "Saved").await;
-    let owner = ada.token(server).await;
     let (_, answer) = server.request(Method::GET, "/bots", Some(&owner.token), None).await;
     let path = format!("/bots/{}/commands", answer["bots"][0]["user_id"]);
     let (_, answer) = server.request(Method::GET, &path, Some(&owner.token), None).await;
