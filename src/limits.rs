@@ -339,6 +339,8 @@ pub const INVOCATIONS_PER_USER_MAX: usize = 10;
 pub const INVOCATIONS_MAX: usize = 10_000;
 /// Posts to URLs of slash commands that wait for the control plane.
 pub const BOT_POSTS_MAX: usize = 1_024;
+/// Posts of one bot under way.
+pub const BOT_POSTS_PER_BOT_MAX: usize = 16;
 /// Characters of the name of a slash command, with the name of its bot.
 pub const COMMAND_NAME_CHARS_MAX: usize = 32 + 1 + 50;
 

@@ -51,6 +51,17 @@ export function act(app) {
             }
         },
 
+        /** Runs a slash command. Returns the answer of its bot; undefined if there was none. */
+        async run(command, text, parent_message_id) {
+            let answer;
+            await attempt(async () => {
+                const conversation_id = app.open.id;
+                const data = { conversation_id, command, text, ...(parent_message_id && { parent_message_id }) };
+                answer = await app.request("run_command", data);
+            });
+            return answer;
+        },
+
         /** Sends a refused message again. */
         resend({ conversation_id, content, parent_message_id, client_message_id, attachments, files }) {
             app.apply(store.sent(conversation_id, client_message_id));

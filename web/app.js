@@ -8,6 +8,7 @@ import { KeptFiles } from "./kept-files.js";
 import { explain, language, t } from "./i18n.js";
 import { notify } from "./notify.js";
 import { Reads } from "./reads.js";
+import { Commands } from "./slash.js";
 import { Scanner } from "./scanner.js";
 import { Store } from "./store.js";
 import { Transfer } from "./transfer.js";
@@ -92,6 +93,7 @@ export class App {
         this.scanner = new Scanner(session, () => this.changed("uploads", "panel"));
         this.reads = new Reads(this);
         this.act = act(this);
+        this.commands = new Commands(session);
         this.client
             .on("state", (state) => this.#connectionIs(state))
             .on("welcome", (welcome) => this.#welcomed(welcome))

@@ -7,8 +7,9 @@ import { Drafts } from "./drafts.js";
 import { chooseEmoji } from "./emoji.js";
 import { aboutFile } from "./files.js";
 import { numberOf, t, tn } from "./i18n.js";
+import { addressed, matching, parse } from "./slash.js";
 import { isSystem } from "./system.js";
-import { excerpt, summaryOf } from "./text.js";
+import { excerpt, format, summaryOf } from "./text.js";
 
 const SUGGESTED_MAX = 6;
 const HEIGHT_PX_MAX = 220;
@@ -21,6 +22,8 @@ export class Composer {
     /** The files of the edited message that stay. */
     #kept = [];
     #suggestions = [];
+    /** The slash commands of the conversation. */
+    #commands = [];
     #selected = 0;
     #lengthMax = 4_000;
     #width = 0;
@@ -46,6 +49,7 @@ export class Composer {
         this.editBar = h("div", { class: "edit-bar", hidden: true });
         this.editFiles = h("ul", { class: "uploads", id: `${id}-edit-files`, hidden: true });
         this.list = h("ul", { class: "suggestions", role: "listbox", hidden: true });
+        this.answer = h("div", { class: "bot-answer", role: "status", hidden: true });
         this.count = h("small", { class: "count" });
         this.files = new Attachments(app, id, () => this.#fit());
         this.emoji = iconButton("smile", "", () => this.#insertEmoji());
@@ -69,6 +73,7 @@ export class Composer {
         this.element = h(
             "div",
             { class: "composer" },
+            this.answer,
             this.list,
             this.editBar,
             this.editFiles,
@@ -102,6 +107,12 @@ export class Composer {
             this.#fit();
         }
         if (isOther) {
+            this.answer.hidden = true;
+            this.#commands = [];
+            if (this.app.can("run_command"))
+                this.app.commands.of(conversation.id).then((commands) => {
+                    if (this.#conversation === conversation) this.#commands = commands;
+                });
             this.#hold(undefined);
             this.#stopEditing();
             if (matchMedia("(hover: hover)").matches) this.focus();
@@ -279,16 +290,42 @@ export class Composer {
             const isSame = content === edited.content && kept.length === (edited.attachments?.length ?? 0);
             if (!isSame) this.#saveEdit(edited, content, kept);
         } else {
+            const meant = files.length === 0 && this.app.can("run_command") ? parse(content) : { text: content };
             this.input.value = "";
             this.app.drafts.set(this.#draftKey, "");
+            if (meant.command) {
+                this.#run(content, meant);
+                this.#suggest([]);
+                this.#fit();
+                return this.focus();
+            }
             if (!this.thread) Object.assign(this.app.open, { divider: undefined, goal: "end" });
             const taken = this.app.uploads.take(this.#draftKey);
             const attached = taken.length > 0 ? { attachments: taken.map(({ file_id }) => file_id), files: taken } : {};
-            this.app.act.send({ content, parent_message_id: this.thread?.(), ...attached });
+            this.app.act.send({ content: meant.text, parent_message_id: this.thread?.(), ...attached });
         }
         this.#suggest([]);
         this.#fit();
         return this.focus();
+    }
+
+    /** A command without an answer comes back into the field. A private answer is shown above it. */
+    async #run(content, { command, text }) {
+        const conversation = this.#conversation;
+        const answer = await this.app.act.run(command, text, this.thread?.());
+        if (this.#conversation !== conversation) return;
+        if (!answer) {
+            if (this.input.value === "") this.input.value = content;
+            return this.#fit();
+        }
+        if (answer.visibility !== "private") return;
+        const body = h("div", { class: "content" }, ...format(answer.content, { isMention: () => undefined }));
+        const note = h("p", { class: "soft" }, t("only_you", { command }));
+        const close = iconButton("close", t("close"), () => {
+            this.answer.hidden = true;
+        });
+        this.answer.replaceChildren(h("div", { class: "content" }, body, note), close);
+        this.answer.hidden = false;
     }
 
     /** A refused edit comes back into the field, unless the user has gone on to something else. */
@@ -328,9 +365,11 @@ export class Composer {
         return undefined;
     }
 
-    /** Members whose name begins with the text between the @ and the cursor. */
+    /** Commands that begin with the text, or members whose name begins with the text between the @ and the cursor. */
     #matches() {
         const before = this.input.value.slice(0, this.input.selectionStart);
+        const commands = this.#editing ? [] : matching(this.#commands, before);
+        if (commands.length > 0) return commands.slice(0, SUGGESTED_MAX).map((command) => this.#ofCommand(command));
         const found = /(?:^|[^A-Za-z0-9_@.-])@([A-Za-z0-9_-]{0,50})$/.exec(before);
         if (!found || !this.app.has("user_mentions")) return [];
         const wanted = found[1].toLowerCase();
@@ -341,34 +380,47 @@ export class Composer {
                 .toLowerCase()
                 .split(/\s+/)
                 .some((word) => word.startsWith(wanted));
-        return members.filter(fits).slice(0, SUGGESTED_MAX);
+        const ofMember = ({ username, display_name }) => ({
+            insert: `@${username}`,
+            from: "@",
+            label: display_name,
+            note: `@${username}`,
+        });
+        return members.filter(fits).slice(0, SUGGESTED_MAX).map(ofMember);
     }
 
-    #suggest(people, selected = 0) {
-        this.#suggestions = people;
+    #ofCommand(command) {
+        const insert = addressed(this.#commands, command);
+        const label = [insert, command.usage].filter(Boolean).join(" ");
+        return { insert, from: "/", label, note: `${command.description} · ${command.bot.display_name}` };
+    }
+
+    /** `suggestions`: {insert, from, label, note}; `insert` replaces what was typed from the last `from` on. */
+    #suggest(suggestions, selected = 0) {
+        this.#suggestions = suggestions;
         this.#selected = selected;
-        this.list.hidden = people.length === 0;
+        this.list.hidden = suggestions.length === 0;
         this.list.replaceChildren(
-            ...people.map((person, at) =>
+            ...suggestions.map((suggestion, at) =>
                 h(
                     "li",
                     {
                         role: "option",
                         "aria-selected": String(at === selected),
                         onmousedown: (event) => event.preventDefault(),
-                        onclick: () => this.#complete(person),
+                        onclick: () => this.#complete(suggestion),
                     },
-                    h("strong", {}, person.display_name),
-                    h("span", { class: "soft" }, ` @${person.username}`),
+                    h("strong", {}, suggestion.label),
+                    h("span", { class: "soft" }, ` ${suggestion.note}`),
                 ),
             ),
         );
     }
 
-    #complete({ username }) {
+    #complete({ insert, from }) {
         const { value, selectionStart } = this.input;
-        const start = value.slice(0, selectionStart).lastIndexOf("@");
-        this.input.setRangeText(`@${username} `, start, selectionStart, "end");
+        const start = value.slice(0, selectionStart).lastIndexOf(from);
+        this.input.setRangeText(`${insert} `, start, selectionStart, "end");
         this.#changed();
         this.focus();
     }

@@ -484,5 +484,7 @@ export const en = {
     next_picture: "Next picture",
     actual_size: "Actual size",
     fit_to_screen: "Fit to screen",
+    bot: "BOT",
+    only_you: "Only you can see this answer to /{command}.",
     ...integrations,
 };

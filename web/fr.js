@@ -504,6 +504,8 @@ export const fr = {
     previous_picture: "Image précédente",
     next_picture: "Image suivante",
     actual_size: "Taille réelle",
+    bot: "BOT",
+    only_you: "Vous seul voyez cette réponse à /{command}.",
     fit_to_screen: "Ajuster à l’écran",
     ...integrations,
 };

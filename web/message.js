@@ -4,7 +4,7 @@ import { confirm, dialog, h, icon, iconButton } from "./dom.js";
 import { QUICK, chooseEmoji } from "./emoji.js";
 import { filesOf, pendingFiles } from "./files.js";
 import { agoOf, explain, momentOf, t, timeOf, tn } from "./i18n.js";
-import { face, faceButton, isHidden, nameButton } from "./people.js";
+import { botMark, face, faceButton, isHidden, nameButton } from "./people.js";
 import { showsPictures } from "./pictures.js";
 import { isModerator } from "./roles.js";
 import { excerpt, format, highlighted, summaryOf } from "./text.js";
@@ -94,6 +94,7 @@ export function messageRow(app, message, flags, onEdit) {
                     "header",
                     {},
                     nameButton(app, sender),
+                    botMark(app, sender),
                     time,
                     message.pinned && h("span", { class: "flag" }, icon("pin"), t("pinned")),
                 ),

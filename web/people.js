@@ -42,6 +42,12 @@ export function nameButton(app, user) {
     );
 }
 
+/** The mark of a bot; null for people. */
+export function botMark(app, user) {
+    const isBot = user.role === "bot" || app.store.people.get(user.id)?.isBot;
+    return isBot ? h("span", { class: "bot" }, t("bot")) : null;
+}
+
 /** A dot in the colour of a presence; null when the presence is unknown. */
 export function presenceDot(status) {
     return status ? h("span", { class: `presence ${status}`, title: t(`presence_${status}`) }) : null;

@@ -50,6 +50,7 @@ export function showProfile(app, id) {
                         "div",
                         {},
                         h("strong", { id: "profile-name" }, person.display_name),
+                        person.isBot && h("span", { class: "bot" }, t("bot")),
                         h("span", { class: "soft" }, `@${person.username}`),
                     ),
                 ),

@@ -404,6 +404,7 @@ export class Store {
         for (const field of ["id", "username", "display_name", "avatar_url", "bio"]) {
             if (user[field] !== undefined) person[field] = user[field];
         }
+        if (user.role === "bot" || user.bot) person.isBot = true;
         this.people.set(user.id, person);
         if (user.id === this.me?.id) this.me = { ...this.me, ...person };
     }

@@ -5,7 +5,7 @@ import { confirm, dialog, h, icon } from "./dom.js";
 import { agoOf, t, tn } from "./i18n.js";
 import { integrations } from "./integrations.js";
 import { canModerate } from "./message.js";
-import { face, presenceDot } from "./people.js";
+import { botMark, face, presenceDot } from "./people.js";
 import { showsPictures } from "./pictures.js";
 import { showProfile } from "./profile.js";
 import { isAdmin, rankOf } from "./roles.js";
@@ -62,6 +62,11 @@ export function details(app, conversation) {
                 archived: !conversation.archived,
             });
     };
+    const showIntegrations = async () => {
+        await integrations(app, conversation);
+        // The details may have been replaced meanwhile, with the button that had the focus.
+        if (document.activeElement === document.body) document.getElementById("integrations-here")?.focus();
+    };
     const requests = [...(conversation.requests?.values() ?? [])];
     return [
         requests.length > 0 && [
@@ -93,7 +98,7 @@ export function details(app, conversation) {
                 isRoom &&
                 app.can("ban_member") &&
                 button("block", t("bans"), () => bans(app, conversation), { id: "bans" }),
-            button("plug", t("integrations"), () => integrations(app, conversation), { id: "integrations-here" }),
+            button("plug", t("integrations"), showIntegrations, { id: "integrations-here" }),
             role === "owner" &&
                 !isDirect &&
                 app.can("update_conversation") &&
@@ -129,6 +134,7 @@ function memberRow(app, member) {
                 "span",
                 { class: "name" },
                 app.displayName(member),
+                botMark(app, member),
                 isMe && ` (${t("you")})`,
                 presence?.status_text && h("small", { class: "soft" }, ` ${presence.status_text}`),
             ),

@@ -141,6 +141,11 @@ pub enum Command {
         /// Its id or name
         conversation: String,
     },
+    /// List the slash commands of the bots in a conversation
+    BotCommands {
+        /// Its id or name
+        conversation: String,
+    },
     /// List the members of a conversation
     Members {
         /// Its id or name
@@ -316,7 +321,8 @@ pub struct Create {
 pub struct Send {
     /// Its id or name, or @USERNAME
     pub conversation: String,
-    /// The text; without it and without a file, or with -, standard input
+    /// The text; without it and without a file, or with -, standard input. An argument /NAME … runs a command of a bot,
+    /// and //x sends /x
     pub text: Vec<String>,
     /// A file to send with it; can be repeated
     #[arg(long, value_name = "PATH")]

@@ -241,7 +241,8 @@ fn report(paint: Paint, system: &Value) -> String {
 /// The username, because display names are not unique.
 fn person(paint: Paint, user: &Value) -> String {
     let name = user["username"].as_str().unwrap_or("someone");
-    paint.person(name, &text::line(name))
+    let shown = paint.person(name, &text::line(name));
+    if user["role"] == "bot" { format!("{shown} {}", paint.dim("BOT")) } else { shown }
 }
 
 #[cfg(test)]

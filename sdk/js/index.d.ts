@@ -35,7 +35,8 @@ export function newKey(): string;
 
 export interface Tokens {
     access_token?: string;
-    refresh_token: string;
+    /** A bot has none. */
+    refresh_token?: string;
     expires_in?: number;
 }
 
@@ -51,6 +52,8 @@ export interface SessionOptions {
 export class Session {
     constructor(options: SessionOptions & { tokens: Tokens });
     static signIn(options: SessionOptions & { credentials: Credentials }): Promise<Session>;
+    /** With the token of a bot, veza_bot_…, instead of a password. */
+    static ofBot(options: Omit<SessionOptions, "tokens" | "onTokens"> & { token: string }): Session;
     readonly socketUrl: string;
     readonly tokens: Tokens | undefined;
     token(stale?: string): Promise<string>;

@@ -43,6 +43,14 @@ export class Session {
         return session;
     }
 
+    /**
+     * The session of a bot, with one of its tokens instead of a password. The token is used until it expires or is
+     * revoked. `signOut` does not end it: its owner revokes it.
+     */
+    static ofBot({ token, ...options }) {
+        return new Session({ ...options, tokens: { access_token: token } });
+    }
+
     /** The URL of the WebSocket. */
     get socketUrl() {
         return `${this.#base.replace(/^http/, "ws")}ws`;

@@ -36,6 +36,10 @@ export type Emoji = string;
 
 export type InviteCode = string;
 
+export type InvocationId = string;
+
+export type Visibility = "private" | "public";
+
 export type OptionalUserRef = UserRef | null;
 
 /** Why an upload is refused, or a file fails its check. docs/files.md explains the codes. */
@@ -129,7 +133,8 @@ export interface RefusalDetails {
         | "invitations_to_user"
         | "commands_in_flight"
         | "commits_in_flight"
-        | "shard_lane";
+        | "shard_lane"
+        | "invocations";
     /**
      * With `forbidden`: the scope that a bot's token needs for the command. With `rate_limited`: the limit applies to
      * all connections of the user, or to everything that a recipient receives from others. With `overloaded`: it
@@ -1044,6 +1049,38 @@ export interface SetPresenceAck {
     status_text: string | null;
 }
 
+export interface RunCommandData {
+    conversation_id: ConversationId;
+    /** Without the slash. */
+    command: string;
+    /** What follows the name. */
+    text?: string | null;
+    /** The answer belongs to this thread. */
+    parent_message_id?: OptionalId;
+}
+
+export interface RunCommandAck {
+    invocation_id: InvocationId;
+    visibility: Visibility;
+    /** The text of a private answer. */
+    content?: string;
+    message_id?: Id;
+    seq?: Seq;
+}
+
+export interface AnswerCommandData {
+    invocation_id: string;
+    visibility: Visibility;
+    content: string;
+}
+
+export interface AnswerCommandAck {
+    invocation_id: InvocationId;
+    visibility: Visibility;
+    message_id?: Id;
+    seq?: Seq;
+}
+
 export interface GetPresenceData {
     user_ids: Id[];
 }
@@ -1270,6 +1307,25 @@ export interface InvitationClosedEvent {
     conversation_id: ConversationId;
 }
 
+export interface CommandInvokedEvent {
+    invocation_id: InvocationId;
+    conversation_id: ConversationId;
+    command: string;
+    text: string;
+    user: UserRef;
+    parent_message_id?: Id;
+    deadline_ms: number;
+}
+
+export interface CommandAnsweredEvent {
+    invocation_id: InvocationId;
+    conversation_id: ConversationId;
+    command: string;
+    bot_id: Id;
+    visibility: "private";
+    content: string;
+}
+
 export interface MessageRejectedEvent {
     conversation_id: ConversationId;
     code: "filtered";
@@ -1417,6 +1473,8 @@ export interface Commands {
     mark_read: { data: MarkReadData; ack: MarkReadAck };
     typing: { data: TypingData; ack: never };
     set_presence: { data: SetPresenceData; ack: SetPresenceAck };
+    run_command: { data: RunCommandData; ack: RunCommandAck };
+    answer_command: { data: AnswerCommandData; ack: AnswerCommandAck };
     get_presence: { data: GetPresenceData; ack: GetPresenceAck };
     block_user: { data: BlockUserData; ack: BlockUserAck };
     unblock_user: { data: UnblockUserData; ack: UnblockUserAck };
@@ -1447,6 +1505,8 @@ export interface Events {
     join_request_decided: JoinRequestDecidedEvent;
     invitation_received: InvitationReceivedEvent;
     invitation_closed: InvitationClosedEvent;
+    command_invoked: CommandInvokedEvent;
+    command_answered: CommandAnsweredEvent;
     message_rejected: MessageRejectedEvent;
     typing: TypingEvent;
     presence: Presence;
@@ -1477,6 +1537,8 @@ export type DeliveredEvent =
     | "join_request_decided"
     | "invitation_received"
     | "invitation_closed"
+    | "command_invoked"
+    | "command_answered"
     | "message_rejected"
     | "typing"
     | "presence"

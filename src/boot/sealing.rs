@@ -7,6 +7,7 @@ use crate::hooks::secret;
 use crate::ids::UserId;
 use crate::storage::accounts::Accounts;
 use crate::storage::accounts::two_factor::StoredSecret;
+use crate::storage::bots::{BotStore, SealedBotSecret};
 use crate::storage::webhooks::{SecretsToReseal, WebhookSecret, WebhookStore};
 
 /// Secrets that the rotation reads at once.
@@ -41,6 +42,18 @@ pub(super) async fn report_unknown_keys(accounts: &Accounts, keys: &SealingKeys)
         }
         Err(error) => tracing::warn!("cannot check the keys of webhooks: {error}"),
     }
+    match BotStore::new(accounts.clone()).keys_in_use().await {
+        Ok(used) => {
+            for (id, count) in used.iter().filter(|(id, _)| keys.ids().all(|known| known != id)) {
+                tracing::error!(
+                    "the secrets of {count} bots are encrypted with the key {id:?}, which is not in \
+                     security.encryption_keys: their slash commands are not posted to URLs. Add the key, restore \
+                     data_dir/encryption_key, or let their owners rotate the secrets"
+                );
+            }
+        }
+        Err(error) => tracing::warn!("cannot check the keys of bots: {error}"),
+    }
 }
 
 /// Encrypts every secret under the present key, a batch at a time. Returns how many it changed. The server may run
@@ -48,7 +61,9 @@ pub(super) async fn report_unknown_keys(accounts: &Accounts, keys: &SealingKeys)
 pub(super) async fn rotate(accounts: &Accounts, keys: &SealingKeys) -> Result<u64, BootError> {
     let of_users = rotate_of_users(accounts, keys).await?;
     let of_webhooks = rotate_of_webhooks(&WebhookStore::new(accounts.clone()), keys).await?;
-    let (rotated, failed) = (of_users.0 + of_webhooks.0, of_users.1 + of_webhooks.1);
+    let of_bots = rotate_of_bots(&BotStore::new(accounts.clone()), keys).await?;
+    let rotated = of_users.0 + of_webhooks.0 + of_bots.0;
+    let failed = of_users.1 + of_webhooks.1 + of_bots.1;
     if failed > 0 {
         return Err(BootError::Configuration(format!(
             "security.encryption_keys: {rotated} secrets were encrypted again, and {failed} could not be read; the log \
@@ -77,6 +92,28 @@ async fn rotate_of_webhooks(store: &WebhookStore, keys: &SealingKeys) -> Result<
                     rotated += 1;
                 }
                 Err(error) => note_unreadable(&mut failed, "webhook", old.webhook, &error),
+            }
+        }
+    }
+}
+
+/// Of bots with slash commands. Returns how many were changed, and how many could not be read.
+async fn rotate_of_bots(store: &BotStore, keys: &SealingKeys) -> Result<(u64, u64), BootError> {
+    let (mut rotated, mut failed, mut after) = (0, 0, UserId(0));
+    loop {
+        let batch = store.to_reseal(keys.current_id(), after, BATCH).await.map_err(BootError::Refused)?;
+        let Some((last, ..)) = batch.last() else { return Ok((rotated, failed)) };
+        after = *last;
+        for (bot, key_id, bytes) in batch {
+            let owner = SealedOwner::Bot(bot);
+            let old = SealedSecret { key_id, bytes };
+            match keys.open(owner, &old) {
+                Ok(secret) => {
+                    let new = keys.seal(owner, &secret);
+                    let new = SealedBotSecret { key_id: &new.key_id, sealed: &new.bytes };
+                    rotated += u64::from(store.reseal(bot, &old.bytes, new).await.map_err(BootError::Refused)?);
+                }
+                Err(error) => note_unreadable(&mut failed, "bot", bot.0, &error),
             }
         }
     }

@@ -30,7 +30,7 @@ pub struct Parties {
 
 /// The bound that an invocation would exceed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum TooMany {
+pub enum InvocationBound {
     /// Those of its bot.
     OfBot,
     /// Those of its user.
@@ -40,22 +40,22 @@ pub enum TooMany {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum State {
+enum InvocationState {
     Waiting,
     /// Its answer is being committed.
     Sending,
 }
 
-struct Entry<I> {
+struct PendingInvocation<I> {
     parties: Parties,
-    state: State,
+    state: InvocationState,
     due_ms: u64,
     item: I,
 }
 
 /// The pending invocations of a shard's bots; `I` is what belongs to one.
 pub struct Invocations<I> {
-    entries: HashMap<u64, Entry<I>>,
+    entries: HashMap<u64, PendingInvocation<I>>,
     /// Ascending by time. An entry may have ended before.
     due: VecDeque<(u64, u64)>,
     of_bots: HashMap<UserId, usize>,
@@ -82,22 +82,22 @@ impl<I> Invocations<I> {
     ///
     /// # Errors
     /// There are too many.
-    pub fn begin(&mut self, now_ms: u64, number: u64, parties: Parties, item: I) -> Result<(), TooMany> {
+    pub fn begin(&mut self, now_ms: u64, number: u64, parties: Parties, item: I) -> Result<(), InvocationBound> {
         let count = |counts: &HashMap<UserId, usize>, user| counts.get(&user).copied().unwrap_or(0);
         if self.entries.len() >= INVOCATIONS_MAX || self.entries.contains_key(&number) {
-            return Err(TooMany::InAll);
+            return Err(InvocationBound::InAll);
         }
         if count(&self.of_bots, parties.bot) >= INVOCATIONS_PER_BOT_MAX {
-            return Err(TooMany::OfBot);
+            return Err(InvocationBound::OfBot);
         }
         if count(&self.of_users, parties.user) >= INVOCATIONS_PER_USER_MAX {
-            return Err(TooMany::OfUser);
+            return Err(InvocationBound::OfUser);
         }
         let due_ms = now_ms + COMMAND_ANSWER_MS;
         *self.of_bots.entry(parties.bot).or_default() += 1;
         *self.of_users.entry(parties.user).or_default() += 1;
         self.due.push_back((due_ms, number));
-        self.entries.insert(number, Entry { parties, state: State::Waiting, due_ms, item });
+        self.entries.insert(number, PendingInvocation { parties, state: InvocationState::Waiting, due_ms, item });
         Ok(())
     }
 
@@ -105,14 +105,14 @@ impl<I> Invocations<I> {
     #[must_use]
     pub fn open(&self, now_ms: u64, number: u64, bot: UserId) -> Option<&I> {
         let entry = self.entries.get(&number)?;
-        let is_open = entry.parties.bot == bot && entry.state == State::Waiting && now_ms < entry.due_ms;
+        let is_open = entry.parties.bot == bot && entry.state == InvocationState::Waiting && now_ms < entry.due_ms;
         is_open.then_some(&entry.item)
     }
 
     /// Its answer is being committed from now on. The invocation must be open.
     pub fn sending(&mut self, number: u64) {
         if let Some(entry) = self.entries.get_mut(&number) {
-            entry.state = State::Sending;
+            entry.state = InvocationState::Sending;
         }
     }
 
@@ -126,7 +126,7 @@ impl<I> Invocations<I> {
     /// Its answer was refused: the bot may answer again. If its time is over, the invocation ends and is returned.
     pub fn refused(&mut self, now_ms: u64, number: u64) -> Option<I> {
         let entry = self.entries.get_mut(&number)?;
-        entry.state = State::Waiting;
+        entry.state = InvocationState::Waiting;
         if now_ms < entry.due_ms { None } else { self.end(number) }
     }
 
@@ -142,7 +142,7 @@ impl<I> Invocations<I> {
     pub fn next_overdue(&mut self, now_ms: u64) -> Option<I> {
         while self.due.front().is_some_and(|(due_ms, _)| *due_ms <= now_ms) {
             let (_, number) = self.due.pop_front()?;
-            let is_waiting = self.entries.get(&number).is_some_and(|entry| entry.state == State::Waiting);
+            let is_waiting = self.entries.get(&number).is_some_and(|entry| entry.state == InvocationState::Waiting);
             if is_waiting && let Some(item) = self.end(number) {
                 return Some(item);
             }
@@ -213,12 +213,12 @@ mod tests {
         for n in 0..INVOCATIONS_PER_USER_MAX as u64 {
             pending.begin(0, n, parties(1, 100 + n as i64), ()).unwrap();
         }
-        assert_eq!(pending.begin(0, 1_000, parties(1, 99), ()), Err(TooMany::OfUser));
+        assert_eq!(pending.begin(0, 1_000, parties(1, 99), ()), Err(InvocationBound::OfUser));
         for n in 0..INVOCATIONS_PER_BOT_MAX as u64 {
             pending.begin(0, 2_000 + n, parties(1_000 + n as i64, 50), ()).unwrap();
         }
-        assert_eq!(pending.begin(0, 1_000, parties(9, 50), ()), Err(TooMany::OfBot));
-        assert_eq!(pending.begin(0, 2_000, parties(9, 51), ()), Err(TooMany::InAll), "a number that is in use");
+        assert_eq!(pending.begin(0, 1_000, parties(9, 50), ()), Err(InvocationBound::OfBot));
+        assert_eq!(pending.begin(0, 2_000, parties(9, 51), ()), Err(InvocationBound::InAll), "a number that is in use");
         while pending.next_overdue(COMMAND_ANSWER_MS).is_some() {}
         assert!(pending.is_empty() && pending.due.is_empty());
         assert_eq!(pending.begin(0, 1_000, parties(1, 50), ()), Ok(()));

@@ -23,7 +23,7 @@ use crate::ids::{ConversationId, UserId};
 use crate::limits::COMMAND_ANSWER_MS;
 use crate::mesh::bot_grant::Scope;
 use crate::mesh::invocation::BotPost;
-use crate::mesh::quota::{Quota, QuotaPlace};
+use crate::mesh::quota::QuotaPlace;
 use crate::storage::bots::SealedBotSecret;
 use axum::extract::{Path, State};
 use axum::routing::{self, get, put};
@@ -37,23 +37,12 @@ use std::time::Duration;
 /// Commands of one bot.
 const COMMANDS_MAX: usize = 50;
 const NAME_CHARS_MAX: usize = 32;
-/// Posts of one bot under way.
-const POSTS_PER_BOT_MAX: usize = 16;
 
 pub(super) fn router() -> Router<Control> {
     Router::new()
         .route("/bots/{id}/commands", put(replace).get(list))
         .route("/bots/{id}/commands/rotate-secret", routing::post(rotate))
         .route("/conversations/{id}/commands", get(of_conversation))
-}
-
-/// The posts under way, by bot.
-pub(super) struct BotPosts(Quota<UserId>);
-
-impl Default for BotPosts {
-    fn default() -> Self {
-        Self(Quota::new(POSTS_PER_BOT_MAX))
-    }
 }
 
 #[derive(Deserialize)]
@@ -180,7 +169,7 @@ struct PostedAnswer {
 /// Posts a command to its URL, in a task of its own, and passes the answer on. Without an answer, the shard that keeps
 /// the invocation tells its user when the time is over.
 pub fn post(control: Control, invoked: BotPost) {
-    let Some(place) = control.bot_posts().0.admit(invoked.bot) else { return };
+    let Some(place) = control.bot_posts().admit(invoked.bot) else { return };
     tokio::spawn(async move {
         if let Err(reason) = answered(&control, &invoked, place).await {
             warn_limited!(bot = invoked.bot.0, reason, "the URL of a slash command gave no answer");

@@ -97,7 +97,7 @@ async fn create(
 }
 
 #[derive(Deserialize)]
-struct ListFilter {
+struct BotListFilter {
     #[serde(default)]
     all: bool,
 }
@@ -112,7 +112,7 @@ impl FromRequestParts<Control> for BotReader {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, control: &Control) -> Result<Self, Problem> {
-        let QueryString(filter) = QueryString::<ListFilter>::from_request_parts(parts, control).await?;
+        let QueryString(filter) = QueryString::<BotListFilter>::from_request_parts(parts, control).await?;
         Ok(if filter.all {
             Self::Administrator(AdminReader::from_request_parts(parts, control).await?)
         } else {
@@ -140,7 +140,7 @@ async fn show(
 /// An absent `avatar_url` or `bio` is kept; `null` removes it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct GivenChange {
+struct GivenBotChange {
     display_name: Option<String>,
     #[serde(default, deserialize_with = "given")]
     avatar_url: FieldChange<String>,
@@ -152,7 +152,7 @@ async fn change(
     State(control): State<Control>,
     caller: Caller,
     PathId(bot): PathId,
-    Json(given): Json<GivenChange>,
+    Json(given): Json<GivenBotChange>,
 ) -> Result<Reply<Value>, Problem> {
     let display_name = given.display_name.as_deref().map(validate::display_name).transpose()?;
     let set =

@@ -79,7 +79,7 @@ const OPEN_TO_BOTS: &[OpenToBots] = &[
 
 /// What the token of a request says.
 #[derive(Clone, Copy, Debug)]
-pub struct Claims {
+pub struct TokenClaims {
     /// The user.
     pub user: UserId,
     /// The session; that of a bot's token is known once it was looked up.
@@ -154,7 +154,7 @@ impl FromRequestParts<Control> for ProfileEditor {
 }
 
 /// The caller with these claims, and where the request came from.
-pub(super) fn caller(claims: Claims, parts: &Parts) -> Caller {
+pub(super) fn caller(claims: TokenClaims, parts: &Parts) -> Caller {
     Caller { user: claims.user, session: claims.session, source: Arc::new(source(parts)) }
 }
 
@@ -174,7 +174,7 @@ impl<S: Sync> FromRequestParts<S> for RequestSource {
 
 /// The claims of the access token and the second factor of its session, if the token is valid and the session may send
 /// this request; counts the attempt.
-pub(super) async fn authenticate(parts: &mut Parts, control: &Control) -> Result<(Claims, FactorState), Problem> {
+pub(super) async fn authenticate(parts: &mut Parts, control: &Control) -> Result<(TokenClaims, FactorState), Problem> {
     let mut claims = signed(parts, control)?;
     let state = with_session(&mut claims, parts, control).await?;
     Ok((claims, state))
@@ -182,18 +182,18 @@ pub(super) async fn authenticate(parts: &mut Parts, control: &Control) -> Result
 
 /// The claims of the access token, if it is valid, its session is not known to have ended, and its user may send
 /// another request. Counts a failure, and charges the request.
-pub(super) fn signed(parts: &Parts, control: &Control) -> Result<Claims, Problem> {
+pub(super) fn signed(parts: &Parts, control: &Control) -> Result<TokenClaims, Problem> {
     let claims = bearer(&parts.headers).and_then(|token| {
         let keys = &control.live().keys;
         let verified = if is_bot_token(token) {
-            keys.read_bot_token(token).map(|read| Claims {
+            keys.read_bot_token(token).map(|read| TokenClaims {
                 user: read.bot,
                 session: session_of_token(&read.hash),
                 expires_at_seconds: i64::MAX,
                 bot_token: Some(read.hash),
             })
         } else {
-            keys.verify_access(token, super::now_seconds()).map(|claims| Claims {
+            keys.verify_access(token, super::now_seconds()).map(|claims| TokenClaims {
                 user: claims.user,
                 session: claims.session,
                 expires_at_seconds: claims.expires_at_seconds,
@@ -253,7 +253,7 @@ fn ended() -> Problem {
 /// The state of an active session that may send this request; counts the attempt. It asks PostgreSQL, so the request
 /// must have been charged ([`signed`]).
 pub(super) async fn with_session(
-    claims: &mut Claims,
+    claims: &mut TokenClaims,
     parts: &mut Parts,
     control: &Control,
 ) -> Result<FactorState, Problem> {
@@ -280,7 +280,7 @@ pub(super) async fn with_session(
 
 /// Looks up the session of a bot's token. What it permits becomes an extension of the request ([`Granted`]).
 async fn bot_session(
-    claims: &mut Claims,
+    claims: &mut TokenClaims,
     hash: &[u8; 32],
     parts: &mut Parts,
     control: &Control,

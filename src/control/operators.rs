@@ -5,7 +5,7 @@
 //! user in `security.admin_user_ids`.
 
 use super::access::{Access, MetricsToken};
-use super::extract::{Caller, Claims, authenticate, bearer, caller, signed, with_session};
+use super::extract::{Caller, TokenClaims, authenticate, bearer, caller, signed, with_session};
 use super::problem::Problem;
 use super::request_budget::RequestKind;
 use super::second_factor::step_up_required;
@@ -42,7 +42,7 @@ pub(super) fn require_admin(user: UserId, admins: &[UserId]) -> Result<(), Probl
 /// An operator, or a refusal.
 pub struct Operator {
     /// The claims of an administrator; `None` if the request needs no user.
-    pub claims: Option<Claims>,
+    pub claims: Option<TokenClaims>,
 }
 
 impl FromRequestParts<Control> for Operator {

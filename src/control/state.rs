@@ -2,7 +2,6 @@
 
 use super::access::Access;
 use super::account_reads::AccountReads;
-use super::bot_commands::BotPosts;
 use super::captcha::Captcha;
 use super::dashboard::Dashboard;
 use super::files::Files;
@@ -21,11 +20,13 @@ use crate::auth::attempts::Allowed;
 use crate::auth::proof::Proofs;
 use crate::auth::sealed::SealingKeys;
 use crate::hooks::deliver::Hooks;
-use crate::ids::SessionId;
+use crate::ids::{SessionId, UserId};
 use crate::latency::QueueGauge;
+use crate::limits::BOT_POSTS_PER_BOT_MAX;
 use crate::mesh::live::LiveSettings;
 use crate::mesh::node_status::NodeStatus;
 use crate::mesh::overload::Overload;
+use crate::mesh::quota::Quota;
 use crate::storage::accounts::Accounts;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -121,7 +122,8 @@ struct ControlInner {
     filter_edits: KeyBudget,
     decisions: KeyBudget,
     reloads: KeyBudget,
-    bot_posts: BotPosts,
+    /// Posts of slash commands under way, by bot.
+    bot_posts: Quota<UserId>,
 }
 
 impl std::fmt::Debug for Control {
@@ -157,7 +159,7 @@ impl Control {
                 filter_edits: KeyBudget::of_filter_rules(),
                 decisions: KeyBudget::of_decisions(),
                 reloads: KeyBudget::of_reloads(),
-                bot_posts: BotPosts::default(),
+                bot_posts: Quota::new(BOT_POSTS_PER_BOT_MAX),
             }),
         }
     }
@@ -232,7 +234,7 @@ impl Control {
         &self.inner.decisions
     }
 
-    pub(super) fn bot_posts(&self) -> &BotPosts {
+    pub(super) fn bot_posts(&self) -> &Quota<UserId> {
         &self.inner.bot_posts
     }
 

@@ -107,6 +107,7 @@ const FILES: &[File] = files!["web/":
     "search.js" JS,
     "session.js" JS,
     "settings.js" JS,
+    "slash.js" JS,
     "store.js" JS,
     "system.js" JS,
     "text.js" JS,

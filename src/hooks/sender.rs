@@ -2,8 +2,8 @@
 //!
 //! Invariants:
 //! - an attempt takes the configured time at most, with everything that it does;
-//! - of the response to a delivery, the status and `Retry-After` count. Its body is not read: it could be endless, and it
-//!   could quote what the owner of the webhook may not read. The answer to a slash command is read up to a bound.
+//! - of the response to a delivery, the status and `Retry-After` count. Its body is not read: it could be endless, and
+//!   it could quote what the owner of the webhook may not read. The answer to a slash command is read up to a bound.
 
 use super::connect::HookClients;
 use super::retry;

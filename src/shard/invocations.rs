@@ -14,16 +14,16 @@
 //! - what a node does not tell another one in time is refused: nothing waits forever for Redis.
 
 use super::Shard;
+use super::bot_commands::{Answerer, Due, WaitingInvocation};
 use super::refusals::{full_lane, too_many_reads};
 use super::requests::{Invoking, Origin, Pending, PendingCommand, SentBy};
 use super::send::NewMessage;
 use super::world::{Clock as _, World};
-use crate::chat::invocations::{Invocations, Parties, TooMany};
+use crate::chat::invocations::{InvocationBound, Parties};
 use crate::error::{ErrorCode, Refusal};
-use crate::ids::{ConnId, ConversationId, MessageId, UserId};
+use crate::ids::{ConversationId, MessageId, UserId};
 use crate::limits::{COMMAND_ANSWER_MS, Feature, INVOCATIONS_MAX, INVOCATIONS_PER_BOT_MAX, INVOCATIONS_PER_USER_MAX};
-use crate::mesh::bot_grant::{BotGrant, Scope};
-use crate::mesh::frame::{Answer, Delivery, Query, Request, Token};
+use crate::mesh::frame::{Answer, Delivery, Query, Request};
 use crate::mesh::invocation::{
     BotConnection, BotPost, GivenAnswer, Invocation, InvocationAnswer, InvocationId, NodeAnswer, NodeInvocation,
     NodeOutcome,
@@ -32,75 +32,7 @@ use crate::mesh::nodes::ToNodes;
 use crate::mesh::port::Lanes as _;
 use serde_json::{Value, json};
 use std::borrow::Cow;
-use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-
-/// Who waits for the outcome of an answer.
-#[derive(Clone, Copy, Debug)]
-enum Answerer {
-    /// A command of this node.
-    Here(Token),
-    /// That of another node, under this number.
-    Node(u64),
-}
-
-/// What belongs to an invocation that waits.
-struct Waiting {
-    token: Token,
-    parties: Parties,
-    conversation: ConversationId,
-    parent: Option<MessageId>,
-    command: Box<str>,
-    /// While its answer is being committed.
-    answerer: Option<Answerer>,
-}
-
-/// What is to be delivered once the lanes have room.
-enum Due {
-    Answer(Token, Answer),
-    ToNode(NodeOutcome),
-}
-
-/// The slash commands of the bots of one shard.
-#[derive(Default)]
-pub(super) struct BotCommands {
-    invocations: Invocations<Waiting>,
-    /// The connections of each bot to this node, in the order in which they were opened.
-    connections: HashMap<UserId, Vec<(ConnId, Arc<BotGrant>)>>,
-    /// Connections that the bot's shard does not know yet.
-    arrivals: VecDeque<BotConnection>,
-    /// Answers that another node decides about, by number, and those numbers by the time at which they are given up.
-    elsewhere: HashMap<u64, Token>,
-    elsewhere_due: VecDeque<(u64, u64)>,
-    outbox: VecDeque<Due>,
-}
-
-impl BotCommands {
-    pub(super) fn connected(&mut self, connection: BotConnection) {
-        let BotConnection { bot, conn, grant } = connection;
-        self.connections.entry(bot).or_default().push((conn, grant));
-    }
-
-    pub(super) fn departed(&mut self, user: UserId, conn: ConnId) {
-        if let Some(connections) = self.connections.get_mut(&user) {
-            connections.retain(|(known, _)| *known != conn);
-            if connections.is_empty() {
-                self.connections.remove(&user);
-            }
-        }
-    }
-
-    /// The connection that receives an invocation.
-    fn receiver(&self, bot: UserId, conversation: ConversationId) -> Option<ConnId> {
-        let may_answer = |grant: &BotGrant| grant.has(Scope::Write) && grant.covers(conversation);
-        let connections = self.connections.get(&bot)?.iter().rev();
-        connections.clone().find(|(_, grant)| may_answer(grant)).map(|(conn, _)| *conn)
-    }
-
-    pub(super) fn waiting(&self) -> usize {
-        self.invocations.len() + self.elsewhere.len() + self.outbox.len()
-    }
-}
 
 fn offline() -> Refusal {
     Refusal::new(ErrorCode::NotFound, "The bot is offline. Try again later.")
@@ -116,11 +48,11 @@ fn no_answer() -> Refusal {
     Refusal::new(ErrorCode::DeadlineExceeded, message)
 }
 
-fn too_many(bound: TooMany) -> Refusal {
+fn too_many(bound: InvocationBound) -> Refusal {
     let (what, scope, limit) = match bound {
-        TooMany::OfBot => ("commands of this bot", "recipient", INVOCATIONS_PER_BOT_MAX),
-        TooMany::OfUser => ("commands that you run", "user", INVOCATIONS_PER_USER_MAX),
-        TooMany::InAll => ("commands of bots", "server", INVOCATIONS_MAX),
+        InvocationBound::OfBot => ("commands of this bot", "recipient", INVOCATIONS_PER_BOT_MAX),
+        InvocationBound::OfUser => ("commands that you run", "user", INVOCATIONS_PER_USER_MAX),
+        InvocationBound::InAll => ("commands of bots", "server", INVOCATIONS_MAX),
     };
     Refusal::overloaded(what, ("invocations", scope, limit))
 }
@@ -188,7 +120,8 @@ impl<W: World> Shard<W> {
         let shown = Value::Object(shown);
         self.budgets_of(bot).set_is_bot(true);
         let parties = Parties { user, bot };
-        let waiting = Waiting { token, parties, conversation, parent, command: command.clone(), answerer: None };
+        let waiting =
+            WaitingInvocation { token, parties, conversation, parent, command: command.clone(), answerer: None };
         if let Err(bound) = self.bots.invocations.begin(self.now_ms, id.number, parties, waiting) {
             return self.bots.outbox.push_back(Due::Answer(token, Answer::Refused(Box::new(too_many(bound)))));
         }

@@ -16,6 +16,7 @@
 
 mod accept;
 mod admit;
+mod bot_commands;
 mod catch_up;
 mod charges;
 mod close;
@@ -71,9 +72,9 @@ use crate::mesh::standing::{MarkedUsers, UserBudgets};
 use crate::net::Chunk;
 use crate::wire::json::JsonReader;
 use crate::wire::ws::deflate::{Deflater, Inflater};
+use bot_commands::BotCommands;
 use connections::Connections;
 use interval::Interval;
-use invocations::BotCommands;
 use lanes_taken::LanesTaken;
 use pending_heads::PendingHeads;
 use rate_limits::RateLimits;

@@ -319,6 +319,37 @@ impl BotStore {
         found.into_iter().next().ok_or_else(Refusal::storage_unavailable)
     }
 
+    /// The keys that secrets are encrypted with, and how many bots have each.
+    ///
+    /// # Errors
+    /// Failures of PostgreSQL.
+    pub async fn keys_in_use(&self) -> Result<Vec<(String, i64)>, Refusal> {
+        self.0.read_rows("keys_of_bots", (sql::KEYS_IN_USE, &[]), |row| Ok((row.try_get(0)?, row.try_get(1)?))).await
+    }
+
+    /// Bots after this one whose secret has another key than `key`, at most `most`: key and encrypted secret.
+    ///
+    /// # Errors
+    /// Failures of PostgreSQL.
+    pub async fn to_reseal(
+        &self,
+        key: &str,
+        after: UserId,
+        most: i64,
+    ) -> Result<Vec<(UserId, String, Vec<u8>)>, Refusal> {
+        let read = |row: &Row| Ok((UserId(row.try_get(0)?), row.try_get(1)?, row.try_get(2)?));
+        self.0.read_rows("secrets_of_bots", (sql::TO_RESEAL, &[&key, &after.0, &most]), read).await
+    }
+
+    /// Replaces the encrypted secret of a bot, unless it was replaced meanwhile. Returns whether it was replaced.
+    ///
+    /// # Errors
+    /// Failures of PostgreSQL.
+    pub async fn reseal(&self, bot: UserId, old: &[u8], new: SealedBotSecret<'_>) -> Result<bool, Refusal> {
+        let statement: Statement<'_> = (sql::RESEAL, &[&bot.0, &old, &new.key_id, &new.sealed]);
+        self.0.is_true("reseal_bot", true, statement).await
+    }
+
     /// The slash commands of a bot.
     ///
     /// # Errors

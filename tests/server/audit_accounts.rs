@@ -45,6 +45,15 @@ const ROUTES: &[(&str, &str)] = &[
     ("POST /webhooks/{id}/rotate", "rotate_webhook_secret"),
     ("POST /webhooks/{id}/replay", "replay_webhook"),
     ("POST /webhooks/{id}/test", ""), // sends no event
+    ("POST /bots", "create_bot"),
+    ("PATCH /bots/{id}", "change_bot"),
+    ("DELETE /bots/{id}", "delete_bot"),
+    ("POST /bots/{id}/conversations", "invite_member"),
+    ("DELETE /bots/{id}/conversations/{conversation_id}", "leave_conversation"),
+    ("POST /bots/{id}/tokens", "create_bot_token"),
+    ("DELETE /bots/{id}/tokens/{token_id}", "revoke_bot_token"),
+    ("PUT /bots/{id}/commands", "replace_bot_commands"),
+    ("POST /bots/{id}/commands/rotate-secret", "rotate_bot_secret"),
     ("POST /incoming-webhooks", "create_incoming_webhook"),
     ("DELETE /incoming-webhooks/{id}", "delete_incoming_webhook"),
     ("POST /incoming-webhooks/{id}/rotate", "rotate_incoming_webhook"),
@@ -153,6 +162,11 @@ async fn records_every_change_of_accounts() {
     // by incoming_webhooks.rs
     found.extend(["POST /incoming-webhooks", "DELETE /incoming-webhooks/{id}", "POST /hooks/in/{token}"]);
     found.insert("POST /incoming-webhooks/{id}/rotate");
+    // by bots.rs and bot_commands.rs
+    found.extend(["POST /bots", "PATCH /bots/{id}", "DELETE /bots/{id}", "POST /bots/{id}/tokens"]);
+    found.extend(["POST /bots/{id}/conversations", "DELETE /bots/{id}/conversations/{conversation_id}"]);
+    found.extend(["DELETE /bots/{id}/tokens/{token_id}", "PUT /bots/{id}/commands"]);
+    found.insert("POST /bots/{id}/commands/rotate-secret");
     // by file_shares.rs
     found.extend(["POST /files/{id}/shares", "DELETE /files/{id}/shares/{share}"]);
     found.extend(["POST /files", "POST /files/simple", "POST /files/{id}/link", "OPTIONS /files"]);

@@ -394,11 +394,20 @@ async fn sends_to_permitted_addresses_only() {
     let (_, outcome) = call(&strict, &bob, Method::POST, &format!("/webhooks/{}/test", webhook["id"]), None).await;
     assert!(text(&outcome["error"]).contains("not public"), "{outcome}");
     assert_eq!(receiver.received("/ok").len(), 0);
-    // The keys of secrets rotate as those of two-factor authentication do.
+    // The keys of secrets rotate as those of two-factor authentication do, also those of slash commands.
+    let bot = json!({"username": "rotated-bot", "display_name": "Bot"});
+    let (_, bot) = call(&strict, &bob, Method::POST, "/bots", Some(bot)).await;
+    let commands = json!({"commands": [{"name": "x", "description": "x", "url": "https://bot.invalid/"}]});
+    let path = format!("/bots/{}/commands", bot["user_id"]);
+    let (status, registered) = call(&strict, &bob, Method::PUT, &path, Some(commands)).await;
+    assert_eq!(status, 200, "{registered}");
     let other = "new:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
     let output = strict.rotate_keys(&[("security.encryption_keys", other)]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let keys = "SELECT string_agg(DISTINCT key_id, ',') FROM webhooks";
+    let keys: String = strict.database().await.query_one(keys, &[]).await.unwrap().get(0);
+    assert_eq!(keys, "new");
+    let keys = "SELECT string_agg(DISTINCT key_id, ',') FROM bots";
     let keys: String = strict.database().await.query_one(keys, &[]).await.unwrap().get(0);
     assert_eq!(keys, "new");
 }

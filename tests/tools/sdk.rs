@@ -8,6 +8,7 @@
 
 use crate::programs::{installed, program, project};
 use crate::support::{Random, Server};
+use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -50,6 +51,7 @@ fn the_python_package_passes_its_type_checker() {
 #[test]
 fn the_python_files_are_formatted_and_free_of_lints() {
     let files = ["sdk/generate.py", "sdk/python/tests", "sdk/python/veza_client", "sdk/scenarios"].map(project);
+    let files = files.into_iter().chain([project("examples/echo_bot.py")]).collect::<Vec<_>>();
     for arguments in [&["check"][..], &["format", "--check"]] {
         let mut command = Command::new(installed(PYTHON));
         command.args(["-m", "ruff"]).args(arguments).arg("--no-cache").arg("--config");
@@ -81,6 +83,39 @@ fn every_file_of_the_packages_is_short_and_says_what_it_is() {
             assert_eq!(wide, None, "{}", path.display());
         }
     }
+}
+
+#[tokio::test]
+async fn the_example_of_a_bot_answers_its_command() {
+    let server = Server::start(1, &[]);
+    let ann = server.register().await;
+    let room = server.room(&[&ann]).await;
+    let request = async |method: &str, path: &str, body: Value| {
+        let (status, answer) = server.request(method.parse().unwrap(), path, Some(&ann.token), Some(&body)).await;
+        assert!((200..300).contains(&status), "{path}: {answer}");
+        answer
+    };
+    let bot = request("POST", "/bots", json!({"username": "echo-bot", "display_name": "Echo"})).await;
+    let path = |rest: &str| format!("/bots/{}/{rest}", bot["user_id"]);
+    request("POST", &path("conversations"), json!({"conversation_id": room})).await;
+    let commands = json!({"commands": [{"name": "echo", "description": "Repeat a text.", "usage": "TEXT"}]});
+    request("PUT", &path("commands"), commands).await;
+    let token = request("POST", &path("tokens"), json!({"name": "example", "scopes": ["read", "write"]})).await;
+    let mut command = Command::new(installed(PYTHON));
+    command.arg(project("examples/echo_bot.py")).args([&server.base_url, token["token"].as_str().unwrap()]);
+    command.env("PYTHONPATH", project("sdk/python")).env("PYTHONDONTWRITEBYTECODE", "1").stdin(Stdio::null());
+    let mut running = command.spawn().unwrap();
+    let run = json!({"conversation_id": room, "command": "echo", "text": "Hello?"});
+    let answer = loop {
+        match server.call(&ann, "run_command", run.clone()).await {
+            Ok(answer) => break answer,
+            Err(problem) => assert_eq!(problem["code"], "not_found", "it is not connected yet: {problem}"),
+        }
+        assert!(running.try_wait().unwrap().is_none(), "the example has ended");
+    };
+    running.kill().unwrap();
+    running.wait().unwrap();
+    assert_eq!((&answer["visibility"], &answer["content"]), (&json!("private"), &json!("Hello?")));
 }
 
 /// Plays the scenario with clients of one package.

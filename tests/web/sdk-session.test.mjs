@@ -93,3 +93,13 @@ test("repeats a refresh whose answer was lost with the same token, and ends when
     server.isRevoked = true;
     await assert.rejects(session.token(), { code: "refresh_invalid", status: 401 });
 });
+
+test("a bot uses its token until the server refuses it", async () => {
+    const server = new Server();
+    server.issued = 1;
+    const session = Session.ofBot({ baseUrl: "http://chat.test", token: "access 1", fetch: server.fetch });
+    assert.equal(await session.ticket(), "ticket of access 1");
+    server.issued = 2;
+    await assert.rejects(session.ticket(), { code: "unauthenticated", status: 401 });
+    assert.ok(server.calls.every((call) => !call.startsWith("/auth/")), server.calls.join());
+});

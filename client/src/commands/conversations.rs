@@ -101,7 +101,11 @@ pub async fn members(session: &Session, output: Output, text: &str) -> Result<()
     let rows = all_pages(session, "list_members", "members", json!({ "conversation_id": id })).await?;
     print(output, &rows, &["USER", "USERNAME", "NAME", "ROLE", "SINCE"], "no members", |member| {
         let cells = [&member["id"], &member["username"], &member["display_name"], &member["role"]];
-        cells.into_iter().map(name).chain([when(&member["joined_at"])]).collect()
+        let mut cells: Vec<String> = cells.into_iter().map(name).chain([when(&member["joined_at"])]).collect();
+        if member["bot"] == true {
+            cells[3].push_str(" BOT");
+        }
+        cells
     })
 }
 
@@ -116,7 +120,7 @@ pub async fn read(session: &Session, output: Output, text: &str) -> Result<(), F
     output.result(&ack, || format!("read up to {}", name(&ack["read_seq"])))
 }
 
-fn print(
+pub(super) fn print(
     output: Output,
     rows: &[Value],
     headings: &[&str],

@@ -1,5 +1,6 @@
 //! `send`, `history`, `edit`, `delete`, `react`, `pin`, `search`, `command`.
 
+use super::slash::{self, Meant};
 use super::{files, names};
 use crate::cli::{History, Search, Send};
 use crate::failure::Failure;
@@ -29,6 +30,15 @@ pub async fn send(session: &Session, output: Output, options: Send) -> Result<()
     };
     let conversation =
         retry::insist(patience, async || names::conversation(session, &options.conversation).await, notice).await?;
+    // Standard input is never a command: programs write there.
+    let is_typed = !has_files && !options.text.is_empty() && options.text != ["-"];
+    let content = match slash::parse(&content) {
+        Meant::Command(command, text) if is_typed => {
+            return slash::run(session, output, (&conversation, options.reply_to), (command, text)).await;
+        }
+        Meant::Message(text) if is_typed => text.to_owned(),
+        Meant::Command(..) | Meant::Message(_) => content,
+    };
     let key = options.key.unwrap_or_else(|| format!("veza-{:032x}", rand::random::<u128>()));
     let mut data = json!({ "conversation_id": conversation, "content": content, "client_message_id": key });
     let uploaded = files::upload_all(session, output, &conversation, &options.file, patience).await?;

@@ -6,6 +6,7 @@ mod files;
 mod messages;
 mod names;
 mod pages;
+mod slash;
 mod two_factor;
 
 use crate::cli::{Arguments, Command};
@@ -40,6 +41,7 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
         Command::Decline { conversation } => conversations::decline(&session, output, &conversation).await,
         Command::Leave { conversation } => conversations::leave(&session, output, &conversation).await,
         Command::Members { conversation } => conversations::members(&session, output, &conversation).await,
+        Command::BotCommands { conversation } => slash::commands(&session, output, &conversation).await,
         Command::Read { conversation } => conversations::read(&session, output, &conversation).await,
         Command::Send(options) => messages::send(&session, output, options).await,
         Command::Download(options) => files::download(&session, output, &options).await,

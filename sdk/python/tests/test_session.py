@@ -111,6 +111,15 @@ class SessionTest(unittest.IsolatedAsyncioTestCase):
             await session.token()
         self.assertEqual(raised.exception.status, 401)
 
+    async def test_a_bot_uses_its_token_until_the_server_refuses_it(self) -> None:
+        self.tokens.issued = 1
+        session = Session.of_bot(f"http://127.0.0.1:{self.server.server_port}", "access 1")
+        self.assertEqual(await session.ticket(), "ticket of access 1")
+        self.tokens.issued = 2
+        with self.assertRaises(VezaError) as raised:
+            await session.ticket()
+        self.assertEqual((raised.exception.status, self.tokens.refreshed), (401, []))
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -149,6 +149,12 @@ class Commands:
     async def set_presence(self, **data: Unpack[types.SetPresenceData]) -> types.SetPresenceAck:
         return cast(types.SetPresenceAck, await self._request("set_presence", data))
 
+    async def run_command(self, **data: Unpack[types.RunCommandData]) -> types.RunCommandAck:
+        return cast(types.RunCommandAck, await self._request("run_command", data))
+
+    async def answer_command(self, **data: Unpack[types.AnswerCommandData]) -> types.AnswerCommandAck:
+        return cast(types.AnswerCommandAck, await self._request("answer_command", data))
+
     async def get_presence(self, **data: Unpack[types.GetPresenceData]) -> types.GetPresenceAck:
         return cast(types.GetPresenceAck, await self._request("get_presence", data))
 

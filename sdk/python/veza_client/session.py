@@ -62,6 +62,12 @@ class Session:
         session._accept(await session._call("POST", "auth/login", credentials))
         return session
 
+    @classmethod
+    def of_bot(cls, base_url: str, token: str) -> Session:
+        """The session of a bot, with one of its tokens instead of a password. It is used until it expires or is revoked,
+        and ``sign_out`` does not end it: its owner revokes it."""
+        return cls(base_url, access_token=token)
+
     @property
     def socket_url(self) -> str:
         """The URL of the WebSocket."""

@@ -40,6 +40,10 @@ Emoji: TypeAlias = str
 
 InviteCode: TypeAlias = str
 
+InvocationId: TypeAlias = str
+
+Visibility: TypeAlias = Literal["private", "public"]
+
 OptionalUserRef: TypeAlias = "UserRef | None"
 
 #: Why an upload is refused, or a file fails its check. docs/files.md explains the codes.
@@ -209,6 +213,7 @@ class RefusalDetails(TypedDict):
             "commands_in_flight",
             "commits_in_flight",
             "shard_lane",
+            "invocations",
         ]
     ]
     #: With `forbidden`: the scope that a bot's token needs for the command. With `rate_limited`: the limit applies to
@@ -1131,6 +1136,38 @@ class SetPresenceAck(TypedDict):
     status_text: str | None
 
 
+class RunCommandData(TypedDict):
+    conversation_id: ConversationId
+    #: Without the slash.
+    command: str
+    #: What follows the name.
+    text: NotRequired[str | None]
+    #: The answer belongs to this thread.
+    parent_message_id: NotRequired[OptionalId]
+
+
+class RunCommandAck(TypedDict):
+    invocation_id: InvocationId
+    visibility: Visibility
+    #: The text of a private answer.
+    content: NotRequired[str]
+    message_id: NotRequired[Id]
+    seq: NotRequired[Seq]
+
+
+class AnswerCommandData(TypedDict):
+    invocation_id: str
+    visibility: Visibility
+    content: str
+
+
+class AnswerCommandAck(TypedDict):
+    invocation_id: InvocationId
+    visibility: Visibility
+    message_id: NotRequired[Id]
+    seq: NotRequired[Seq]
+
+
 class GetPresenceData(TypedDict):
     user_ids: list[Id]
 
@@ -1361,6 +1398,25 @@ class InvitationClosedEvent(TypedDict):
     conversation_id: ConversationId
 
 
+class CommandInvokedEvent(TypedDict):
+    invocation_id: InvocationId
+    conversation_id: ConversationId
+    command: str
+    text: str
+    user: UserRef
+    parent_message_id: NotRequired[Id]
+    deadline_ms: int
+
+
+class CommandAnsweredEvent(TypedDict):
+    invocation_id: InvocationId
+    conversation_id: ConversationId
+    command: str
+    bot_id: Id
+    visibility: Literal["private"]
+    content: str
+
+
 class MessageRejectedEvent(TypedDict):
     conversation_id: ConversationId
     code: Literal["filtered"]
@@ -1555,6 +1611,16 @@ class InvitationClosedFrame(TypedDict):
     data: InvitationClosedEvent
 
 
+class CommandInvokedFrame(TypedDict):
+    type: Literal["command_invoked"]
+    data: CommandInvokedEvent
+
+
+class CommandAnsweredFrame(TypedDict):
+    type: Literal["command_answered"]
+    data: CommandAnsweredEvent
+
+
 class MessageRejectedFrame(TypedDict):
     type: Literal["message_rejected"]
     data: MessageRejectedEvent
@@ -1597,6 +1663,8 @@ Event: TypeAlias = (
     "| JoinRequestDecidedFrame "
     "| InvitationReceivedFrame "
     "| InvitationClosedFrame "
+    "| CommandInvokedFrame "
+    "| CommandAnsweredFrame "
     "| MessageRejectedFrame "
     "| TypingFrame "
     "| PresenceFrame "

@@ -1,7 +1,7 @@
 //! The routes of the dashboard: the page, its assets and its stream of events.
 
 use super::WATCHERS_MAX;
-use crate::control::extract::Claims;
+use crate::control::extract::TokenClaims;
 use crate::control::http::StopSignal;
 use crate::control::operators::Operator;
 use crate::control::problem::Problem;
@@ -72,7 +72,7 @@ async fn events(
 struct Watcher {
     control: Control,
     /// The claims of an administrator; `None` if no user is needed.
-    claims: Option<Claims>,
+    claims: Option<TokenClaims>,
     hello: Option<Bytes>,
     seconds: broadcast::Receiver<Bytes>,
     ending: Option<StopSignal>,

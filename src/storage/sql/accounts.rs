@@ -182,7 +182,8 @@ UPDATE users u
           FROM users x WHERE x.id = $1 AND x.is_active FOR NO KEY UPDATE) n
  WHERE u.id = $1
 RETURNING u.id, u.username, u.display_name, u.avatar_url, u.bio, u.receipts_private, u.group_invitations, u.created_at,
-          u.is_bot, audit_difference(n.before, jsonb_build_object('display_name', u.display_name, 'avatar_url', u.avatar_url,
+          u.is_bot,
+          audit_difference(n.before, jsonb_build_object('display_name', u.display_name, 'avatar_url', u.avatar_url,
               'bio', u.bio, 'receipts_private', u.receipts_private,
               'group_invitations', u.group_invitations)) AS changed
 )
