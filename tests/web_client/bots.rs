@@ -59,10 +59,10 @@ async fn a_bot_gets_a_token_writes_where_it_was_added_and_ends_with_its_owners_c
     ada.pictures("web-bots-empty").await;
 
     // A refusal is shown at its field.
-    let (taken, username) = (ada.name.clone(), unique("helper"));
+    let (own_name, username) = (ada.name.clone(), unique("helper"));
     ada.click("#new-bot").await;
     ada.fill("#bot-name", "Build helper").await;
-    ada.fill("#bot-username", &taken).await;
+    ada.fill("#bot-username", &own_name).await;
     ada.is_refused("bot-form", "username", "This name is taken").await;
     ada.overwrite("#bot-username", "here").await;
     ada.is_refused("bot-form", "username", "This name is reserved").await;
