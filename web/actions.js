@@ -297,6 +297,7 @@ export function act(app) {
         },
 
         async copy(text) {
+            if (!navigator.clipboard) return toast(t("copy_by_hand"), "bad"); // on pages without TLS
             if (await attempt(() => navigator.clipboard.writeText(text))) toast(t("copied"));
         },
     };

@@ -41,6 +41,7 @@ const ICONS = {
     pause: "M9 5v14M15 5v14",
     resume: "M8 5l11 7-11 7z",
     zoom: "M4 9V4h5M20 9V4h-5M4 15v5h5M20 15v5h-5",
+    plug: "M9 3v5M15 3v5M6 8h12v4a6 6 0 0 1-12 0zM12 18v3",
     keyboard: "M3 6h18v12H3zM7 10h.5M11 10h.5M15 10h.5M8 14h8",
 };
 
@@ -124,15 +125,21 @@ export function avatar({ id, name, url }, size = "") {
 /** Shows a short note at the bottom of the page, which screen readers read. It disappears after a while. */
 export function toast(text, kind = "info") {
     const note = h("div", { class: `toast ${kind}`, role: "status" }, text);
-    document.getElementById("toasts").append(note);
+    const list = document.getElementById("toasts");
+    list.append(note);
+    // The top layer: otherwise an open dialog covers it.
+    if (list.showPopover) {
+        if (list.matches(":popover-open")) list.hidePopover();
+        list.showPopover();
+    }
     setTimeout(() => note.remove(), 6_000);
 }
 
 /**
  * Shows a modal dialog with the content that `build(close)` returns. Resolves with the argument of `close`, or with
- * undefined when the dialog is dismissed.
+ * undefined when the dialog is dismissed. `keepsOpen`: a click beside it does not dismiss it.
  */
-export function dialog(title, build, { wide = false } = {}) {
+export function dialog(title, build, { wide = false, keepsOpen = false } = {}) {
     const id = `dialog-${++dialogs}`;
     return new Promise((resolve) => {
         let result;
@@ -143,7 +150,7 @@ export function dialog(title, build, { wide = false } = {}) {
         const heading = h("header", {}, h("h2", { id }, title));
         const box = h("dialog", { class: wide ? "wide" : "", "aria-labelledby": id }, heading, build(close));
         heading.append(iconButton("close", "Esc", () => close()));
-        box.addEventListener("click", (event) => event.target === box && close());
+        box.addEventListener("click", (event) => event.target === box && !keepsOpen && close());
         box.addEventListener("close", () => {
             box.remove();
             resolve(result);

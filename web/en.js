@@ -1,5 +1,7 @@
 // English texts. The keys KEY_one and KEY_other hold the singular and the plural; {n} is the number.
 
+import { integrations } from "./en-integrations.js";
+
 export const en = {
     tagline: "Messages that arrive once, in order, always.",
     sign_in_title: "Sign in to Veza",
@@ -485,4 +487,5 @@ export const en = {
     fit_to_screen: "Fit to screen",
     bot: "BOT",
     only_you: "Only you can see this answer to /{command}.",
+    ...integrations,
 };

@@ -1,5 +1,7 @@
 // Textes français. Les clés en _one et _other sont le singulier et le pluriel ; {n} est le nombre.
 
+import { integrations } from "./fr-integrations.js";
+
 export const fr = {
     tagline: "Des messages qui arrivent une fois, dans l’ordre, toujours.",
     sign_in_title: "Se connecter à Veza",
@@ -506,4 +508,5 @@ export const fr = {
     bot: "BOT",
     only_you: "Vous seul voyez cette réponse à /{command}.",
     fit_to_screen: "Ajuster à l’écran",
+    ...integrations,
 };

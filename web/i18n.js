@@ -23,6 +23,7 @@ function formatsFor(language) {
         day: new Intl.DateTimeFormat(language, { weekday: "long", day: "numeric", month: "long" }),
         dayWithYear: new Intl.DateTimeFormat(language, { day: "numeric", month: "long", year: "numeric" }),
         full: new Intl.DateTimeFormat(language, { dateStyle: "full", timeStyle: "medium" }),
+        stamp: new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "medium" }),
         relative: new Intl.RelativeTimeFormat(language, { numeric: "auto" }),
     };
 }
@@ -107,6 +108,8 @@ export function tn(key, count, values = {}) {
 export const numberOf = (number) => formats.number.format(number);
 export const timeOf = (iso) => formats.time.format(new Date(iso));
 export const momentOf = (iso) => formats.full.format(new Date(iso));
+/** A date and a time, for lists. */
+export const stampOf = (iso) => formats.stamp.format(new Date(iso));
 
 export const dateOf = (iso) => formats.dayWithYear.format(new Date(iso));
 

@@ -2,6 +2,7 @@
 
 import { accountLine } from "./account.js";
 import { buttonRow, dialog, field, h, toast } from "./dom.js";
+import { integrations } from "./integrations.js";
 import { language, setLanguage, t } from "./i18n.js";
 import { canNotify, setNotifications, wantsNotifications } from "./notify.js";
 import { setTheme, theme } from "./theme.js";
@@ -118,6 +119,18 @@ export function settings(app) {
             h(
                 "div",
                 { class: "row" },
+                h(
+                    "button",
+                    {
+                        type: "button",
+                        id: "my-integrations",
+                        onclick: () => {
+                            close();
+                            integrations(app);
+                        },
+                    },
+                    t("integrations"),
+                ),
                 h("button", { type: "button", onclick: () => shortcuts() }, t("shortcuts")),
                 h(
                     "button",

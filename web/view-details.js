@@ -3,6 +3,7 @@
 import { addPeople, editRoom, invitations, inviteLink, leave } from "./dialogs.js";
 import { confirm, dialog, h, icon } from "./dom.js";
 import { agoOf, t, tn } from "./i18n.js";
+import { integrations } from "./integrations.js";
 import { canModerate } from "./message.js";
 import { botMark, face, presenceDot } from "./people.js";
 import { showsPictures } from "./pictures.js";
@@ -61,6 +62,11 @@ export function details(app, conversation) {
                 archived: !conversation.archived,
             });
     };
+    const showIntegrations = async () => {
+        await integrations(app, conversation);
+        // The details may have been replaced meanwhile, with the button that had the focus.
+        if (document.activeElement === document.body) document.getElementById("integrations-here")?.focus();
+    };
     const requests = [...(conversation.requests?.values() ?? [])];
     return [
         requests.length > 0 && [
@@ -92,6 +98,7 @@ export function details(app, conversation) {
                 isRoom &&
                 app.can("ban_member") &&
                 button("block", t("bans"), () => bans(app, conversation), { id: "bans" }),
+            button("plug", t("integrations"), showIntegrations, { id: "integrations-here" }),
             role === "owner" &&
                 !isDirect &&
                 app.can("update_conversation") &&

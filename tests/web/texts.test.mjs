@@ -23,6 +23,21 @@ test("both languages have the same texts and placeholders", () => {
     for (const key of Object.keys(en)) assert.deepEqual(placeholders(fr[key]), placeholders(en[key]), key);
 });
 
+test("texts of webhooks and bots replace no other text", () => {
+    for (const language of ["en", "fr"]) {
+        const keys = (name) => {
+            const source = readFileSync(new URL(`${name}.js`, folder), "utf8");
+            return [...source.matchAll(/^ {4}(\w+):/gm)].map(([, key]) => key);
+        };
+        const all = new Set(keys(language));
+        const ours = keys(`${language}-integrations`);
+        assert.deepEqual(
+            ours.filter((key, at) => all.has(key) || ours.indexOf(key) < at),
+            [],
+        );
+    }
+});
+
 test("errors are in the user's language, name labels instead of fields, and give the time to wait", () => {
     const weak = { code: "bad_request", message: "password: Must have at least 8 characters." };
     const name = { code: "bad_request", message: "display_name: Must have 1 to 100 characters." };

@@ -7,10 +7,12 @@
 #![cfg(feature = "test-db")]
 
 mod avatars;
+mod bots;
 mod captcha;
 mod file_states;
 mod files;
 mod hostile_files;
+mod integrations;
 mod moderation;
 mod people;
 mod person;
