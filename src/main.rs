@@ -25,7 +25,7 @@ Examples:
   chat-server files check                        whether all content of files is there
   chat-server keys rotate                        a new key for access tokens; reload the server after it
   chat-server backup create --to /var/backups    database, files and keys, while the server runs
-  chat-server import veza-legacy --help          bring the data of an older Veza server over
+  chat-server import --help                      bring the data of Mattermost or an older Veza server over
   chat-server rotate-keys --help                 how to change the key that encrypts stored secrets
   CHAT_SERVER__SERVER__BIND_ADDR=0.0.0.0:80 chat-server serve
 
@@ -119,6 +119,22 @@ Examples:
 
 Stop the server first. Nothing of a dump is executed. A second run with the same dump changes nothing. Users sign in
 with their old passwords. docs/migration.md says what becomes of each table.
+
+Exit codes: 0 imported, 1 failure, 2 invalid arguments or configuration.";
+
+const MATTERMOST_EXAMPLES: &str = "\
+Examples:
+  mmctl export create && mmctl export download NAME_export.zip
+                                                 on the old machine: everything, with attachments
+  chat-server import mattermost --dry-run --report report.json NAME_export.zip
+                                                 what would be imported, rejected and changed; changes nothing
+  chat-server import mattermost --report report.json NAME_export.zip
+                                                 import it; run it again if it was cut short
+  chat-server import mattermost --files /srv/mattermost/data export.jsonl
+                                                 the bulk format alone; attachments are in a folder
+
+Stop the server first. A second run with the same export changes nothing. Nobody can sign in until an operator sets a
+password: an export has none. docs/migration-mattermost.md says what becomes of each line.
 
 Exit codes: 0 imported, 1 failure, 2 invalid arguments or configuration.";
 
@@ -328,22 +344,56 @@ enum ImportSource {
         /// The dump.
         #[arg(value_name = "DUMP")]
         dump: PathBuf,
-        /// Print what would be done, and change nothing.
-        #[arg(long)]
-        dry_run: bool,
-        /// The folder with the files of the old server. Without it, no file is imported.
-        #[arg(long, value_name = "DIR")]
-        files: Option<PathBuf>,
-        /// Write all rejected and changed rows to a file, as JSON. It has personal data.
-        #[arg(long, value_name = "FILE")]
-        report: Option<PathBuf>,
-        /// The name of the old database, if there are several: at most 20 letters, digits, hyphens.
-        #[arg(long, value_name = "NAME", default_value = "veza-legacy")]
-        source: String,
-        /// Begin without asking at a terminal.
-        #[arg(long)]
-        yes: bool,
+        #[command(flatten)]
+        how: ImportArguments,
     },
+    /// An export of Mattermost in its bulk format: a file of lines, or a zip or folder with attachments.
+    #[command(after_help = MATTERMOST_EXAMPLES)]
+    Mattermost {
+        /// The export.
+        #[arg(value_name = "EXPORT")]
+        dump: PathBuf,
+        #[command(flatten)]
+        how: ImportArguments,
+    },
+}
+
+#[derive(clap::Args)]
+struct ImportArguments {
+    /// Print what would be done, and change nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// The folder with the files of the old server, if the dump does not have them.
+    #[arg(long, value_name = "DIR")]
+    files: Option<PathBuf>,
+    /// Write all rejected and changed rows to a file, as JSON. It has personal data.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// The name of the old server, if there are several of a kind: at most 20 letters, digits, hyphens. It is that of
+    /// the command if you give none.
+    #[arg(long, value_name = "NAME")]
+    source: Option<String>,
+    /// Begin without asking at a terminal.
+    #[arg(long)]
+    yes: bool,
+}
+
+impl ImportSource {
+    fn into_command(self) -> boot::ImportCommand {
+        let (server, name, dump, how) = match self {
+            Self::VezaLegacy { dump, how } => (boot::OldServer::Veza, "veza-legacy", dump, how),
+            Self::Mattermost { dump, how } => (boot::OldServer::Mattermost, "mattermost", dump, how),
+        };
+        boot::ImportCommand {
+            server,
+            dump,
+            source: how.source.unwrap_or_else(|| name.to_owned()),
+            is_dry_run: how.dry_run,
+            files: how.files,
+            report: how.report,
+            yes: how.yes,
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -401,10 +451,9 @@ fn main() -> ExitCode {
                 boot::restore_backup(config, &boot::RestoreBackupOptions { backup, identity, without_damaged_files })
             }
         }),
-        Command::Import { from: ImportSource::VezaLegacy { dump, dry_run, files, report, source, yes } } => {
-            let is_dry_run = dry_run;
-            let options = boot::ImportLegacyOptions { dump, source, is_dry_run, files, report, yes };
-            run(&loaded.config, |config, _| boot::import_veza_legacy(config, &options))
+        Command::Import { from } => {
+            let options = from.into_command();
+            run(&loaded.config, |config, _| boot::import_dump(config, &options))
         }
         Command::Audit { action } => run(&loaded.config, |config, _| match &action {
             AuditAction::Checkpoint => boot::print_checkpoint(config),

@@ -34,6 +34,7 @@ mod shutdown;
 mod signing_keys;
 mod topology;
 
+pub use crate::import::OldServer;
 pub use audit::{print_checkpoint, print_key, verify_audit};
 pub use backup::{
     BackupPlace, BackupRecipient, CreateBackupOptions, RestoreBackupOptions, VerifyBackupOptions, create_backup,
@@ -44,7 +45,7 @@ pub use error::BootError;
 pub use examination::examine_media;
 pub use file_check::{FileCheckOptions, check_files};
 pub use health::{check_health, health_url};
-pub use import::{ImportLegacyOptions, import_veza_legacy};
+pub use import::{ImportCommand, import_dump};
 pub use signing_keys::{list_signing_keys, rotate_signing_keys};
 
 use self::error::system;
