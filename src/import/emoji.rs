@@ -73,9 +73,10 @@ pub fn name_of(ours: &str) -> Option<String> {
     if let Some(name) = ours.strip_prefix(':').and_then(|rest| rest.strip_suffix(':')) {
         return Some(name.to_owned());
     }
-    let found = emojis::get(ours)?;
+    let toned = emojis::get(ours)?;
+    let tone = toned.skin_tone().filter(|tone| *tone != SkinTone::Default);
+    let found = toned.with_skin_tone(SkinTone::Default).unwrap_or(toned);
     if let Some(name) = found.shortcode() {
-        let tone = found.skin_tone().filter(|tone| *tone != SkinTone::Default);
         let ending = TONES.iter().find(|(_, known)| Some(*known) == tone).map_or("", |(endings, _)| endings[1]);
         return Some(format!("{name}{ending}"));
     }

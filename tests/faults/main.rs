@@ -19,6 +19,7 @@ mod fair_reads;
 mod file_buckets;
 mod handover;
 mod imports;
+mod imports_mattermost;
 mod late_readers;
 mod nodes;
 mod nodes_away;

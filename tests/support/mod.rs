@@ -12,6 +12,7 @@ mod client;
 pub mod forwarder;
 pub mod legacy;
 mod log;
+pub mod mattermost;
 pub mod network;
 mod process;
 pub mod protocol;
