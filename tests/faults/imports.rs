@@ -232,7 +232,7 @@ pub async fn sign_in(server: &Server, name: &str) -> User {
 pub async fn conversation(server: &Server, user: &User, name: &str) -> Value {
     let list = server.ok(user, "list_conversations", json!({"limit": 100})).await;
     let all = list["conversations"].as_array().unwrap();
-    let named = all.iter().find(|found| text(&found["name"]).eq_ignore_ascii_case(name));
+    let named = all.iter().find(|found| found["name"].as_str().is_some_and(|own| own.eq_ignore_ascii_case(name)));
     named.unwrap_or_else(|| panic!("{name}: {list}")).clone()
 }
 
