@@ -25,7 +25,7 @@ Examples:
   chat-server files check                        whether all content of files is there
   chat-server keys rotate                        a new key for access tokens; reload the server after it
   chat-server backup create --to /var/backups    database, files and keys, while the server runs
-  chat-server import --help                      bring the data of Mattermost or an older Veza server over
+  chat-server import --help                      bring the data of Slack, Mattermost or an older Veza over
   chat-server rotate-keys --help                 how to change the key that encrypts stored secrets
   CHAT_SERVER__SERVER__BIND_ADDR=0.0.0.0:80 chat-server serve
 
@@ -135,6 +135,20 @@ Examples:
 
 Stop the server first. A second run with the same export changes nothing. Nobody can sign in until an operator sets a
 password: an export has none. docs/migration-mattermost.md says what becomes of each line.
+
+Exit codes: 0 imported, 1 failure, 2 invalid arguments or configuration.";
+
+const SLACK_EXAMPLES: &str = "\
+Examples:
+  chat-server import slack --dry-run --report report.json export.zip
+                                                 what would be imported, rejected and changed; changes nothing
+  chat-server import slack --report report.json export.zip
+                                                 import it; run it again if it was cut short
+  chat-server import slack --files downloads export.zip
+                                                 with files that were downloaded: downloads/FILE_ID/NAME
+
+Stop the server first. A second run with the same export changes nothing. Nobody can sign in until an operator sets a
+password: an export has none. docs/migration-slack.md says what becomes of each file.
 
 Exit codes: 0 imported, 1 failure, 2 invalid arguments or configuration.";
 
@@ -347,6 +361,15 @@ enum ImportSource {
         #[command(flatten)]
         how: ImportArguments,
     },
+    /// The export of a Slack workspace: a zip, or the folder that it makes.
+    #[command(after_help = SLACK_EXAMPLES)]
+    Slack {
+        /// The export.
+        #[arg(value_name = "EXPORT")]
+        dump: PathBuf,
+        #[command(flatten)]
+        how: ImportArguments,
+    },
     /// An export of Mattermost in its bulk format: a file of lines, or a zip or folder with attachments.
     #[command(after_help = MATTERMOST_EXAMPLES)]
     Mattermost {
@@ -382,6 +405,7 @@ impl ImportSource {
     fn into_command(self) -> boot::ImportCommand {
         let (server, name, dump, how) = match self {
             Self::VezaLegacy { dump, how } => (boot::OldServer::Veza, "veza-legacy", dump, how),
+            Self::Slack { dump, how } => (boot::OldServer::Slack, "slack", dump, how),
             Self::Mattermost { dump, how } => (boot::OldServer::Mattermost, "mattermost", dump, how),
         };
         boot::ImportCommand {

@@ -37,6 +37,7 @@ mod options;
 mod reading;
 pub mod report;
 mod run;
+mod slack;
 mod staged;
 mod written;
 

@@ -142,6 +142,16 @@ pub(super) struct FileRow {
     pub(super) label: String,
 }
 
+/// Makes names of files the text of a message that has nothing else: no text, and no file whose content is there.
+pub(super) fn name_files(text: &mut Written, files: &[FileRow]) -> bool {
+    if !text.is_empty() || files.is_empty() || files.iter().any(|file| file.place.is_some()) {
+        return false;
+    }
+    let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
+    text.push_str(&names.join("\n"));
+    true
+}
+
 /// The place of a row: the file of the export, and the line or item in it, from 1.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub(super) struct Place {

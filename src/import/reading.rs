@@ -4,7 +4,7 @@
 //! A dump in a format of `pg_restore` (custom, tar, a folder) may be hostile too. `pg_restore` only converts it here:
 //! it gets no database, and what it prints is parsed like any other dump.
 
-use super::archive::{Archive, is_zip};
+use super::archive::{Archive, Entry, is_zip};
 use super::contents::Contents;
 use super::dump::DumpReader;
 use super::elements::{Shape, each_item};
@@ -12,6 +12,7 @@ use super::fault::{ExportFault, ImportFault};
 use super::legacy::LegacySink;
 use super::mattermost::MattermostReader;
 use super::options::{ImportOptions, OldServer};
+use super::slack::{LISTS, List, SlackReader};
 use super::staged::{DumpCounts, SinkClosed, StagedLines};
 use crate::backup::BackupFault;
 use crate::backup::dump::DumpPrograms;
@@ -69,7 +70,7 @@ pub(super) fn read(
     match options.server {
         OldServer::Veza => read_dump(&options.dump, progress, lines),
         OldServer::Mattermost => read_mattermost(options, progress, lines),
-        OldServer::Slack => Err(ImportFault::Unfit("exports of Slack cannot be read yet".to_owned())),
+        OldServer::Slack => read_slack(options, progress, lines),
     }
 }
 
@@ -114,6 +115,56 @@ fn read_mattermost(
             return Err(ExportFault { file: name, item: Some(item), reason: fault.to_string() }.into());
         }
     };
+    reader.finish()
+}
+
+/// The export of a workspace: a zip or a folder, of which the files can be in a folder of their own.
+fn read_slack(
+    options: &ImportOptions,
+    progress: &ReadProgress,
+    lines: &Sender<StagedLines>,
+) -> Result<DumpCounts, ImportFault> {
+    let refused = |reason: &str| ExportFault { file: None, item: None, reason: reason.to_owned() };
+    if !options.dump.is_dir() && !is_zip(&options.dump)? {
+        return Err(refused("this is neither a zip nor a folder").into());
+    }
+    let folder = options.files.as_ref().and_then(|files| files.from.as_deref());
+    let contents = Contents::open(None, folder)?;
+    let find = |names: &[String]| contents.find(names);
+    let give = |staged| lines.blocking_send(staged).map_err(|_| SinkClosed);
+    let mut archive = Archive::open(&options.dump)?;
+    let entries = archive.entries().to_vec();
+    let is_list = |entry: &&Entry| LISTS.iter().any(|(list, _)| entry.name.rsplit('/').next() == Some(list));
+    let top = entries.iter().filter(is_list).min_by_key(|entry| entry.name.matches('/').count());
+    let top = top.ok_or_else(|| refused("there is no users.json or channels.json, so this is no export of Slack"))?;
+    let top = top.name.rfind('/').map_or("", |end| &top.name[..=end]).to_owned();
+    let mut reader = SlackReader::new(give, &find);
+    let mut read = |reader: &mut SlackReader<'_, _>, entry: &Entry, folder: &str, list: List| {
+        reader.begin(&entry.name, folder, list);
+        let mut bytes = archive.read(entry).map_err(|error| reader.fault(1, format!("it cannot be read: {error}")))?;
+        let counted = |bytes| {
+            progress.read.fetch_add(bytes, Ordering::Relaxed);
+        };
+        match each_item(&mut *bytes, Shape::List, counted, |number, item| reader.item(number, item)) {
+            Ok(read) => read.map(drop),
+            Err((item, fault)) => Err(reader.fault(item, fault.to_string())),
+        }
+    };
+    for (name, list) in LISTS {
+        if let Some(entry) = entries.iter().find(|entry| entry.name.strip_prefix(&top) == Some(name)) {
+            read(&mut reader, entry, "", list)?;
+        }
+    }
+    for entry in &entries {
+        let name = entry.name.strip_prefix(&top).unwrap_or(&entry.name);
+        match name.split_once('/') {
+            Some((folder, day)) if day.ends_with(".json") && !day.contains('/') => {
+                read(&mut reader, entry, folder, List::Messages)?;
+            }
+            None if LISTS.iter().any(|(list, _)| *list == name) => {}
+            _ => reader.left_out(name),
+        }
+    }
     reader.finish()
 }
 

@@ -54,6 +54,21 @@ impl Written {
         self.has_dropped |= other.has_dropped;
     }
 
+    /// The text with names instead of marks, where mentions mean nothing.
+    pub(super) fn into_plain(self) -> String {
+        let mut names = self.mentions.iter().map(|mention| mention.split_once('/').map_or("", |(_, name)| name));
+        let mut text = String::new();
+        for c in self.content.chars() {
+            if c == MARK {
+                text.push('@');
+                text.push_str(names.next().unwrap_or_default());
+            } else {
+                text.push(c);
+            }
+        }
+        text
+    }
+
     /// Whether a reader sees nothing.
     pub(super) fn is_empty(&self) -> bool {
         self.content.trim().is_empty()

@@ -20,6 +20,7 @@ mod file_buckets;
 mod handover;
 mod imports;
 mod imports_mattermost;
+mod imports_slack;
 mod late_readers;
 mod nodes;
 mod nodes_away;

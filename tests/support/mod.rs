@@ -19,6 +19,7 @@ pub mod protocol;
 mod raw;
 pub mod receiver;
 pub mod redis;
+pub mod slack;
 pub mod source;
 mod template;
 mod uploads;

@@ -5,7 +5,9 @@ use super::text::written;
 use super::{MattermostReader, ParseFault, direct_id, parse, room_id, time, user_id};
 use crate::import::cards;
 use crate::import::emoji;
-use crate::import::model::{FileRow, MessageRow, Place, ReactionRow, Staged, counted, from_millis, key_of, mark};
+use crate::import::model::{
+    FileRow, MessageRow, Place, ReactionRow, Staged, counted, from_millis, key_of, mark, name_files,
+};
 use crate::import::staged::{SinkClosed, StagedLines};
 use crate::import::written::Written;
 use serde_json::value::RawValue;
@@ -76,10 +78,7 @@ impl<F: FnMut(StagedLines) -> Result<(), SinkClosed>> MattermostReader<'_, F> {
         let files = post.attachments.take().unwrap_or_default();
         let files = self.files(id, author, &slot, &label, files, created_at);
         let has_files = files.iter().any(|file| file.place.is_some());
-        if text.is_empty() && !files.is_empty() && !has_files && !is_deleted {
-            // Without their content, the names are what is left of the post.
-            let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
-            text.push_str(&names.join("\n"));
+        if !is_deleted && name_files(&mut text, &files) {
             let what = "it had only files, whose content is not there; their names became its text";
             self.model.changed(Staged::Message, place, &label, what)?;
         }

@@ -1,5 +1,17 @@
 //! Messages and what belongs to them: who wrote them and where, which of them are the same, their ids and numbers.
 
+/// Replies whose first message is not in the export, which some exports cut off, stand alone.
+const LOOSE: &str = "
+CREATE INDEX ON s_messages (id);
+WITH loose AS (
+    UPDATE s_messages m SET parent = NULL
+     WHERE m.parent >= 1::bigint << 62 AND NOT EXISTS (SELECT FROM s_messages p WHERE p.id = m.parent)
+    RETURNING m.src, m.line, m.label
+)
+INSERT INTO mended SELECT 'messages', src, line, label,
+    'the message that it replies to is not in the export; it stands alone'
+  FROM loose;";
+
 /// Authors and places.
 const RESOLVE: &str = "
 CREATE UNLOGGED TABLE p_resolved AS
@@ -299,7 +311,7 @@ UPDATE p_members p SET read_seq = CASE
 /// The steps before the conversations.
 #[must_use]
 pub fn plan_authors() -> Vec<(&'static str, String)> {
-    vec![("messages: authors", RESOLVE.to_owned())]
+    vec![("messages: replies", LOOSE.to_owned()), ("messages: authors", RESOLVE.to_owned())]
 }
 
 /// The steps behind them.
