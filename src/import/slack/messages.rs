@@ -77,7 +77,7 @@ impl<F: FnMut(StagedLines) -> Result<(), SinkClosed>> SlackReader<'_, F> {
         let Some(created_at) = parse_ts(&message.ts) else {
             return self.model.reject(Staged::Message, place, &label, "its ts is no time");
         };
-        let Some(author) = self.author(place, &mut message)? else {
+        let Some(author) = self.author(place, &mut message) else {
             return self.model.reject(Staged::Message, place, &label, "it has neither a user nor a bot");
         };
         let id = message_id(&room, &message.ts);
@@ -117,27 +117,25 @@ impl<F: FnMut(StagedLines) -> Result<(), SinkClosed>> SlackReader<'_, F> {
     }
 
     /// The number of the author. Strangers and bots become users when they first write.
-    fn author(&mut self, place: Place, message: &mut Message<'_>) -> Result<Option<i64>, SinkClosed> {
+    fn author(&mut self, place: Place, message: &mut Message<'_>) -> Option<i64> {
         let commented = message.comment.as_ref().and_then(|comment| comment.user.clone());
         let given = message.user.take().or(commented).filter(|user| !user.is_empty());
         if let Some(user) = given {
             let id = user_id(&user);
             let name = if user == "USLACKBOT" { "slackbot".to_owned() } else { user.to_lowercase() };
-            self.stranger(place, id, &name, message.user_profile.take())?;
-            return Ok(Some(id));
+            self.stranger(place, id, &name, message.user_profile.take());
+            return Some(id);
         }
         let bot = message.bot_id.as_deref().filter(|bot| !bot.is_empty());
         if let Some(user) = bot.and_then(|bot| self.known.bots.get(bot)) {
-            return Ok(Some(*user));
+            return Some(*user);
         }
         let names =
             [message.username.as_deref(), message.bot_profile.as_ref().and_then(|bot| bot.name.as_deref()), bot];
-        let Some(name) = names.into_iter().flatten().find(|name| !name.trim().is_empty()).map(str::to_owned) else {
-            return Ok(None);
-        };
+        let name = names.into_iter().flatten().find(|name| !name.trim().is_empty()).map(str::to_owned)?;
         let id = bot.map_or_else(|| mark("bot name", &name), |bot| mark("bot", bot));
-        self.stranger(place, id, &name, None)?;
-        Ok(Some(id))
+        self.stranger(place, id, &name, None);
+        Some(id)
     }
 
     fn text(&self, message: &Message<'_>) -> Written {
@@ -232,7 +230,7 @@ impl<F: FnMut(StagedLines) -> Result<(), SinkClosed>> SlackReader<'_, F> {
         }
         for user in reaction.users {
             let id = user_id(&user);
-            self.stranger(place, id, &user.to_lowercase(), None)?;
+            self.stranger(place, id, &user.to_lowercase(), None);
             let (emoji, label) = (emoji.clone(), label.clone());
             self.model
                 .reaction(place, &ReactionRow { message, user: id, emoji, created_at: Some(created_at), label })?;

@@ -25,12 +25,14 @@ use super::model::{MemberRow, Model, Place, RoomRow, Staged, UserRow, mark};
 use super::staged::{DumpCounts, SinkClosed, StagedLines};
 use objects::{Conversation, Profile, User};
 use serde::Deserialize;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use text::Names;
 use time::OffsetDateTime;
 
 /// Users, conversations and pins that are remembered while the files are read.
-const REMEMBERED_MAX: usize = 5_000_000;
+const REMEMBERED_MAX: usize = 2_000_000;
+/// Characters that are kept of a name of a user that `users.json` does not have.
+const STRANGER_CHARS_MAX: usize = 100;
 
 /// Says whether content of one of some names is there.
 pub(super) type FindContent<'c> = &'c dyn Fn(&[String]) -> Option<FoundContent>;
@@ -79,11 +81,20 @@ impl Names for Known {
     }
 }
 
+/// A user that `users.json` does not have.
+struct Stranger {
+    /// Where it was first seen.
+    place: Place,
+    name: String,
+    shown: Option<String>,
+}
+
 /// Makes rows of the model of the items of an export.
 pub(super) struct SlackReader<'c, F> {
     model: Model<F>,
     find: FindContent<'c>,
     known: Known,
+    strangers: BTreeMap<i64, Stranger>,
     list: List,
     folder: String,
 }
@@ -128,7 +139,14 @@ impl<'c, F: FnMut(StagedLines) -> Result<(), SinkClosed>> SlackReader<'c, F> {
     /// `give` takes lines of staging tables.
     pub(super) fn new(give: F, find: FindContent<'c>) -> Self {
         let model = Model::new(give);
-        Self { model, find, known: Known::default(), list: List::Users, folder: String::new() }
+        Self {
+            model,
+            find,
+            known: Known::default(),
+            strangers: BTreeMap::new(),
+            list: List::Users,
+            folder: String::new(),
+        }
     }
 
     /// The items that follow are of this file. Its folder is empty for the lists at the top.
@@ -144,7 +162,8 @@ impl<'c, F: FnMut(StagedLines) -> Result<(), SinkClosed>> SlackReader<'c, F> {
     }
 
     /// Gives what is left.
-    pub(super) fn finish(self) -> Result<DumpCounts, ImportFault> {
+    pub(super) fn finish(mut self) -> Result<DumpCounts, ImportFault> {
+        self.stage_strangers().map_err(stopped)?;
         self.model.finish().map_err(stopped)
     }
 
@@ -167,7 +186,7 @@ impl<'c, F: FnMut(StagedLines) -> Result<(), SinkClosed>> SlackReader<'c, F> {
             Err(Ok(said)) => self.model.reject(staged, place, "", &said).map_err(stopped)?,
             Err(Err(said)) => return Err(self.fault(number, format!("this is no JSON: {said}"))),
         }
-        let known = [self.known.users.len(), self.known.folders.len(), self.known.pins.len()];
+        let known = [self.known.users.len(), self.known.folders.len(), self.known.pins.len(), self.strangers.len()];
         if known.into_iter().any(|length| length > REMEMBERED_MAX) {
             return Err(self.fault(number, "the export has more users or conversations than any workspace"));
         }
@@ -205,19 +224,31 @@ impl<'c, F: FnMut(StagedLines) -> Result<(), SinkClosed>> SlackReader<'c, F> {
         self.model.user(place, &row)
     }
 
-    /// A user that `users.json` does not have, and that writes or reacts.
-    fn stranger(&mut self, place: Place, id: i64, name: &str, profile: Option<Profile>) -> Result<(), SinkClosed> {
+    /// Remembers a user that `users.json` does not have, and that writes or reacts. What describes it can come later.
+    fn stranger(&mut self, place: Place, id: i64, name: &str, profile: Option<Profile>) {
         if self.known.users.contains_key(&id) {
-            return Ok(());
+            return;
         }
-        let profile = profile.unwrap_or_default();
-        let username = profile.name.filter(|name| !name.trim().is_empty()).unwrap_or_else(|| name.to_owned());
-        self.known.users.insert(id, username.clone());
-        let what = "it is not in users.json, and was made of what it wrote";
-        self.model.changed(Staged::User, place, &username, what)?;
-        let display_names = [profile.display_name, profile.real_name].into_iter().flatten().chain([name.to_owned()]);
-        let display_names = display_names.collect();
-        self.model.user(place, &UserRow { id, username, display_names, is_active: true, ..UserRow::default() })
+        let cut = |text: String| text.chars().take(STRANGER_CHARS_MAX).collect::<String>();
+        let found =
+            self.strangers.entry(id).or_insert_with(|| Stranger { place, name: cut(name.to_owned()), shown: None });
+        if let (None, Some(profile)) = (&found.shown, profile) {
+            if let Some(name) = profile.name.filter(|name| !name.trim().is_empty()) {
+                found.name = cut(name);
+            }
+            found.shown = profile.display_name.filter(|name| !name.trim().is_empty()).or(profile.real_name).map(cut);
+        }
+    }
+
+    fn stage_strangers(&mut self) -> Result<(), SinkClosed> {
+        for (id, Stranger { place, name, shown }) in std::mem::take(&mut self.strangers) {
+            let what = "it is not in users.json, and was made of what it wrote";
+            self.model.changed(Staged::User, place, &name, what)?;
+            let display_names = shown.into_iter().collect();
+            let row = UserRow { id, username: name, display_names, is_active: true, ..UserRow::default() };
+            self.model.user(place, &row)?;
+        }
+        Ok(())
     }
 
     fn room(&mut self, place: Place, kind: &'static str, room: Conversation) -> Result<(), SinkClosed> {
