@@ -25,6 +25,7 @@ Examples:
   chat-server files check                        whether all content of files is there
   chat-server keys rotate                        a new key for access tokens; reload the server after it
   chat-server backup create --to /var/backups    database, files and keys, while the server runs
+  chat-server export mattermost --help           take everything to Mattermost
   chat-server import --help                      bring the data of Slack, Mattermost or an older Veza over
   chat-server rotate-keys --help                 how to change the key that encrypts stored secrets
   CHAT_SERVER__SERVER__BIND_ADDR=0.0.0.0:80 chat-server serve
@@ -138,6 +139,20 @@ password: an export has none. docs/migration-mattermost.md says what becomes of 
 
 Exit codes: 0 imported, 1 failure, 2 invalid arguments or configuration.";
 
+const EXPORT_EXAMPLES: &str = "\
+Examples:
+  chat-server export mattermost --files export.zip
+                                                 everything, with attachments
+  chat-server export mattermost --team acme export.jsonl
+                                                 the lines alone, into the team acme
+  mmctl import upload export.zip && mmctl import process UPLOAD_ID_export.zip
+                                                 on the new machine
+
+The server may run meanwhile: everything is of one moment. docs/export-mattermost.md says what Mattermost has no place
+for, and the report counts it.
+
+Exit codes: 0 exported, 1 failure, 2 invalid arguments or configuration.";
+
 const SLACK_EXAMPLES: &str = "\
 Examples:
   chat-server import slack --dry-run --report report.json export.zip
@@ -227,6 +242,11 @@ enum Command {
     Import {
         #[command(subcommand)]
         from: ImportSource,
+    },
+    /// Write everything in the format of another chat server, while this server runs.
+    Export {
+        #[command(subcommand)]
+        to: ExportTarget,
     },
     /// Encrypt the stored secrets of two-factor authentication and of webhooks with the first of the configured keys.
     #[command(after_help = ROTATE_EXAMPLES)]
@@ -381,6 +401,26 @@ enum ImportSource {
     },
 }
 
+#[derive(Subcommand)]
+enum ExportTarget {
+    /// Mattermost's bulk format.
+    #[command(after_help = EXPORT_EXAMPLES)]
+    Mattermost {
+        /// A zip, or a file of lines: NAME.zip or NAME.jsonl, which must not exist. It has personal data.
+        #[arg(value_name = "OUT")]
+        out: PathBuf,
+        /// The name of the team that gets everything: lower-case letters, digits, hyphens.
+        #[arg(long, value_name = "NAME", default_value = "veza")]
+        team: String,
+        /// Export attachments too: into the zip, or into the folder `data` beside the file.
+        #[arg(long)]
+        files: bool,
+        /// A file with the URL of a login that reads every row. Without it, the login of database.url.
+        #[arg(long, value_name = "FILE")]
+        database_url_file: Option<PathBuf>,
+    },
+}
+
 #[derive(clap::Args)]
 struct ImportArguments {
     /// Print what would be done, and change nothing.
@@ -478,6 +518,10 @@ fn main() -> ExitCode {
         Command::Import { from } => {
             let options = from.into_command();
             run(&loaded.config, |config, _| boot::import_dump(config, &options))
+        }
+        Command::Export { to: ExportTarget::Mattermost { out: to, team, files: has_files, database_url_file } } => {
+            let options = boot::ExportCommand { to, team, has_files, database_url_file };
+            run(&loaded.config, |config, _| boot::export_to_mattermost(config, &options))
         }
         Command::Audit { action } => run(&loaded.config, |config, _| match &action {
             AuditAction::Checkpoint => boot::print_checkpoint(config),

@@ -14,6 +14,7 @@ mod cluster;
 mod doctor;
 mod error;
 mod examination;
+mod export;
 mod file_check;
 mod files;
 mod health;
@@ -43,6 +44,7 @@ pub use backup::{
 pub use doctor::diagnose;
 pub use error::BootError;
 pub use examination::examine_media;
+pub use export::{ExportCommand, export_to_mattermost};
 pub use file_check::{FileCheckOptions, check_files};
 pub use health::{check_health, health_url};
 pub use import::{ImportCommand, import_dump};

@@ -47,10 +47,10 @@ pub(super) fn of_name(given: &str) -> Option<String> {
     // The longest ending first: `_light_skin_tone` ends `_medium_light_skin_tone` too.
     let endings = TONES.iter().flat_map(|(endings, tone)| endings.iter().map(move |ending| (*ending, *tone)));
     let toned = endings.filter_map(|(ending, tone)| Some((name.strip_suffix(ending)?, tone)));
-    if let Some((base, tone)) = toned.min_by_key(|(base, _)| base.len()) {
-        if let Some(found) = plain(base) {
-            return Some(found.with_skin_tone(tone).unwrap_or(found).as_str().to_owned());
-        }
+    if let Some((base, tone)) = toned.min_by_key(|(base, _)| base.len())
+        && let Some(found) = plain(base)
+    {
+        return Some(found.with_skin_tone(tone).unwrap_or(found).as_str().to_owned());
     }
     let is_allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'+' | b'-');
     let is_shortcode = (1..=SHORTCODE_CHARS_MAX).contains(&name.len()) && name.bytes().all(is_allowed);

@@ -27,7 +27,7 @@ mod contents;
 mod convert;
 pub mod dump;
 mod elements;
-mod emoji;
+pub mod emoji;
 mod fault;
 mod files;
 pub mod legacy;

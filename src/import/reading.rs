@@ -74,6 +74,10 @@ pub(super) fn read(
     }
 }
 
+fn is_named(name: &str, extension: &str) -> bool {
+    Path::new(name).extension().is_some_and(|found| found == extension)
+}
+
 /// The bulk format: a file, or the only one in a zip that has the attachments too.
 fn read_mattermost(
     options: &ImportOptions,
@@ -94,7 +98,7 @@ fn read_mattermost(
             (None, Box::new(file))
         }
         Some(archive) => {
-            let is_bulk = |name: &str| !name.contains('/') && name.ends_with(".jsonl");
+            let is_bulk = |name: &str| !name.contains('/') && is_named(name, "jsonl");
             let mut bulk = archive.entries().iter().filter(|entry| is_bulk(&entry.name));
             let entry = match (bulk.next().cloned(), bulk.next()) {
                 (Some(entry), None) => entry,
@@ -158,7 +162,7 @@ fn read_slack(
     for entry in &entries {
         let name = entry.name.strip_prefix(&top).unwrap_or(&entry.name);
         match name.split_once('/') {
-            Some((folder, day)) if day.ends_with(".json") && !day.contains('/') => {
+            Some((folder, day)) if is_named(day, "json") && !day.contains('/') => {
                 read(&mut reader, entry, folder, List::Messages)?;
             }
             None if LISTS.iter().any(|(list, _)| *list == name) => {}

@@ -97,6 +97,15 @@ impl Written {
     }
 }
 
+/// Where code ends that begins at a backtick.
+pub(super) fn code_end(text: &str, at: usize) -> usize {
+    let closed = ["```", "`"].into_iter().find_map(|fence| {
+        let length = text[at..].strip_prefix(fence)?.find(fence)?;
+        Some(at + fence.len() * 2 + length)
+    });
+    closed.unwrap_or_else(|| at + text[at..].bytes().take_while(|byte| *byte == b'`').count())
+}
+
 /// Where the first part of a text ends.
 fn part_end(text: &str, length: impl Fn(char) -> usize) -> usize {
     let (mut chars, mut hard) = (0, text.len());

@@ -24,6 +24,7 @@ pub mod committer;
 pub mod connect;
 pub mod embedded;
 pub mod examine;
+pub mod export;
 pub mod file_check;
 pub mod file_shares;
 pub mod files;

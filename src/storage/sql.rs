@@ -5,6 +5,7 @@ pub mod accounts;
 pub mod audit;
 pub mod avatars;
 pub mod backup;
+pub mod export;
 pub mod file_check;
 pub mod files;
 pub mod filter;

@@ -15,6 +15,7 @@ mod crash;
 mod database_logins;
 mod differential;
 mod doctor;
+mod exports;
 mod fair_reads;
 mod file_buckets;
 mod handover;

@@ -13,6 +13,7 @@ pub mod forwarder;
 pub mod legacy;
 mod log;
 pub mod mattermost;
+pub mod mattermost_schema;
 pub mod network;
 mod process;
 pub mod protocol;

@@ -161,7 +161,10 @@ impl<'c, F: FnMut(StagedLines) -> Result<(), SinkClosed>> MattermostReader<'c, F
         };
         let object = object.get();
         let taken = match line.kind.as_str() {
-            "team" => parse(object).map(|team| self.team(team)),
+            "team" => parse(object).map(|team| {
+                self.team(team);
+                Ok(())
+            }),
             "channel" => parse(object).map(|channel| self.channel(place, &channel)),
             "user" => parse(object).map(|user| self.user(place, user)),
             "bot" => parse(object).map(|bot| self.bot(place, bot)),
@@ -186,12 +189,11 @@ impl<'c, F: FnMut(StagedLines) -> Result<(), SinkClosed>> MattermostReader<'c, F
         Ok(())
     }
 
-    fn team(&mut self, team: Team) -> Result<(), SinkClosed> {
+    fn team(&mut self, team: Team) {
         let name = team.name.to_lowercase();
         let shown = team.display_name.filter(|name| !name.trim().is_empty()).unwrap_or(team.name);
         self.teams.insert(name, shown);
         self.model.left_out("lines of the type team");
-        Ok(())
     }
 
     fn channel(&mut self, place: Place, channel: &Channel) -> Result<(), SinkClosed> {
@@ -305,14 +307,14 @@ impl<'c, F: FnMut(StagedLines) -> Result<(), SinkClosed>> MattermostReader<'c, F
             return self.model.reject(Staged::Room, place, &label, "a direct channel with these members came before");
         }
         let header = channel.header.filter(|text| !text.trim().is_empty());
-        self.make_direct(place, id, &label, &mut members, header)
+        self.make_direct(place, &id, &label, &mut members, header)
     }
 
     /// Stages a direct conversation or a group, and its members.
     fn make_direct(
         &mut self,
         place: Place,
-        id: String,
+        id: &str,
         label: &str,
         members: &mut Vec<(String, Option<i64>)>,
         header: Option<String>,
@@ -330,11 +332,11 @@ impl<'c, F: FnMut(StagedLines) -> Result<(), SinkClosed>> MattermostReader<'c, F
                 "its header was left out: direct conversations have none",
             )?;
         }
-        let row = RoomRow { id: id.clone(), kind, description: header, ..RoomRow::default() };
+        let row = RoomRow { id: id.to_owned(), kind, description: header, ..RoomRow::default() };
         self.model.room(place, &row)?;
         for (name, viewed) in members.iter() {
             let read_at = viewed.and_then(|millis| from_millis(millis.max(0)));
-            let (room, user) = (id.clone(), user_id(name));
+            let (room, user) = (id.to_owned(), user_id(name));
             self.model.member(place, &MemberRow { room, user, role: "member", read_at, joined_at: None })?;
         }
         Ok(())

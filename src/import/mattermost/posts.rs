@@ -46,7 +46,7 @@ impl<F: FnMut(StagedLines) -> Result<(), SinkClosed>> MattermostReader<'_, F> {
             members.into_iter().map(|name| (name.trim().to_lowercase(), None)).collect();
         let (id, label) = direct_id(members.iter().map(|(name, _)| name.as_str()));
         if self.directs.insert(id.clone()) {
-            self.make_direct(place, id.clone(), &label, &mut members, None)?;
+            self.make_direct(place, &id, &label, &mut members, None)?;
         }
         Ok((id, label))
     }

@@ -1,6 +1,6 @@
 //! The text of a post: its message with the mentions in it, and the cards of programs.
 
-use crate::import::written::Written;
+use crate::import::written::{Written, code_end};
 
 /// Bytes of a name behind an @.
 const NAME_BYTES_MAX: usize = 64;
@@ -47,18 +47,6 @@ fn longest_user(name: &str, is_user: impl Fn(&str) -> Option<i64>) -> (&str, Opt
             None => return (name, None),
         }
     }
-}
-
-/// Where code ends that begins here.
-fn code_end(text: &str, at: usize) -> usize {
-    for fence in ["```", "`"] {
-        if let Some(rest) = text[at..].strip_prefix(fence) {
-            if let Some(length) = rest.find(fence) {
-                return at + fence.len() * 2 + length;
-            }
-        }
-    }
-    at + text[at..].bytes().take_while(|byte| *byte == b'`').count()
 }
 
 #[cfg(test)]

@@ -178,9 +178,9 @@ impl<F: FnMut(StagedLines) -> Result<(), SinkClosed>> SlackReader<'_, F> {
             match file.mode.as_deref() {
                 Some("external") => {
                     let link = file.url_private.as_deref().or(file.permalink.as_deref()).unwrap_or_default();
-                    let mut line = Written::default();
-                    line.push_str(format!("{} {link}", file.title.as_deref().unwrap_or(&name)).trim());
-                    text.push_lines(line);
+                    let mut about = Written::default();
+                    about.push_str(format!("{} {link}", file.title.as_deref().unwrap_or(&name)).trim());
+                    text.push_lines(about);
                     continue;
                 }
                 Some("tombstone" | "hidden_by_limit") => {

@@ -11,8 +11,9 @@
 //!
 //! Code keeps its markers. Pure, and linear in the length of the text.
 
-use crate::import::written::Written;
+use crate::import::written::{Written, code_end};
 use serde_json::Value;
+use std::fmt::Write as _;
 
 /// Bytes between the markers of emphasis. They bound the search for the second one.
 const EMPHASIS_BYTES_MAX: usize = 2_000;
@@ -108,17 +109,6 @@ fn push_code(out: &mut Written, code: &str) {
     push_plain(out, rest);
 }
 
-fn code_end(text: &str, at: usize) -> usize {
-    for fence in ["```", "`"] {
-        if let Some(rest) = text[at..].strip_prefix(fence) {
-            if let Some(length) = rest.find(fence) {
-                return at + fence.len() * 2 + length;
-            }
-        }
-    }
-    at + text[at..].bytes().take_while(|byte| *byte == b'`').count()
-}
-
 fn reference_end(text: &str, at: usize) -> Option<usize> {
     let bytes = text.as_bytes();
     let end = bytes[at..].iter().take(REFERENCE_BYTES_MAX).position(|byte| *byte == b'>')? + at;
@@ -198,6 +188,11 @@ fn encoded(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
+fn push(text: &mut String, given: std::fmt::Arguments<'_>) {
+    // A string takes everything.
+    let _ = text.write_fmt(given);
+}
+
 fn gather(value: &Value, text: &mut String) {
     if text.len() > BLOCK_BYTES_MAX {
         return;
@@ -209,12 +204,12 @@ fn gather(value: &Value, text: &mut String) {
             match field("type") {
                 "text" | "plain_text" => text.push_str(&encoded(field("text"))),
                 "mrkdwn" => text.push_str(field("text")),
-                "link" if field("text").is_empty() => text.push_str(&format!("<{}>", field("url"))),
-                "link" => text.push_str(&format!("<{}|{}>", field("url"), encoded(field("text")))),
-                "user" => text.push_str(&format!("<@{}>", field("user_id"))),
-                "channel" => text.push_str(&format!("<#{}>", field("channel_id"))),
-                "broadcast" => text.push_str(&format!("<!{}>", field("range"))),
-                "emoji" => text.push_str(&format!(":{}:", field("name"))),
+                "link" if field("text").is_empty() => push(text, format_args!("<{}>", field("url"))),
+                "link" => push(text, format_args!("<{}|{}>", field("url"), encoded(field("text")))),
+                "user" => push(text, format_args!("<@{}>", field("user_id"))),
+                "channel" => push(text, format_args!("<#{}>", field("channel_id"))),
+                "broadcast" => push(text, format_args!("<!{}>", field("range"))),
+                "emoji" => push(text, format_args!(":{}:", field("name"))),
                 kind => {
                     for name in ["text", "title", "fields", "elements"] {
                         if let Some(inner) = fields.get(name).filter(|inner| !inner.is_string()) {
