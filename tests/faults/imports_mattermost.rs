@@ -148,8 +148,8 @@ async fn users_find_what_they_wrote(server: &Server) {
     assert_eq!(kinds.iter().filter(|kind| **kind == "group").count(), 2, "{list}");
     assert_eq!(kinds.iter().filter(|kind| **kind == "direct").count(), 2, "{list}");
     let before = server.last_seq(&bob, text(&square["id"])).await;
-    let sent = server.ok(&bob, "send_message", json!({"conversation_id": square["id"], "content": "and on"})).await;
-    assert_eq!(sent["seq"].as_i64().unwrap(), before + 1);
+    let answer = server.ok(&bob, "send_message", json!({"conversation_id": square["id"], "content": "and on"})).await;
+    assert_eq!(answer["seq"].as_i64().unwrap(), before + 1);
     server.found_in_time(&cid, "Welcome", 1).await;
 }
 

@@ -127,8 +127,8 @@ async fn users_find_what_they_wrote(server: &Server) {
     let kinds: Vec<&str> = list["conversations"].as_array().unwrap().iter().map(|found| text(&found["kind"])).collect();
     assert_eq!(kinds.iter().filter(|kind| **kind == "group").count(), 2, "{list}");
     let before = server.last_seq(&bob, text(&general["id"])).await;
-    let sent = server.ok(&bob, "send_message", json!({"conversation_id": general["id"], "content": "and on"})).await;
-    assert_eq!(sent["seq"].as_i64().unwrap(), before + 1);
+    let answer = server.ok(&bob, "send_message", json!({"conversation_id": general["id"], "content": "and on"})).await;
+    assert_eq!(answer["seq"].as_i64().unwrap(), before + 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

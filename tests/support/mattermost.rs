@@ -134,7 +134,7 @@ fn made(n: u64, seed: u64) -> Value {
     let at = (n * 7_919 + seed % 1_000_000) % 1_000 * 60_000;
     let message = format!("made {n} \\ \t \n é 👍 {}", "x".repeat((n % 50) as usize));
     let mut post = post("many", user, &message, 1_000_000 + at as i64);
-    if n % 7 == 0 {
+    if n.is_multiple_of(7) {
         post["post"]["replies"] = json!([{"user": "bob", "message": format!("reply to {n}"),
             "create_at": BEGIN + 1_000_000 + at as i64 + 1_000}]);
     }
