@@ -45,6 +45,7 @@ pub fn export_to_mattermost(config: &Config, options: &ExportCommand) -> Result<
                 .to_owned(),
         ));
     }
+    Output::require_free(&options.to, format).map_err(system("cannot write the export"))?;
     let url = options.database_url_file.as_deref().map(super::backup::read_url).transpose()?;
     let threads = DiskThreads::new().map_err(system("cannot start threads for files"))?;
     let store = store(config, threads.disk())?;

@@ -48,19 +48,24 @@ fn options() -> SimpleFileOptions {
 }
 
 impl Output {
+    /// Whether nothing has the name of an export, or of the folder of its attachments.
+    ///
+    /// # Errors
+    /// `AlreadyExists`.
+    pub fn require_free(to: &Path, format: OutputFormat) -> io::Result<()> {
+        let data = (format == OutputFormat::Lines).then(|| to.with_file_name(DATA));
+        match [Some(to.to_owned()), data].into_iter().flatten().find(|path| fs::symlink_metadata(path).is_ok()) {
+            Some(path) => Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{} exists", path.display()))),
+            None => Ok(()),
+        }
+    }
+
     /// Begins an export. It has personal data, so only its owner can read it.
     ///
     /// # Errors
-    /// The system's; `AlreadyExists` if there is something of this name.
+    /// The system's, and those of [`Self::require_free`].
     pub fn begin(to: &Path, format: OutputFormat) -> io::Result<Self> {
-        let taken = |path: &Path| io::Error::new(io::ErrorKind::AlreadyExists, format!("{} exists", path.display()));
-        if fs::symlink_metadata(to).is_ok() {
-            return Err(taken(to));
-        }
-        let data = to.with_file_name(DATA);
-        if format == OutputFormat::Lines && fs::symlink_metadata(&data).is_ok() {
-            return Err(taken(&data));
-        }
+        Self::require_free(to, format)?;
         let mut name = to.file_name().unwrap_or_default().to_owned();
         name.push(".part");
         let partial = to.with_file_name(name);

@@ -5,11 +5,13 @@ use serde_json::Value;
 /// Texts of cards that are read.
 const CARDS_MAX: usize = 100;
 
-/// The lines of cards, in the markup of their server. Previews of links have no text of their own, and are left out.
-pub(super) fn lines_of(cards: &[Value]) -> Vec<String> {
+/// The lines of cards, in the markup of their server. Previews of links in a text are left out; where the message has no
+/// text, they are what it shares.
+pub(super) fn lines_of(cards: &[Value], has_text: bool) -> Vec<String> {
     let mut lines = Vec::new();
     for card in cards.iter().take(CARDS_MAX) {
-        if card.get("from_url").is_some() || card.get("is_msg_unfurl").is_some() {
+        let is_preview = card.get("from_url").is_some() || card.get("is_msg_unfurl").is_some();
+        if is_preview && has_text {
             continue;
         }
         let field = |name: &str| card.get(name).and_then(Value::as_str).map(str::trim).filter(|text| !text.is_empty());
@@ -40,6 +42,9 @@ pub(super) fn lines_of(cards: &[Value]) -> Vec<String> {
             lines.extend(field("fallback").map(str::to_owned));
         }
         lines.extend(field("image_url").map(str::to_owned));
+        if is_preview {
+            lines.extend(field("from_url").map(str::to_owned));
+        }
     }
     lines
 }
@@ -59,6 +64,7 @@ mod tests {
             json!("no card"),
         ];
         let lines = ["Build", "#7 https://ci.example/7", "passed", "time: 3", "x", "only this"];
-        assert_eq!(lines_of(&cards), lines);
+        assert_eq!(lines_of(&cards, true), lines);
+        assert_eq!(lines_of(&cards, false)[lines.len()..], ["a preview", "https://example.org"]);
     }
 }

@@ -151,9 +151,8 @@ async fn an_export_imported_elsewhere_has_the_same_histories() {
     fails(&server.run(&["export", "mattermost", &zip]), &["exists"]);
     let plain = succeeds(&server.run(&["export", "mattermost", &lines]));
     assert!(plain.contains("--files is not given"), "{plain}");
-    for wrong in [&["--team", "Not A Team", "x.zip"][..], &["x.tar"]] {
-        let refused = server.run(&[&["export", "mattermost"], wrong].concat());
-        assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    for (wrong, says) in [(&["--team", "Not A Team", "x.zip"][..], "--team"), (&["x.tar"], ".zip or .jsonl")] {
+        fails(&server.run(&[&["export", "mattermost"], wrong].concat()), &[says]);
     }
     let (exported, names) = read_zip(&scratch.path("out.zip"));
     mattermost_schema::check(&exported);

@@ -143,7 +143,7 @@ impl<F: FnMut(StagedLines) -> Result<(), SinkClosed>> MattermostReader<'_, F> {
         };
         let mut text = written(post.message.as_deref().unwrap_or_default(), is_user);
         let props = post.props.and_then(|props| parse::<Props>(props.get()).ok()).unwrap_or_default();
-        for line in cards::lines_of(&props.attachments.unwrap_or_default()) {
+        for line in cards::lines_of(&props.attachments.unwrap_or_default(), !text.is_empty()) {
             text.push_lines(written(&line, is_user));
         }
         text

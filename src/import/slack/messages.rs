@@ -142,8 +142,8 @@ impl<F: FnMut(StagedLines) -> Result<(), SinkClosed>> SlackReader<'_, F> {
         let comment = message.comment.as_ref().and_then(|comment| comment.comment.as_deref());
         let given = comment.or(message.text.as_deref()).unwrap_or_default();
         let mut text = written(given, &self.known);
-        let cards = message.attachments.as_deref().map(cards::lines_of).unwrap_or_default();
-        for line in cards {
+        let cards = message.attachments.as_deref().map(|cards| cards::lines_of(cards, !text.is_empty()));
+        for line in cards.unwrap_or_default() {
             text.push_lines(written(&line, &self.known));
         }
         if text.is_empty() {
