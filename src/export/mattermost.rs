@@ -36,7 +36,7 @@ pub struct ExportOptions {
 }
 
 /// A conversation that has messages to write.
-struct Place {
+struct PostedConversation {
     id: i64,
     place: PostPlace,
 }
@@ -78,7 +78,7 @@ pub async fn export_mattermost(
         exporter.line(line)?;
         exporter.report.count("direct channels");
     }
-    let directs: Vec<Place> = directs.into_iter().map(|(place, _)| place).collect();
+    let directs: Vec<PostedConversation> = directs.into_iter().map(|(place, _)| place).collect();
     exporter.posts(session, &directs, &mut shown).await?;
     if options.has_files {
         exporter.files(session, store).await?;
@@ -111,16 +111,16 @@ impl Exporter<'_> {
     async fn conversations(
         &mut self,
         session: &ExportSession,
-    ) -> Result<(Vec<Place>, Vec<(Place, Value)>), ExportFault> {
+    ) -> Result<(Vec<PostedConversation>, Vec<(PostedConversation, Value)>), ExportFault> {
         let (mut taken, mut groups) = (Taken::default(), HashSet::new());
         let (mut rooms, mut directs) = (Vec::new(), Vec::new());
         let each = |found: ExportedConversation| {
             if let Some((members, line)) = self.direct(&found, &mut groups) {
-                directs.push((Place { id: found.id, place: PostPlace::Members(members) }, line));
+                directs.push((PostedConversation { id: found.id, place: PostPlace::Members(members) }, line));
                 return Ok(());
             }
             let place = self.channel(&found, &mut taken)?;
-            rooms.push(Place { id: found.id, place });
+            rooms.push(PostedConversation { id: found.id, place });
             Ok::<(), ExportFault>(())
         };
         session.conversations(each).await?;
@@ -239,10 +239,10 @@ impl Exporter<'_> {
     async fn posts(
         &mut self,
         session: &ExportSession,
-        places: &[Place],
+        places: &[PostedConversation],
         shown: &mut impl FnMut(u64),
     ) -> Result<(), ExportFault> {
-        for Place { id, place } in places {
+        for PostedConversation { id, place } in places {
             let mut thread: Option<Thread> = None;
             let each = |message: ExportedMessage| self.message(place, &message, &mut thread);
             session.messages(*id, each).await?;

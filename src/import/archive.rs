@@ -2,11 +2,11 @@
 //!
 //! Invariants:
 //! - nothing is extracted under a name of the archive, and a name that leads out of it refuses the whole archive;
-//! - an archive is examined before anything of it is read: names that occur twice, links, encryption, entries that share
-//!   bytes, and text that grows too much when it is decompressed refuse it;
+//! - an archive is examined before anything of it is read: names that occur twice, links, encryption, entries that
+//!   share bytes, and text that grows too much when it is decompressed refuse it;
 //! - memory depends on the number of entries only, which is bounded.
 
-use super::fault::{ExportFault, ImportFault};
+use super::fault::{ImportFault, UnreadableExport};
 use crate::backup::BackupFault;
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -31,7 +31,7 @@ const FOREIGN_NAMES: [&str; 2] = ["__MACOSX/", ".DS_Store"];
 
 /// A file of an export.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Entry {
+pub(super) struct ArchiveEntry {
     /// Its name, with `/` between folders.
     pub(super) name: String,
     /// Its bytes.
@@ -43,7 +43,7 @@ pub(super) struct Entry {
 pub(super) struct Archive {
     path: PathBuf,
     zip: Option<ZipArchive<File>>,
-    entries: Vec<Entry>,
+    entries: Vec<ArchiveEntry>,
     by_name: HashMap<String, usize>,
 }
 
@@ -56,7 +56,7 @@ pub(super) fn is_zip(path: &Path) -> Result<bool, ImportFault> {
 }
 
 fn refused(why: impl Into<String>) -> ImportFault {
-    ExportFault { file: None, item: None, reason: why.into() }.into()
+    UnreadableExport { file: None, item: None, reason: why.into() }.into()
 }
 
 impl Archive {
@@ -73,17 +73,17 @@ impl Archive {
     }
 
     /// All files, by their names.
-    pub(super) fn entries(&self) -> &[Entry] {
+    pub(super) fn entries(&self) -> &[ArchiveEntry] {
         &self.entries
     }
 
     /// The file of a name.
-    pub(super) fn find(&self, name: &str) -> Option<&Entry> {
+    pub(super) fn find(&self, name: &str) -> Option<&ArchiveEntry> {
         self.by_name.get(name).map(|at| &self.entries[*at])
     }
 
     /// The content of a file. It ends with an error if it is damaged.
-    pub(super) fn read(&mut self, entry: &Entry) -> io::Result<Box<dyn Read + '_>> {
+    pub(super) fn read(&mut self, entry: &ArchiveEntry) -> io::Result<Box<dyn Read + '_>> {
         match &mut self.zip {
             None => {
                 let file = File::open(self.path.join(&entry.name))?;
@@ -123,7 +123,7 @@ fn is_text(name: &str) -> bool {
     name.ends_with(b".json") || name.ends_with(b".jsonl")
 }
 
-fn zip_entries(path: &Path) -> Result<(ZipArchive<File>, Vec<Entry>), ImportFault> {
+fn zip_entries(path: &Path) -> Result<(ZipArchive<File>, Vec<ArchiveEntry>), ImportFault> {
     let mut file = File::open(path).map_err(BackupFault::io(format!("cannot read {}", path.display())))?;
     let count = entry_count(&mut file).map_err(BackupFault::io(format!("cannot read {}", path.display())))?;
     let count = count.ok_or_else(|| refused("the zip ends before its end. Copy it or make the export again"))?;
@@ -164,7 +164,7 @@ fn zip_entries(path: &Path) -> Result<(ZipArchive<File>, Vec<Entry>), ImportFaul
             text = text.saturating_add(entry.size());
             packed_text = packed_text.saturating_add(entry.compressed_size());
         }
-        entries.push(Entry { name, size: entry.size(), index });
+        entries.push(ArchiveEntry { name, size: entry.size(), index });
     }
     if text > GROWTH_FREE_BYTES && text / GROWTH_MAX > packed_text {
         return Err(refused(format!(
@@ -208,8 +208,8 @@ fn entry_count(file: &mut File) -> io::Result<Option<u64>> {
 }
 
 /// Folders of an export have one level of folders.
-fn folder_entries(root: &Path) -> Result<Vec<Entry>, ImportFault> {
-    fn add(root: &Path, prefix: &str, entries: &mut Vec<Entry>) -> Result<(), ImportFault> {
+fn folder_entries(root: &Path) -> Result<Vec<ArchiveEntry>, ImportFault> {
+    fn add(root: &Path, prefix: &str, entries: &mut Vec<ArchiveEntry>) -> Result<(), ImportFault> {
         let folder = root.join(prefix);
         let unread = || BackupFault::io(format!("cannot read {}", folder.display()));
         for found in fs::read_dir(&folder).map_err(unread())? {
@@ -229,7 +229,7 @@ fn folder_entries(root: &Path) -> Result<Vec<Entry>, ImportFault> {
                 add(root, &format!("{name}/"), entries)?;
             } else if about.is_file() && !is_foreign(&name) {
                 let size = found.metadata().map_err(unread())?.len();
-                entries.push(Entry { name: format!("{prefix}{name}"), size, index: 0 });
+                entries.push(ArchiveEntry { name: format!("{prefix}{name}"), size, index: 0 });
             }
         }
         Ok(())

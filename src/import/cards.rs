@@ -1,12 +1,13 @@
-//! The cards that programs attach to messages: "attachments" in Slack and in the props of Mattermost. Here they are text.
+//! The cards that programs attach to messages: "attachments" in Slack and in the props of Mattermost. Here they are
+//! text.
 
 use serde_json::Value;
 
 /// Texts of cards that are read.
 const CARDS_MAX: usize = 100;
 
-/// The lines of cards, in the markup of their server. Previews of links in a text are left out; where the message has no
-/// text, they are what it shares.
+/// The lines of cards, in the markup of their server. Previews of links in a text are left out; where the message has
+/// no text, they are what it shares.
 pub(super) fn lines_of(cards: &[Value], has_text: bool) -> Vec<String> {
     let mut lines = Vec::new();
     for card in cards.iter().take(CARDS_MAX) {

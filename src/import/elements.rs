@@ -17,7 +17,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// What the items of a file are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Shape {
+pub(super) enum ItemShape {
     /// One on each line.
     Lines,
     /// The elements of one list.
@@ -44,7 +44,7 @@ pub(super) enum ItemFault {
 /// Gives each item of a file with its number, from 1. Returns the number of items, or where the reading failed and why.
 pub(super) fn each_item<E>(
     bytes: &mut dyn Read,
-    shape: Shape,
+    shape: ItemShape,
     mut progress: impl FnMut(u64),
     mut give: impl FnMut(u64, &str) -> Result<(), E>,
 ) -> Result<Result<u64, E>, (u64, ItemFault)> {
@@ -107,7 +107,7 @@ enum At {
 }
 
 struct Splitter {
-    shape: Shape,
+    shape: ItemShape,
     item: Vec<u8>,
     at: At,
     depth: u32,
@@ -116,15 +116,15 @@ struct Splitter {
 }
 
 impl Splitter {
-    const fn new(shape: Shape) -> Self {
+    const fn new(shape: ItemShape) -> Self {
         Self { shape, item: Vec::new(), at: At::Begin, depth: 0, is_text: false, is_escaped: false }
     }
 
     /// Takes bytes. Returns how many, and whether an item is complete.
     fn feed(&mut self, bytes: &[u8]) -> Result<(usize, bool), ItemFault> {
         match self.shape {
-            Shape::Lines => self.feed_line(bytes),
-            Shape::List => self.feed_list(bytes),
+            ItemShape::Lines => self.feed_line(bytes),
+            ItemShape::List => self.feed_list(bytes),
         }
     }
 
@@ -194,9 +194,9 @@ impl Splitter {
     /// The end of the file. Returns whether a last item is left.
     fn finish(&self) -> Result<bool, ItemFault> {
         match (self.shape, self.at) {
-            (Shape::Lines, _) => Ok(!self.item.is_empty()),
-            (Shape::List, At::End) => Ok(false),
-            (Shape::List, _) => Err(ItemFault::Truncated),
+            (ItemShape::Lines, _) => Ok(!self.item.is_empty()),
+            (ItemShape::List, At::End) => Ok(false),
+            (ItemShape::List, _) => Err(ItemFault::Truncated),
         }
     }
 }
@@ -217,7 +217,7 @@ mod tests {
         }
     }
 
-    fn items(bytes: &[u8], shape: Shape, piece: usize) -> Result<Vec<String>, String> {
+    fn items(bytes: &[u8], shape: ItemShape, piece: usize) -> Result<Vec<String>, String> {
         let mut found = Vec::new();
         let read = each_item(
             &mut Pieces(bytes, piece),
@@ -237,10 +237,10 @@ mod tests {
         let lines = "\u{feff}{\"a\": 1}\r\n\n{\"é\": 2}".as_bytes();
         for piece in 3..20 {
             let expected = ["{\"a\": \"]}\\\"é\", \"b\": [1, {}]}", "2", "\"x,y\""];
-            assert_eq!(items(list, Shape::List, piece).unwrap(), expected);
-            assert_eq!(items(lines, Shape::Lines, piece).unwrap(), ["{\"a\": 1}", "", "{\"é\": 2}"]);
+            assert_eq!(items(list, ItemShape::List, piece).unwrap(), expected);
+            assert_eq!(items(lines, ItemShape::Lines, piece).unwrap(), ["{\"a\": 1}", "", "{\"é\": 2}"]);
         }
-        assert!(items(b"[]", Shape::List, 1).unwrap().is_empty());
+        assert!(items(b"[]", ItemShape::List, 1).unwrap().is_empty());
     }
 
     #[test]
@@ -253,7 +253,7 @@ mod tests {
             (b"[\"\xe9\"]", "1: these bytes are not UTF-8"),
             (b"\xff\xfe[\0]\0", "1: these bytes are not UTF-8"),
         ] {
-            let fault = items(bytes, Shape::List, 4).unwrap_err();
+            let fault = items(bytes, ItemShape::List, 4).unwrap_err();
             assert!(fault.starts_with(why), "{fault}");
         }
     }
@@ -261,7 +261,7 @@ mod tests {
     #[test]
     fn no_item_takes_more_than_its_share_of_memory() {
         let long = vec![b'['; ITEM_BYTES_MAX + 2];
-        for shape in [Shape::Lines, Shape::List] {
+        for shape in [ItemShape::Lines, ItemShape::List] {
             let fault = items(&long, shape, READ_BYTES).unwrap_err();
             assert!(fault.contains("longer than 16 MiB"), "{fault}");
         }

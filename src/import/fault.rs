@@ -13,7 +13,7 @@ pub enum ImportFault {
     Dump(#[from] DumpFault),
     /// The export cannot be read; nothing was changed.
     #[error("the export cannot be imported, and nothing was changed: {0}")]
-    Export(#[from] ExportFault),
+    Export(#[from] UnreadableExport),
     /// A file cannot be read or written, or a program of PostgreSQL failed.
     #[error("{0}")]
     Backup(#[from] BackupFault),
@@ -27,7 +27,7 @@ pub enum ImportFault {
 
 /// Why an export of another server cannot be read, and where.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ExportFault {
+pub struct UnreadableExport {
     /// The file of the export, if it has several.
     pub file: Option<String>,
     /// The line or the item of a list, from 1.
@@ -36,7 +36,7 @@ pub struct ExportFault {
     pub reason: String,
 }
 
-impl fmt::Display for ExportFault {
+impl fmt::Display for UnreadableExport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(file) = &self.file {
             write!(f, "{file}: ")?;
@@ -48,4 +48,4 @@ impl fmt::Display for ExportFault {
     }
 }
 
-impl std::error::Error for ExportFault {}
+impl std::error::Error for UnreadableExport {}

@@ -41,7 +41,7 @@ mod slack;
 mod staged;
 mod written;
 
-pub use fault::{ExportFault, ImportFault};
+pub use fault::{ImportFault, UnreadableExport};
 pub use files::has_content;
 pub use options::{ImportOptions, ImportStage, OldFiles, OldServer};
 pub use run::import;

@@ -1,15 +1,15 @@
-//! The model that exports of other servers become: users, conversations, members, messages, reactions and files, as rows
-//! of the staging tables.
+//! The model that exports of other servers become: users, conversations, members, messages, reactions and files, as
+//! rows of the staging tables.
 //!
-//! The old systems have ids that are no numbers here. Each gets a number of 2^62 or more from [`mark`], which depends on
-//! the old id only. So a second export of the same server has the same numbers, and no row keeps such a number as its
+//! The old systems have ids that are no numbers here. Each gets a number of 2^62 or more from [`mark`], which depends
+//! on the old id only. So a second export of the same server has the same numbers, and no row keeps such a number as its
 //! id. People read the `label` of a row instead.
 //!
 //! Pure: no I/O.
 
 use super::convert::{clean_display, clean_name};
 use super::staged::{CHUNK_BYTES, DumpCounts, SinkClosed, StagedLines, line_in, push_line};
-use super::written::{MARK, Written};
+use super::written::{MARK, WrittenText};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
@@ -107,7 +107,7 @@ pub(super) struct MessageRow {
     pub(super) label: String,
     pub(super) room: String,
     pub(super) author: i64,
-    pub(super) text: Written,
+    pub(super) text: WrittenText,
     pub(super) parent: Option<i64>,
     pub(super) is_deleted: bool,
     pub(super) is_pinned: bool,
@@ -143,7 +143,7 @@ pub(super) struct FileRow {
 }
 
 /// Makes names of files the text of a message that has nothing else: no text, and no file whose content is there.
-pub(super) fn name_files(text: &mut Written, files: &[FileRow]) -> bool {
+pub(super) fn name_files(text: &mut WrittenText, files: &[FileRow]) -> bool {
     if !text.is_empty() || files.is_empty() || files.iter().any(|file| file.place.is_some()) {
         return false;
     }
@@ -154,7 +154,7 @@ pub(super) fn name_files(text: &mut Written, files: &[FileRow]) -> bool {
 
 /// The place of a row: the file of the export, and the line or item in it, from 1.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub(super) struct Place {
+pub(super) struct RowPlace {
     pub(super) file: usize,
     pub(super) line: u64,
 }
@@ -348,17 +348,17 @@ impl<F: FnMut(StagedLines) -> Result<(), SinkClosed>> Model<F> {
     }
 
     /// Counts a row and rejects it.
-    pub(super) fn reject(&mut self, staged: Staged, place: Place, id: &str, why: &str) -> Result<(), SinkClosed> {
+    pub(super) fn reject(&mut self, staged: Staged, place: RowPlace, id: &str, why: &str) -> Result<(), SinkClosed> {
         self.count(staged);
         self.remark(QUARANTINE, staged, place, id, why)
     }
 
     /// Says what was changed in a row.
-    pub(super) fn changed(&mut self, staged: Staged, place: Place, id: &str, what: &str) -> Result<(), SinkClosed> {
+    pub(super) fn changed(&mut self, staged: Staged, place: RowPlace, id: &str, what: &str) -> Result<(), SinkClosed> {
         self.remark(MENDED, staged, place, id, what)
     }
 
-    fn remark(&mut self, at: usize, staged: Staged, place: Place, id: &str, why: &str) -> Result<(), SinkClosed> {
+    fn remark(&mut self, at: usize, staged: Staged, place: RowPlace, id: &str, why: &str) -> Result<(), SinkClosed> {
         let table = &TABLES[staged.at()];
         let line = line_in(place.file, place.line).to_string();
         // Ids and reasons of rejected rows may hold anything.
@@ -375,7 +375,7 @@ impl<F: FnMut(StagedLines) -> Result<(), SinkClosed>> Model<F> {
     fn stage(
         &mut self,
         staged: Staged,
-        place: Place,
+        place: RowPlace,
         id: &str,
         keys: &[Option<&str>],
         values: &[Option<&str>],
@@ -395,7 +395,7 @@ impl<F: FnMut(StagedLines) -> Result<(), SinkClosed>> Model<F> {
     }
 
     /// Stages a user.
-    pub(super) fn user(&mut self, place: Place, row: &UserRow) -> Result<(), SinkClosed> {
+    pub(super) fn user(&mut self, place: RowPlace, row: &UserRow) -> Result<(), SinkClosed> {
         let (id, clean) = (row.id.to_string(), clean_name(&row.username));
         let mut names = row.display_names.iter().chain([&row.username]).map(|name| clean_display(name));
         let display = names.find_map(|name| name).unwrap_or_else(|| "user".to_owned());
@@ -419,7 +419,7 @@ impl<F: FnMut(StagedLines) -> Result<(), SinkClosed>> Model<F> {
     }
 
     /// Stages a conversation.
-    pub(super) fn room(&mut self, place: Place, row: &RoomRow) -> Result<(), SinkClosed> {
+    pub(super) fn room(&mut self, place: RowPlace, row: &RoomRow) -> Result<(), SinkClosed> {
         let owner = row.owner.map(|owner| owner.to_string());
         let (created, archived) = (row.created_at.and_then(timestamp), row.archived_at.and_then(timestamp));
         let values = [
@@ -437,7 +437,7 @@ impl<F: FnMut(StagedLines) -> Result<(), SinkClosed>> Model<F> {
     }
 
     /// Stages a member.
-    pub(super) fn member(&mut self, place: Place, row: &MemberRow) -> Result<(), SinkClosed> {
+    pub(super) fn member(&mut self, place: RowPlace, row: &MemberRow) -> Result<(), SinkClosed> {
         let (user, joined) = (row.user.to_string(), row.joined_at.and_then(timestamp));
         let read = row.read_at.and_then(timestamp);
         let values =
@@ -446,11 +446,11 @@ impl<F: FnMut(StagedLines) -> Result<(), SinkClosed>> Model<F> {
     }
 
     /// Stages a message. A text that is too long becomes several messages. Returns how many.
-    pub(super) fn message(&mut self, place: Place, row: MessageRow) -> Result<usize, SinkClosed> {
+    pub(super) fn message(&mut self, place: RowPlace, row: MessageRow) -> Result<usize, SinkClosed> {
         if row.text.has_dropped {
             self.changed(Staged::Message, place, &row.label, "control characters were left out of its text")?;
         }
-        let parts = if row.is_deleted { vec![Written::default()] } else { row.text.split() };
+        let parts = if row.is_deleted { vec![WrittenText::default()] } else { row.text.split() };
         let count = parts.len();
         if count > 1 {
             let what =
@@ -492,7 +492,7 @@ impl<F: FnMut(StagedLines) -> Result<(), SinkClosed>> Model<F> {
     }
 
     /// Stages a reaction.
-    pub(super) fn reaction(&mut self, place: Place, row: &ReactionRow) -> Result<(), SinkClosed> {
+    pub(super) fn reaction(&mut self, place: RowPlace, row: &ReactionRow) -> Result<(), SinkClosed> {
         let (message, user) = (row.message.to_string(), row.user.to_string());
         let created = row.created_at.and_then(timestamp);
         let values =
@@ -501,7 +501,7 @@ impl<F: FnMut(StagedLines) -> Result<(), SinkClosed>> Model<F> {
     }
 
     /// Stages a file.
-    pub(super) fn file(&mut self, place: Place, row: &FileRow) -> Result<(), SinkClosed> {
+    pub(super) fn file(&mut self, place: RowPlace, row: &FileRow) -> Result<(), SinkClosed> {
         let (id, message, uploader) = (row.id.to_string(), row.message.to_string(), row.uploader.to_string());
         let (size, created) = (row.size.map(|size| size.to_string()), timestamp(row.created_at));
         let values = [

@@ -4,11 +4,11 @@
 //! A dump in a format of `pg_restore` (custom, tar, a folder) may be hostile too. `pg_restore` only converts it here:
 //! it gets no database, and what it prints is parsed like any other dump.
 
-use super::archive::{Archive, Entry, is_zip};
+use super::archive::{Archive, ArchiveEntry, is_zip};
 use super::contents::Contents;
 use super::dump::DumpReader;
-use super::elements::{Shape, each_item};
-use super::fault::{ExportFault, ImportFault};
+use super::elements::{ItemShape, each_item};
+use super::fault::{ImportFault, UnreadableExport};
 use super::legacy::LegacySink;
 use super::mattermost::MattermostReader;
 use super::options::{ImportOptions, OldServer};
@@ -90,7 +90,7 @@ fn read_mattermost(
     let contents = Contents::open(is_packed.then_some(dump.as_path()), folder)?;
     let find = |names: &[String]| contents.find(names);
     let give = |staged| lines.blocking_send(staged).map_err(|_| SinkClosed);
-    let refused = |reason: &str| ExportFault { file: None, item: None, reason: reason.to_owned() };
+    let refused = |reason: &str| UnreadableExport { file: None, item: None, reason: reason.to_owned() };
     let mut archive = is_packed.then(|| Archive::open(dump)).transpose()?;
     let (name, mut bytes): (_, Box<dyn Read + '_>) = match &mut archive {
         None => {
@@ -113,10 +113,10 @@ fn read_mattermost(
     let counted = |bytes| {
         progress.read.fetch_add(bytes, Ordering::Relaxed);
     };
-    match each_item(&mut *bytes, Shape::Lines, counted, |number, line| reader.line(number, line)) {
+    match each_item(&mut *bytes, ItemShape::Lines, counted, |number, line| reader.line(number, line)) {
         Ok(read) => read?,
         Err((item, fault)) => {
-            return Err(ExportFault { file: name, item: Some(item), reason: fault.to_string() }.into());
+            return Err(UnreadableExport { file: name, item: Some(item), reason: fault.to_string() }.into());
         }
     };
     reader.finish()
@@ -128,7 +128,7 @@ fn read_slack(
     progress: &ReadProgress,
     lines: &Sender<StagedLines>,
 ) -> Result<DumpCounts, ImportFault> {
-    let refused = |reason: &str| ExportFault { file: None, item: None, reason: reason.to_owned() };
+    let refused = |reason: &str| UnreadableExport { file: None, item: None, reason: reason.to_owned() };
     if !options.dump.is_dir() && !is_zip(&options.dump)? {
         return Err(refused("this is neither a zip nor a folder").into());
     }
@@ -138,18 +138,18 @@ fn read_slack(
     let give = |staged| lines.blocking_send(staged).map_err(|_| SinkClosed);
     let mut archive = Archive::open(&options.dump)?;
     let entries = archive.entries().to_vec();
-    let is_list = |entry: &&Entry| LISTS.iter().any(|(list, _)| entry.name.rsplit('/').next() == Some(list));
+    let is_list = |entry: &&ArchiveEntry| LISTS.iter().any(|(list, _)| entry.name.rsplit('/').next() == Some(list));
     let top = entries.iter().filter(is_list).min_by_key(|entry| entry.name.matches('/').count());
     let top = top.ok_or_else(|| refused("there is no users.json or channels.json, so this is no export of Slack"))?;
     let top = top.name.rfind('/').map_or("", |end| &top.name[..=end]).to_owned();
     let mut reader = SlackReader::new(give, &find);
-    let mut read = |reader: &mut SlackReader<'_, _>, entry: &Entry, folder: &str, list: List| {
+    let mut read = |reader: &mut SlackReader<'_, _>, entry: &ArchiveEntry, folder: &str, list: List| {
         reader.begin(&entry.name, folder, list);
         let mut bytes = archive.read(entry).map_err(|error| reader.fault(1, format!("it cannot be read: {error}")))?;
         let counted = |bytes| {
             progress.read.fetch_add(bytes, Ordering::Relaxed);
         };
-        match each_item(&mut *bytes, Shape::List, counted, |number, item| reader.item(number, item)) {
+        match each_item(&mut *bytes, ItemShape::List, counted, |number, item| reader.item(number, item)) {
             Ok(read) => read.map(drop),
             Err((item, fault)) => Err(reader.fault(item, fault.to_string())),
         }

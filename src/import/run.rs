@@ -24,7 +24,8 @@ const WAITING_CHUNKS: usize = 2;
 /// Imports a dump of another server. `shown` learns how far it is.
 ///
 /// # Errors
-/// [`ImportFault`]. After [`ImportFault::Dump`] and [`ImportFault::Export`] nothing was changed. After others the same command goes on.
+/// [`ImportFault`]. After [`ImportFault::Dump`] and [`ImportFault::Export`] nothing was changed. After others the same
+/// command goes on.
 pub async fn import(
     target: &Target,
     options: &ImportOptions,

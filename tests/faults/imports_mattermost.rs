@@ -1,5 +1,5 @@
-//! `chat-server import mattermost`: an export becomes a server whose users find what they wrote. Hostile exports fail and
-//! change nothing, an import that is killed goes on, and a second one changes nothing.
+//! `chat-server import mattermost`: an export becomes a server whose users find what they wrote. Hostile exports fail
+//! and change nothing, an import that is killed goes on, and a second one changes nothing.
 //!
 //! How: one server, which is killed, and whose PostgreSQL goes on. `CHAT_TEST_SEED` repeats a run.
 

@@ -99,7 +99,8 @@ fn general() -> Value {
                 0,
                 "Welcome <@U0BOB> and <@U0JANE> &amp; <!here>: <https://example.org/a?b=1&amp;c=2|the *docs*>"
             ),
-            &json!({"thread_ts": root, "reply_count": 3, "edited": {"user": "U0JANE", "ts": format!("{}.000000", BEGIN + 1)},
+            &json!({"thread_ts": root, "reply_count": 3, "edited": {"user": "U0JANE",
+                "ts": format!("{}.000000", BEGIN + 1)},
                 "reactions": [{"name": "+1", "users": ["U0BOB", "U0GUEST"], "count": 3},
                     {"name": "party_parrot", "users": ["U0FAR"], "count": 1}]}),
         ),
@@ -122,12 +123,15 @@ fn general() -> Value {
         ),
         with(
             said("U0BOB", 8, "doc"),
-            &json!({"files": [{"id": "F0EXT", "title": "Sheet", "mode": "external", "url_private": "https://d.example/s"},
-                {"id": "F0OLD", "mode": "tombstone"}, {"id": "F0LOST", "name": "lost.png", "size": 7, "mode": "hosted"}]}),
+            &json!({"files": [{"id": "F0EXT", "title": "Sheet", "mode": "external",
+                    "url_private": "https://d.example/s"},
+                {"id": "F0OLD", "mode": "tombstone"},
+                {"id": "F0LOST", "name": "lost.png", "size": 7, "mode": "hosted"}]}),
         ),
         with(
             said("U0FAR", 9, "hello from afar"),
-            &json!({"team": "T9", "user_profile": {"name": "far.away", "real_name": "Far Away", "display_name": "far"}}),
+            &json!({"team": "T9",
+                "user_profile": {"name": "far.away", "real_name": "Far Away", "display_name": "far"}}),
         )
     ])
 }

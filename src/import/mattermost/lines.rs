@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 /// A line: its type, and the object of that name.
 #[derive(Deserialize)]
-pub(super) struct Line<'l> {
+pub(super) struct BulkLine<'l> {
     #[serde(rename = "type")]
     pub(super) kind: String,
     pub(super) version: Option<i64>,
@@ -27,13 +27,13 @@ pub(super) struct Line<'l> {
 }
 
 #[derive(Deserialize)]
-pub(super) struct Team {
+pub(super) struct BulkTeam {
     pub(super) name: String,
     pub(super) display_name: Option<String>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct Channel {
+pub(super) struct BulkChannel {
     pub(super) team: String,
     pub(super) name: String,
     pub(super) display_name: Option<String>,
@@ -46,7 +46,7 @@ pub(super) struct Channel {
 }
 
 #[derive(Deserialize)]
-pub(super) struct User {
+pub(super) struct BulkUser {
     pub(super) username: String,
     pub(super) email: Option<String>,
     pub(super) auth_service: Option<String>,
@@ -56,25 +56,25 @@ pub(super) struct User {
     pub(super) position: Option<String>,
     pub(super) roles: Option<String>,
     pub(super) delete_at: Option<i64>,
-    pub(super) teams: Option<Vec<UserTeam>>,
+    pub(super) teams: Option<Vec<BulkUserTeam>>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct UserTeam {
+pub(super) struct BulkUserTeam {
     pub(super) name: String,
     pub(super) roles: Option<String>,
-    pub(super) channels: Option<Vec<UserChannel>>,
+    pub(super) channels: Option<Vec<BulkUserChannel>>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct UserChannel {
+pub(super) struct BulkUserChannel {
     pub(super) name: String,
     pub(super) roles: Option<String>,
     pub(super) last_viewed_at: Option<i64>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct Bot {
+pub(super) struct BulkBot {
     pub(super) username: String,
     pub(super) display_name: Option<String>,
     pub(super) description: Option<String>,
@@ -83,7 +83,7 @@ pub(super) struct Bot {
 
 /// A post, a direct post, or a reply.
 #[derive(Deserialize)]
-pub(super) struct Post<'l> {
+pub(super) struct BulkPost<'l> {
     pub(super) team: Option<String>,
     pub(super) channel: Option<String>,
     pub(super) channel_members: Option<Vec<String>>,
@@ -101,36 +101,36 @@ pub(super) struct Post<'l> {
     pub(super) reactions: Option<Vec<&'l RawValue>>,
     #[serde(borrow)]
     pub(super) replies: Option<Vec<&'l RawValue>>,
-    pub(super) attachments: Option<Vec<Attachment>>,
+    pub(super) attachments: Option<Vec<BulkAttachment>>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct Reaction {
+pub(super) struct BulkReaction {
     pub(super) user: String,
     pub(super) emoji_name: String,
     pub(super) create_at: Option<i64>,
 }
 
 #[derive(Default, Deserialize)]
-pub(super) struct Props {
+pub(super) struct BulkProps {
     /// Cards.
     pub(super) attachments: Option<Vec<Value>>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct Attachment {
+pub(super) struct BulkAttachment {
     pub(super) path: Option<String>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct DirectChannel {
+pub(super) struct BulkDirectChannel {
     pub(super) members: Option<Vec<String>>,
-    pub(super) participants: Option<Vec<Participant>>,
+    pub(super) participants: Option<Vec<BulkParticipant>>,
     pub(super) header: Option<String>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct Participant {
+pub(super) struct BulkParticipant {
     pub(super) username: String,
     pub(super) last_viewed_at: Option<i64>,
 }

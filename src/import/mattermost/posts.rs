@@ -1,15 +1,15 @@
 //! Posts with their replies, reactions and files.
 
-use super::lines::{Attachment, Post, Props, Reaction};
+use super::lines::{BulkAttachment, BulkPost, BulkProps, BulkReaction};
+use super::reader::{MattermostReader, ParseFault, direct_id, parse, room_id, time, user_id};
 use super::text::written;
-use super::{MattermostReader, ParseFault, direct_id, parse, room_id, time, user_id};
 use crate::import::cards;
 use crate::import::emoji;
 use crate::import::model::{
-    FileRow, MessageRow, Place, ReactionRow, Staged, counted, from_millis, key_of, mark, name_files,
+    FileRow, MessageRow, ReactionRow, RowPlace, Staged, counted, from_millis, key_of, mark, name_files,
 };
 use crate::import::staged::{SinkClosed, StagedLines};
-use crate::import::written::Written;
+use crate::import::written::WrittenText;
 use serde_json::value::RawValue;
 
 /// Types of posts that the server writes itself.
@@ -17,7 +17,7 @@ const SYSTEM: &str = "system_";
 
 /// Where a post is.
 #[derive(Clone, Copy)]
-struct Thread<'t> {
+struct PostThread<'t> {
     room: &'t str,
     label: &'t str,
     parent: Option<i64>,
@@ -25,7 +25,7 @@ struct Thread<'t> {
 
 impl<F: FnMut(StagedLines) -> Result<(), SinkClosed>> MattermostReader<'_, F> {
     /// Stages a post of a channel or of a direct channel.
-    pub(super) fn post(&mut self, place: Place, mut post: Post<'_>) -> Result<(), SinkClosed> {
+    pub(super) fn post(&mut self, place: RowPlace, mut post: BulkPost<'_>) -> Result<(), SinkClosed> {
         let (room, label) = match (&post.team, &post.channel, post.channel_members.take()) {
             (Some(team), Some(channel), _) => {
                 let id = room_id(team, channel);
@@ -37,11 +37,11 @@ impl<F: FnMut(StagedLines) -> Result<(), SinkClosed>> MattermostReader<'_, F> {
                 return self.model.reject(Staged::Message, place, "", why);
             }
         };
-        self.message(place, Thread { room: &room, label: &label, parent: None }, post)
+        self.message(place, PostThread { room: &room, label: &label, parent: None }, post)
     }
 
     /// The direct conversation of some members. Where no line describes it, it is made here.
-    fn direct_room(&mut self, place: Place, members: Vec<String>) -> Result<(String, String), SinkClosed> {
+    fn direct_room(&mut self, place: RowPlace, members: Vec<String>) -> Result<(String, String), SinkClosed> {
         let mut members: Vec<(String, Option<i64>)> =
             members.into_iter().map(|name| (name.trim().to_lowercase(), None)).collect();
         let (id, label) = direct_id(members.iter().map(|(name, _)| name.as_str()));
@@ -51,8 +51,8 @@ impl<F: FnMut(StagedLines) -> Result<(), SinkClosed>> MattermostReader<'_, F> {
         Ok((id, label))
     }
 
-    fn message(&mut self, place: Place, thread: Thread<'_>, mut post: Post<'_>) -> Result<(), SinkClosed> {
-        let Thread { room, label, parent } = thread;
+    fn message(&mut self, place: RowPlace, thread: PostThread<'_>, mut post: BulkPost<'_>) -> Result<(), SinkClosed> {
+        let PostThread { room, label, parent } = thread;
         let label = format!("{label} {} {}", post.user, post.create_at);
         let replies = post.replies.take().unwrap_or_default();
         let reactions = post.reactions.take().unwrap_or_default();
@@ -104,9 +104,9 @@ impl<F: FnMut(StagedLines) -> Result<(), SinkClosed>> MattermostReader<'_, F> {
             self.reaction(place, id, &label, reaction)?;
         }
         for reply in replies {
-            match parse::<Post<'_>>(reply.get()) {
+            match parse::<BulkPost<'_>>(reply.get()) {
                 Ok(reply) => {
-                    let thread = Thread { room, label: thread.label, parent: Some(parent.unwrap_or(id)) };
+                    let thread = PostThread { room, label: thread.label, parent: Some(parent.unwrap_or(id)) };
                     self.message(place, thread, reply)?;
                 }
                 Err(ParseFault::Broken(said) | ParseFault::Fields(said)) => {
@@ -120,7 +120,7 @@ impl<F: FnMut(StagedLines) -> Result<(), SinkClosed>> MattermostReader<'_, F> {
     /// Rejects a post with everything in it.
     fn reject_post(
         &mut self,
-        place: Place,
+        place: RowPlace,
         label: &str,
         why: &str,
         replies: Vec<&RawValue>,
@@ -136,13 +136,13 @@ impl<F: FnMut(StagedLines) -> Result<(), SinkClosed>> MattermostReader<'_, F> {
         Ok(())
     }
 
-    fn text(&self, post: &Post<'_>) -> Written {
+    fn text(&self, post: &BulkPost<'_>) -> WrittenText {
         let is_user = |name: &str| {
             let id = user_id(name);
             self.users.contains(&id).then_some(id)
         };
         let mut text = written(post.message.as_deref().unwrap_or_default(), is_user);
-        let props = post.props.and_then(|props| parse::<Props>(props.get()).ok()).unwrap_or_default();
+        let props = post.props.and_then(|props| parse::<BulkProps>(props.get()).ok()).unwrap_or_default();
         for line in cards::lines_of(&props.attachments.unwrap_or_default(), !text.is_empty()) {
             text.push_lines(written(&line, is_user));
         }
@@ -155,7 +155,7 @@ impl<F: FnMut(StagedLines) -> Result<(), SinkClosed>> MattermostReader<'_, F> {
         uploader: i64,
         slot: &str,
         label: &str,
-        attachments: Vec<Attachment>,
+        attachments: Vec<BulkAttachment>,
         created_at: time::OffsetDateTime,
     ) -> Vec<FileRow> {
         let paths = attachments.into_iter().filter_map(|attachment| attachment.path).filter(|path| !path.is_empty());
@@ -177,8 +177,8 @@ impl<F: FnMut(StagedLines) -> Result<(), SinkClosed>> MattermostReader<'_, F> {
         paths.enumerate().map(row).collect()
     }
 
-    fn reaction(&mut self, place: Place, message: i64, label: &str, reaction: &RawValue) -> Result<(), SinkClosed> {
-        let reaction: Reaction = match parse(reaction.get()) {
+    fn reaction(&mut self, place: RowPlace, message: i64, label: &str, reaction: &RawValue) -> Result<(), SinkClosed> {
+        let reaction: BulkReaction = match parse(reaction.get()) {
             Ok(reaction) => reaction,
             Err(ParseFault::Broken(said) | ParseFault::Fields(said)) => {
                 return self.model.reject(Staged::Reaction, place, label, &said);

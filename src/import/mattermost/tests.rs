@@ -1,6 +1,7 @@
 //! Lines of the bulk format become rows of the model, or are rejected with a reason.
 
 use super::*;
+use crate::import::contents::FoundContent;
 use std::collections::BTreeMap;
 
 /// The fields of staged lines by table, and what the end says.

@@ -1,11 +1,11 @@
 //! Messages with their reactions and files.
 
-use super::objects::{File, Message, Reaction};
+use super::objects::{SlackFile, SlackMessage, SlackReaction};
+use super::reader::{SlackReader, message_id, parse, parse_ts, user_id};
 use super::text::{of_blocks, written};
-use super::{SlackReader, message_id, parse, parse_ts, user_id};
-use crate::import::model::{FileRow, MessageRow, Place, ReactionRow, Staged, mark, name_files};
+use crate::import::model::{FileRow, MessageRow, ReactionRow, RowPlace, Staged, mark, name_files};
 use crate::import::staged::{SinkClosed, StagedLines};
-use crate::import::written::Written;
+use crate::import::written::WrittenText;
 use crate::import::{cards, emoji};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -54,7 +54,7 @@ const TOMBSTONE: &str = "tombstone";
 
 impl<F: FnMut(StagedLines) -> Result<(), SinkClosed>> SlackReader<'_, F> {
     /// Stages a message of the folder that is read.
-    pub(super) fn message(&mut self, place: Place, mut message: Message<'_>) -> Result<(), SinkClosed> {
+    pub(super) fn message(&mut self, place: RowPlace, mut message: SlackMessage<'_>) -> Result<(), SinkClosed> {
         let label = format!("{}/{}", self.folder, message.ts);
         let Some(room) = self.known.folders.get(&self.folder).cloned() else {
             let why = "its folder is no conversation of the lists at the top of the export";
@@ -117,7 +117,7 @@ impl<F: FnMut(StagedLines) -> Result<(), SinkClosed>> SlackReader<'_, F> {
     }
 
     /// The number of the author. Strangers and bots become users when they first write.
-    fn author(&mut self, place: Place, message: &mut Message<'_>) -> Option<i64> {
+    fn author(&mut self, place: RowPlace, message: &mut SlackMessage<'_>) -> Option<i64> {
         let commented = message.comment.as_ref().and_then(|comment| comment.user.clone());
         let given = message.user.take().or(commented).filter(|user| !user.is_empty());
         if let Some(user) = given {
@@ -138,7 +138,7 @@ impl<F: FnMut(StagedLines) -> Result<(), SinkClosed>> SlackReader<'_, F> {
         Some(id)
     }
 
-    fn text(&self, message: &Message<'_>) -> Written {
+    fn text(&self, message: &SlackMessage<'_>) -> WrittenText {
         let comment = message.comment.as_ref().and_then(|comment| comment.comment.as_deref());
         let given = comment.or(message.text.as_deref()).unwrap_or_default();
         let mut text = written(given, &self.known);
@@ -156,15 +156,15 @@ impl<F: FnMut(StagedLines) -> Result<(), SinkClosed>> SlackReader<'_, F> {
     /// The files of a message. Those of other services become links in its text.
     fn files(
         &mut self,
-        place: Place,
+        place: RowPlace,
         (message, author, label): (i64, i64, &str),
-        text: &mut Written,
+        text: &mut WrittenText,
         files: Vec<&RawValue>,
         created_at: OffsetDateTime,
     ) -> Result<Vec<FileRow>, SinkClosed> {
         let mut rows = Vec::new();
         for file in files {
-            let file: File = match parse(file.get()) {
+            let file: SlackFile = match parse(file.get()) {
                 Ok(file) => file,
                 Err(Ok(said) | Err(said)) => {
                     self.model.reject(Staged::File, place, label, &said)?;
@@ -178,7 +178,7 @@ impl<F: FnMut(StagedLines) -> Result<(), SinkClosed>> SlackReader<'_, F> {
             match file.mode.as_deref() {
                 Some("external") => {
                     let link = file.url_private.as_deref().or(file.permalink.as_deref()).unwrap_or_default();
-                    let mut about = Written::default();
+                    let mut about = WrittenText::default();
                     about.push_str(format!("{} {link}", file.title.as_deref().unwrap_or(&name)).trim());
                     text.push_lines(about);
                     continue;
@@ -212,11 +212,11 @@ impl<F: FnMut(StagedLines) -> Result<(), SinkClosed>> SlackReader<'_, F> {
 
     fn reaction(
         &mut self,
-        place: Place,
+        place: RowPlace,
         (message, label, created_at): (i64, &str, OffsetDateTime),
         reaction: &RawValue,
     ) -> Result<(), SinkClosed> {
-        let reaction: Reaction = match parse(reaction.get()) {
+        let reaction: SlackReaction = match parse(reaction.get()) {
             Ok(reaction) => reaction,
             Err(Ok(said) | Err(said)) => return self.model.reject(Staged::Reaction, place, label, &said),
         };

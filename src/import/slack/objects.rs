@@ -5,7 +5,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 #[derive(Deserialize)]
-pub(super) struct User {
+pub(super) struct SlackUser {
     pub(super) id: String,
     pub(super) name: Option<String>,
     pub(super) real_name: Option<String>,
@@ -15,11 +15,11 @@ pub(super) struct User {
     pub(super) is_owner: Option<bool>,
     pub(super) is_restricted: Option<bool>,
     pub(super) is_ultra_restricted: Option<bool>,
-    pub(super) profile: Option<Profile>,
+    pub(super) profile: Option<SlackProfile>,
 }
 
 #[derive(Clone, Default, Deserialize)]
-pub(super) struct Profile {
+pub(super) struct SlackProfile {
     pub(super) name: Option<String>,
     pub(super) display_name: Option<String>,
     pub(super) real_name: Option<String>,
@@ -31,30 +31,30 @@ pub(super) struct Profile {
 
 /// A channel, a private channel, or a conversation of some members.
 #[derive(Deserialize)]
-pub(super) struct Conversation {
+pub(super) struct SlackConversation {
     pub(super) id: String,
     pub(super) name: Option<String>,
     pub(super) created: Option<i64>,
     pub(super) creator: Option<String>,
     pub(super) is_archived: Option<bool>,
     pub(super) members: Option<Vec<String>>,
-    pub(super) topic: Option<About>,
-    pub(super) purpose: Option<About>,
-    pub(super) pins: Option<Vec<Pin>>,
+    pub(super) topic: Option<SlackAbout>,
+    pub(super) purpose: Option<SlackAbout>,
+    pub(super) pins: Option<Vec<SlackPin>>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct About {
+pub(super) struct SlackAbout {
     pub(super) value: Option<String>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct Pin {
+pub(super) struct SlackPin {
     pub(super) id: Option<Value>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct Message<'m> {
+pub(super) struct SlackMessage<'m> {
     pub(super) subtype: Option<String>,
     pub(super) ts: String,
     pub(super) user: Option<String>,
@@ -63,11 +63,11 @@ pub(super) struct Message<'m> {
     pub(super) text: Option<String>,
     pub(super) thread_ts: Option<String>,
     pub(super) reply_count: Option<i64>,
-    pub(super) edited: Option<Edited>,
+    pub(super) edited: Option<SlackEdited>,
     pub(super) pinned_to: Option<Vec<String>>,
-    pub(super) user_profile: Option<Profile>,
-    pub(super) bot_profile: Option<BotProfile>,
-    pub(super) comment: Option<Comment>,
+    pub(super) user_profile: Option<SlackProfile>,
+    pub(super) bot_profile: Option<SlackBotProfile>,
+    pub(super) comment: Option<SlackComment>,
     #[serde(borrow)]
     pub(super) reactions: Option<Vec<&'m RawValue>>,
     #[serde(borrow)]
@@ -78,23 +78,23 @@ pub(super) struct Message<'m> {
 }
 
 #[derive(Deserialize)]
-pub(super) struct Edited {
+pub(super) struct SlackEdited {
     pub(super) ts: Option<String>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct BotProfile {
+pub(super) struct SlackBotProfile {
     pub(super) name: Option<String>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct Comment {
+pub(super) struct SlackComment {
     pub(super) user: Option<String>,
     pub(super) comment: Option<String>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct Reaction {
+pub(super) struct SlackReaction {
     pub(super) name: String,
     #[serde(default)]
     pub(super) users: Vec<String>,
@@ -102,7 +102,7 @@ pub(super) struct Reaction {
 }
 
 #[derive(Deserialize)]
-pub(super) struct File {
+pub(super) struct SlackFile {
     pub(super) id: Option<String>,
     pub(super) name: Option<String>,
     pub(super) title: Option<String>,

@@ -1,5 +1,6 @@
 //! Items of an export become rows of the model, or are rejected with a reason.
 
+use super::reader::parse_ts;
 use super::*;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;

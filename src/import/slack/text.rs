@@ -11,7 +11,7 @@
 //!
 //! Code keeps its markers. Pure, and linear in the length of the text.
 
-use crate::import::written::{Written, code_end};
+use crate::import::written::{WrittenText, code_end};
 use serde_json::Value;
 use std::fmt::Write as _;
 
@@ -23,7 +23,7 @@ const REFERENCE_BYTES_MAX: usize = 16_000;
 const BLOCK_BYTES_MAX: usize = 1_000_000;
 
 /// What references mean.
-pub(super) trait Names {
+pub(super) trait SlackNames {
     /// The number of a user, and a name for one that is not imported.
     fn user(&self, id: &str) -> (i64, String);
     /// The name of a channel.
@@ -31,8 +31,8 @@ pub(super) trait Names {
 }
 
 /// The text of a message.
-pub(super) fn written(text: &str, names: &impl Names) -> Written {
-    let mut out = Written::default();
+pub(super) fn written(text: &str, names: &impl SlackNames) -> WrittenText {
+    let mut out = WrittenText::default();
     let bytes = text.as_bytes();
     // Where emphasis ends that has begun, and with what.
     let mut open: Vec<(usize, &str)> = Vec::new();
@@ -91,12 +91,12 @@ fn decoded(text: &str) -> String {
     text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
 }
 
-fn push_plain(out: &mut Written, text: &str) {
+fn push_plain(out: &mut WrittenText, text: &str) {
     out.push_str(&decoded(text));
 }
 
 /// Code. References in it are addresses that Slack has found there.
-fn push_code(out: &mut Written, code: &str) {
+fn push_code(out: &mut WrittenText, code: &str) {
     let mut rest = code;
     while let Some(at) = rest.find('<') {
         let Some(end) = reference_end(rest, at) else { break };
@@ -116,7 +116,8 @@ fn reference_end(text: &str, at: usize) -> Option<usize> {
     (is_reference && !bytes[at + 1..end].contains(&b'<')).then_some(end)
 }
 
-/// Where emphasis ends that begins here: on the same line, around something that is neither a space nor a part of a word.
+/// Where emphasis ends that begins here: on the same line, around something that is neither a space nor part of a
+/// word.
 fn emphasis_end(bytes: &[u8], at: usize, within: Option<usize>) -> Option<usize> {
     let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte >= 0x80;
     let marker = bytes[at];
@@ -146,7 +147,7 @@ fn emphasis_end(bytes: &[u8], at: usize, within: Option<usize>) -> Option<usize>
     None
 }
 
-fn push_reference(out: &mut Written, inner: &str, names: &impl Names) {
+fn push_reference(out: &mut WrittenText, inner: &str, names: &impl SlackNames) {
     let (target, label) = inner.split_once('|').map_or((inner, None), |(target, label)| (target, Some(label)));
     let label = label.map(decoded).filter(|label| !label.is_empty());
     if let Some(id) = target.strip_prefix('@') {
@@ -233,9 +234,9 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    struct Known;
+    struct KnownNames;
 
-    impl Names for Known {
+    impl SlackNames for KnownNames {
         fn user(&self, id: &str) -> (i64, String) {
             (i64::from(id == "U1"), id.to_owned())
         }
@@ -266,15 +267,15 @@ mod tests {
             ("*open", "*open"),
             ("&gt; quoted\n*é*", "> quoted\n**é**"),
         ] {
-            assert_eq!(written(given, &Known).content, ours, "{given}");
+            assert_eq!(written(given, &KnownNames).content, ours, "{given}");
         }
-        assert_eq!(written("<@U1> <@U2|bob>", &Known).mentions, ["1/U1", "0/bob"]);
+        assert_eq!(written("<@U1> <@U2|bob>", &KnownNames).mentions, ["1/U1", "0/bob"]);
     }
 
     #[test]
     fn hostile_markup_takes_linear_time() {
         for text in ["*a ".repeat(300_000), "<".repeat(1_000_000), "`".repeat(1_000_000), "<@".repeat(300_000)] {
-            assert!(written(&text, &Known).content.len() >= text.len() / 2);
+            assert!(written(&text, &KnownNames).content.len() >= text.len() / 2);
         }
     }
 

@@ -45,8 +45,8 @@ pub const AWAITED: &str = "SELECT f.no, f.src, f.line, f.id, f.name, f.original_
         f.checksum, f.known, f.place \
     FROM p_files f JOIN s_files s ON s.no = f.no WHERE s.reason IS NULL ORDER BY f.no";
 /// $1 the file, $2 why it is rejected.
-pub const REJECT: &str = "INSERT INTO quarantine SELECT 'files', src, line, coalesce(label, id::text), $2::text FROM p_files \
-     WHERE no = $1";
+pub const REJECT: &str = "INSERT INTO quarantine \
+    SELECT 'files', src, line, coalesce(label, id::text), $2::text FROM p_files WHERE no = $1";
 /// The next number of a file.
 pub const NEXT_ID: &str = "SELECT nextval('file_ids')";
 /// $1 the file, $2 its number here, $3 its name, $4 its size, $5 its SHA-256, $6 the type that was given.
