@@ -2,14 +2,14 @@
 //! rows of the staging tables.
 //!
 //! The old systems have ids that are no numbers here. Each gets a number of 2^62 or more from [`mark`], which depends
-//! on the old id only. So a second export of the same server has the same numbers, and no row keeps such a number as its
-//! id. People read the `label` of a row instead.
+//! on the old id only. So a second export of the same server has the same numbers, and no row keeps such a number as
+//! its id. People read the `label` of a row instead.
 //!
 //! Pure: no I/O.
 
 use super::convert::{clean_display, clean_name};
 use super::staged::{CHUNK_BYTES, DumpCounts, SinkClosed, StagedLines, line_in, push_line};
-use super::written::{MARK, WrittenText};
+use super::written::{MARK, MarkedText};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
@@ -107,7 +107,7 @@ pub(super) struct MessageRow {
     pub(super) label: String,
     pub(super) room: String,
     pub(super) author: i64,
-    pub(super) text: WrittenText,
+    pub(super) text: MarkedText,
     pub(super) parent: Option<i64>,
     pub(super) is_deleted: bool,
     pub(super) is_pinned: bool,
@@ -143,7 +143,7 @@ pub(super) struct FileRow {
 }
 
 /// Makes names of files the text of a message that has nothing else: no text, and no file whose content is there.
-pub(super) fn name_files(text: &mut WrittenText, files: &[FileRow]) -> bool {
+pub(super) fn name_files(text: &mut MarkedText, files: &[FileRow]) -> bool {
     if !text.is_empty() || files.is_empty() || files.iter().any(|file| file.place.is_some()) {
         return false;
     }
@@ -450,7 +450,7 @@ impl<F: FnMut(StagedLines) -> Result<(), SinkClosed>> Model<F> {
         if row.text.has_dropped {
             self.changed(Staged::Message, place, &row.label, "control characters were left out of its text")?;
         }
-        let parts = if row.is_deleted { vec![WrittenText::default()] } else { row.text.split() };
+        let parts = if row.is_deleted { vec![MarkedText::default()] } else { row.text.split() };
         let count = parts.len();
         if count > 1 {
             let what =

@@ -16,7 +16,7 @@ const SEARCHED_CHARS: usize = 1_000;
 
 /// A text with its mentions.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
-pub(super) struct WrittenText {
+pub(super) struct MarkedText {
     /// The text, with a [`MARK`] for each mention.
     pub(super) content: String,
     /// For each mark the number of the user and the name for a user that is not imported: `17/ann`.
@@ -25,7 +25,7 @@ pub(super) struct WrittenText {
     pub(super) has_dropped: bool,
 }
 
-impl WrittenText {
+impl MarkedText {
     /// Appends text as it is, without control characters. A NUL stays: the row is rejected for it.
     pub(super) fn push_str(&mut self, text: &str) {
         for c in text.chars() {
@@ -132,8 +132,8 @@ fn part_end(text: &str, length: impl Fn(char) -> usize) -> usize {
 mod tests {
     use super::*;
 
-    fn plain(text: &str) -> WrittenText {
-        let mut written = WrittenText::default();
+    fn plain(text: &str) -> MarkedText {
+        let mut written = MarkedText::default();
         written.push_str(text);
         written
     }
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn parts_keep_their_mentions() {
-        let mut written = WrittenText::default();
+        let mut written = MarkedText::default();
         for n in 0..200 {
             written.push_str("hello ");
             written.push_mention(n, "ann");

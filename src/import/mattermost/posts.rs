@@ -9,7 +9,7 @@ use crate::import::model::{
     FileRow, MessageRow, ReactionRow, RowPlace, Staged, counted, from_millis, key_of, mark, name_files,
 };
 use crate::import::staged::{SinkClosed, StagedLines};
-use crate::import::written::WrittenText;
+use crate::import::written::MarkedText;
 use serde_json::value::RawValue;
 
 /// Types of posts that the server writes itself.
@@ -136,7 +136,7 @@ impl<F: FnMut(StagedLines) -> Result<(), SinkClosed>> MattermostReader<'_, F> {
         Ok(())
     }
 
-    fn text(&self, post: &BulkPost<'_>) -> WrittenText {
+    fn text(&self, post: &BulkPost<'_>) -> MarkedText {
         let is_user = |name: &str| {
             let id = user_id(name);
             self.users.contains(&id).then_some(id)

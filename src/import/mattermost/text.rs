@@ -1,6 +1,6 @@
 //! The text of a post: its message with the mentions in it, and the cards of programs.
 
-use crate::import::written::{WrittenText, code_end};
+use crate::import::written::{MarkedText, code_end};
 
 /// Bytes of a name behind an @.
 const NAME_BYTES_MAX: usize = 64;
@@ -10,8 +10,8 @@ const fn is_name(byte: u8) -> bool {
 }
 
 /// A text, in which names of users behind an @ become mentions. Code stays as it is.
-pub(super) fn written(text: &str, is_user: impl Fn(&str) -> Option<i64>) -> WrittenText {
-    let mut written = WrittenText::default();
+pub(super) fn written(text: &str, is_user: impl Fn(&str) -> Option<i64>) -> MarkedText {
+    let mut written = MarkedText::default();
     let bytes = text.as_bytes();
     // What is before `from` is written.
     let (mut from, mut at) = (0, 0);

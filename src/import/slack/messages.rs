@@ -5,7 +5,7 @@ use super::reader::{SlackReader, message_id, parse, parse_ts, user_id};
 use super::text::{of_blocks, written};
 use crate::import::model::{FileRow, MessageRow, ReactionRow, RowPlace, Staged, mark, name_files};
 use crate::import::staged::{SinkClosed, StagedLines};
-use crate::import::written::WrittenText;
+use crate::import::written::MarkedText;
 use crate::import::{cards, emoji};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -138,7 +138,7 @@ impl<F: FnMut(StagedLines) -> Result<(), SinkClosed>> SlackReader<'_, F> {
         Some(id)
     }
 
-    fn text(&self, message: &SlackMessage<'_>) -> WrittenText {
+    fn text(&self, message: &SlackMessage<'_>) -> MarkedText {
         let comment = message.comment.as_ref().and_then(|comment| comment.comment.as_deref());
         let given = comment.or(message.text.as_deref()).unwrap_or_default();
         let mut text = written(given, &self.known);
@@ -158,7 +158,7 @@ impl<F: FnMut(StagedLines) -> Result<(), SinkClosed>> SlackReader<'_, F> {
         &mut self,
         place: RowPlace,
         (message, author, label): (i64, i64, &str),
-        text: &mut WrittenText,
+        text: &mut MarkedText,
         files: Vec<&RawValue>,
         created_at: OffsetDateTime,
     ) -> Result<Vec<FileRow>, SinkClosed> {
@@ -178,7 +178,7 @@ impl<F: FnMut(StagedLines) -> Result<(), SinkClosed>> SlackReader<'_, F> {
             match file.mode.as_deref() {
                 Some("external") => {
                     let link = file.url_private.as_deref().or(file.permalink.as_deref()).unwrap_or_default();
-                    let mut about = WrittenText::default();
+                    let mut about = MarkedText::default();
                     about.push_str(format!("{} {link}", file.title.as_deref().unwrap_or(&name)).trim());
                     text.push_lines(about);
                     continue;

@@ -11,7 +11,7 @@
 //!
 //! Code keeps its markers. Pure, and linear in the length of the text.
 
-use crate::import::written::{WrittenText, code_end};
+use crate::import::written::{MarkedText, code_end};
 use serde_json::Value;
 use std::fmt::Write as _;
 
@@ -31,8 +31,8 @@ pub(super) trait SlackNames {
 }
 
 /// The text of a message.
-pub(super) fn written(text: &str, names: &impl SlackNames) -> WrittenText {
-    let mut out = WrittenText::default();
+pub(super) fn written(text: &str, names: &impl SlackNames) -> MarkedText {
+    let mut out = MarkedText::default();
     let bytes = text.as_bytes();
     // Where emphasis ends that has begun, and with what.
     let mut open: Vec<(usize, &str)> = Vec::new();
@@ -91,12 +91,12 @@ fn decoded(text: &str) -> String {
     text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
 }
 
-fn push_plain(out: &mut WrittenText, text: &str) {
+fn push_plain(out: &mut MarkedText, text: &str) {
     out.push_str(&decoded(text));
 }
 
 /// Code. References in it are addresses that Slack has found there.
-fn push_code(out: &mut WrittenText, code: &str) {
+fn push_code(out: &mut MarkedText, code: &str) {
     let mut rest = code;
     while let Some(at) = rest.find('<') {
         let Some(end) = reference_end(rest, at) else { break };
@@ -147,7 +147,7 @@ fn emphasis_end(bytes: &[u8], at: usize, within: Option<usize>) -> Option<usize>
     None
 }
 
-fn push_reference(out: &mut WrittenText, inner: &str, names: &impl SlackNames) {
+fn push_reference(out: &mut MarkedText, inner: &str, names: &impl SlackNames) {
     let (target, label) = inner.split_once('|').map_or((inner, None), |(target, label)| (target, Some(label)));
     let label = label.map(decoded).filter(|label| !label.is_empty());
     if let Some(id) = target.strip_prefix('@') {
