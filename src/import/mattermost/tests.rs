@@ -4,9 +4,12 @@ use super::*;
 use crate::import::contents::FoundContent;
 use std::collections::BTreeMap;
 
-/// The fields of staged lines by table, and what the end says.
-fn read(lines: &[&str]) -> (BTreeMap<String, Vec<Vec<String>>>, Result<DumpCounts, String>) {
-    let mut found: BTreeMap<String, Vec<Vec<String>>> = BTreeMap::new();
+/// The fields of staged lines, by table.
+type StagedRows = BTreeMap<String, Vec<Vec<String>>>;
+
+/// What is staged, and what the end says.
+fn read(lines: &[&str]) -> (StagedRows, Result<DumpCounts, String>) {
+    let mut found = StagedRows::new();
     let find = |names: &[String]| {
         let is_there = names.iter().any(|name| name == "data/there.png");
         is_there.then(|| FoundContent { place: "archive:data/there.png".to_owned(), size: 3 })
