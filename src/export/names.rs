@@ -41,13 +41,11 @@ const DEFAULT_CHANNELS: [&str; 2] = ["town-square", "off-topic"];
 pub(super) struct Taken(HashSet<String>);
 
 impl Taken {
-    fn free(&mut self, wanted: String, id: i64, separator: char) -> String {
-        let mut name = wanted;
-        let mut round = 0;
+    fn free(&mut self, wanted: &str, id: i64) -> String {
+        let (mut name, mut round) = (wanted.to_owned(), 0);
         while !self.0.insert(name.clone()) {
-            let ending =
-                if round == 0 { format!("{separator}{id}") } else { format!("{separator}{id}{separator}{round}") };
-            let kept: String = name.chars().take(NAME_CHARS_MAX - ending.len()).collect();
+            let ending = if round == 0 { format!("-{id}") } else { format!("-{id}-{round}") };
+            let kept: String = wanted.chars().take(NAME_CHARS_MAX - ending.len()).collect();
             name = format!("{}{ending}", kept.trim_end_matches(['-', '_']));
             round += 1;
         }
@@ -61,7 +59,7 @@ impl Taken {
         if RESERVED_USERS.contains(&name.as_str()) {
             name = format!("{name}-{id}");
         }
-        self.free(name, id, '-')
+        self.free(&name, id)
     }
 
     /// The name of a room.
@@ -72,7 +70,7 @@ impl Taken {
         } else if !is_public && DEFAULT_CHANNELS.contains(&name.as_str()) {
             name = format!("{name}-{id}");
         }
-        self.free(name, id, '-')
+        self.free(&name, id)
     }
 }
 

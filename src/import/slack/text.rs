@@ -16,7 +16,7 @@ use serde_json::Value;
 use std::fmt::Write as _;
 
 /// Bytes between the markers of emphasis. They bound the search for the second one.
-const EMPHASIS_BYTES_MAX: usize = 2_000;
+const EMPHASIS_BYTES_MAX: usize = 300;
 /// Bytes of a reference in angle brackets.
 const REFERENCE_BYTES_MAX: usize = 16_000;
 /// Bytes of blocks that become text.
@@ -109,11 +109,15 @@ fn push_code(out: &mut MarkedText, code: &str) {
     push_plain(out, rest);
 }
 
+/// Where a reference ends: at the next bracket, which must be the closing one. So each byte is looked at once.
 fn reference_end(text: &str, at: usize) -> Option<usize> {
     let bytes = text.as_bytes();
-    let end = bytes[at..].iter().take(REFERENCE_BYTES_MAX).position(|byte| *byte == b'>')? + at;
-    let is_reference = bytes.get(at + 1).is_some_and(|byte| !matches!(byte, b' ' | b'>' | b'\n'));
-    (is_reference && !bytes[at + 1..end].contains(&b'<')).then_some(end)
+    if bytes.get(at + 1).is_none_or(|byte| matches!(byte, b' ' | b'>' | b'\n')) {
+        return None;
+    }
+    let length = bytes[at + 1..].iter().take(REFERENCE_BYTES_MAX).position(|byte| matches!(byte, b'<' | b'>'))?;
+    let end = at + 1 + length;
+    (bytes[end] == b'>').then_some(end)
 }
 
 /// Where emphasis ends that begins here: on the same line, around something that is neither a space nor part of a
