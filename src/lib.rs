@@ -36,6 +36,7 @@
 //! | [`control`] | HTTP | hooks, storage and mesh handles, audit, auth, files, wire, [`chat::filter`], vocabulary |
 //! | [`backup`] | what a backup is, and how it is written and read | storage, files, audit, vocabulary |
 //! | [`import`] | data of other chat servers, from their dumps | storage, backup, auth, files, vocabulary |
+//! | [`export`] | the whole server in the format of another one | storage, files, import, vocabulary |
 //! | [`boot`] | start, stop and reload | everything |
 
 pub mod address;
@@ -49,6 +50,7 @@ pub mod cluster;
 pub mod config;
 pub mod control;
 pub mod error;
+pub mod export;
 pub mod faults;
 pub mod files;
 pub mod hooks;

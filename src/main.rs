@@ -25,7 +25,8 @@ Examples:
   chat-server files check                        whether all content of files is there
   chat-server keys rotate                        a new key for access tokens; reload the server after it
   chat-server backup create --to /var/backups    database, files and keys, while the server runs
-  chat-server import veza-legacy --help          bring the data of an older Veza server over
+  chat-server export mattermost --help           take everything to Mattermost
+  chat-server import --help                      bring the data of Slack, Mattermost or an older Veza over
   chat-server rotate-keys --help                 how to change the key that encrypts stored secrets
   CHAT_SERVER__SERVER__BIND_ADDR=0.0.0.0:80 chat-server serve
 
@@ -122,6 +123,50 @@ with their old passwords. docs/migration.md says what becomes of each table.
 
 Exit codes: 0 imported, 1 failure, 2 invalid arguments or configuration.";
 
+const MATTERMOST_EXAMPLES: &str = "\
+Examples:
+  mmctl export create && mmctl export download NAME_export.zip
+                                                 on the old machine: everything, with attachments
+  chat-server import mattermost --dry-run --report report.json NAME_export.zip
+                                                 what would be imported, rejected and changed; changes nothing
+  chat-server import mattermost --report report.json NAME_export.zip
+                                                 import it; run it again if it was cut short
+  chat-server import mattermost --files /srv/mattermost/data export.jsonl
+                                                 the bulk format alone; attachments are in a folder
+
+Stop the server first. A second run with the same export changes nothing. Nobody can sign in until an operator sets a
+password: an export has none. docs/migration-mattermost.md says what becomes of each line.
+
+Exit codes: 0 imported, 1 failure, 2 invalid arguments or configuration.";
+
+const EXPORT_EXAMPLES: &str = "\
+Examples:
+  chat-server export mattermost --files export.zip
+                                                 everything, with attachments
+  chat-server export mattermost --team acme export.jsonl
+                                                 the lines alone, into the team acme
+  mmctl import upload export.zip && mmctl import process UPLOAD_ID_export.zip
+                                                 on the new machine
+
+The server may run meanwhile: everything is of one moment. docs/export-mattermost.md says what Mattermost has no place
+for, and the report counts it.
+
+Exit codes: 0 exported, 1 failure, 2 invalid arguments or configuration.";
+
+const SLACK_EXAMPLES: &str = "\
+Examples:
+  chat-server import slack --dry-run --report report.json export.zip
+                                                 what would be imported, rejected and changed; changes nothing
+  chat-server import slack --report report.json export.zip
+                                                 import it; run it again if it was cut short
+  chat-server import slack --files downloads export.zip
+                                                 with files that were downloaded: downloads/FILE_ID/NAME
+
+Stop the server first. A second run with the same export changes nothing. Nobody can sign in until an operator sets a
+password: an export has none. docs/migration-slack.md says what becomes of each file.
+
+Exit codes: 0 imported, 1 failure, 2 invalid arguments or configuration.";
+
 const DOCTOR_EXAMPLES: &str = "\
 Examples:
   chat-server doctor                             one line for each check: ok, warning or fault, and what to do
@@ -197,6 +242,11 @@ enum Command {
     Import {
         #[command(subcommand)]
         from: ImportSource,
+    },
+    /// Write everything in the format of another chat server, while this server runs.
+    Export {
+        #[command(subcommand)]
+        to: ExportTarget,
     },
     /// Encrypt the stored secrets of two-factor authentication and of webhooks with the first of the configured keys.
     #[command(after_help = ROTATE_EXAMPLES)]
@@ -332,22 +382,86 @@ enum ImportSource {
         /// The dump.
         #[arg(value_name = "DUMP")]
         dump: PathBuf,
-        /// Print what would be done, and change nothing.
-        #[arg(long)]
-        dry_run: bool,
-        /// The folder with the files of the old server. Without it, no file is imported.
-        #[arg(long, value_name = "DIR")]
-        files: Option<PathBuf>,
-        /// Write all rejected and changed rows to a file, as JSON. It has personal data.
-        #[arg(long, value_name = "FILE")]
-        report: Option<PathBuf>,
-        /// The name of the old database, if there are several: at most 20 letters, digits, hyphens.
-        #[arg(long, value_name = "NAME", default_value = "veza-legacy")]
-        source: String,
-        /// Begin without asking at a terminal.
-        #[arg(long)]
-        yes: bool,
+        #[command(flatten)]
+        how: ImportArguments,
     },
+    /// The export of a Slack workspace: a zip, or the folder that it makes.
+    #[command(after_help = SLACK_EXAMPLES)]
+    Slack {
+        /// The export.
+        #[arg(value_name = "EXPORT")]
+        dump: PathBuf,
+        #[command(flatten)]
+        how: ImportArguments,
+    },
+    /// An export of Mattermost in its bulk format: a file of lines, or a zip or folder with attachments.
+    #[command(after_help = MATTERMOST_EXAMPLES)]
+    Mattermost {
+        /// The export.
+        #[arg(value_name = "EXPORT")]
+        dump: PathBuf,
+        #[command(flatten)]
+        how: ImportArguments,
+    },
+}
+
+#[derive(Subcommand)]
+enum ExportTarget {
+    /// Mattermost's bulk format.
+    #[command(after_help = EXPORT_EXAMPLES)]
+    Mattermost {
+        /// A zip, or a file of lines: NAME.zip or NAME.jsonl, which must not exist. It has personal data.
+        #[arg(value_name = "OUT")]
+        out: PathBuf,
+        /// The name of the team that gets everything: lower-case letters, digits, hyphens.
+        #[arg(long, value_name = "NAME", default_value = "veza")]
+        team: String,
+        /// Export attachments too: into the zip, or into the folder `data` beside the file.
+        #[arg(long)]
+        files: bool,
+        /// A file with the URL of a login that reads every row. Without it, the login of database.url.
+        #[arg(long, value_name = "FILE")]
+        database_url_file: Option<PathBuf>,
+    },
+}
+
+#[derive(clap::Args)]
+struct ImportArguments {
+    /// Print what would be done, and change nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// The folder with the files of the old server, if the dump does not have them.
+    #[arg(long, value_name = "DIR")]
+    files: Option<PathBuf>,
+    /// Write all rejected and changed rows to a file, as JSON. It has personal data.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// The name of the old server, if there are several of a kind: at most 20 letters, digits, hyphens. It is that of
+    /// the command if you give none.
+    #[arg(long, value_name = "NAME")]
+    source: Option<String>,
+    /// Begin without asking at a terminal.
+    #[arg(long)]
+    yes: bool,
+}
+
+impl ImportSource {
+    fn into_command(self) -> boot::ImportCommand {
+        let (server, name, dump, how) = match self {
+            Self::VezaLegacy { dump, how } => (boot::OldServer::Veza, "veza-legacy", dump, how),
+            Self::Slack { dump, how } => (boot::OldServer::Slack, "slack", dump, how),
+            Self::Mattermost { dump, how } => (boot::OldServer::Mattermost, "mattermost", dump, how),
+        };
+        boot::ImportCommand {
+            server,
+            dump,
+            source: how.source.unwrap_or_else(|| name.to_owned()),
+            is_dry_run: how.dry_run,
+            files: how.files,
+            report: how.report,
+            yes: how.yes,
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -406,10 +520,13 @@ fn main() -> ExitCode {
                 boot::restore_backup(config, &options)
             }
         }),
-        Command::Import { from: ImportSource::VezaLegacy { dump, dry_run, files, report, source, yes } } => {
-            let is_dry_run = dry_run;
-            let options = boot::ImportLegacyOptions { dump, source, is_dry_run, files, report, yes };
-            run(&loaded.config, |config, _| boot::import_veza_legacy(config, &options))
+        Command::Import { from } => {
+            let options = from.into_command();
+            run(&loaded.config, |config, _| boot::import_dump(config, &options))
+        }
+        Command::Export { to: ExportTarget::Mattermost { out: to, team, files: has_files, database_url_file } } => {
+            let options = boot::ExportCommand { to, team, has_files, database_url_file };
+            run(&loaded.config, |config, _| boot::export_to_mattermost(config, &options))
         }
         Command::Audit { action } => run(&loaded.config, |config, _| match &action {
             AuditAction::Checkpoint => boot::print_checkpoint(config),

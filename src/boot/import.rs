@@ -9,7 +9,7 @@ use super::secret::database_passwords;
 use crate::config::Config;
 use crate::files::store::disk::{Disk, DiskThreads};
 use crate::import::report::ImportReport;
-use crate::import::{ImportOptions, ImportStage, OldFiles, import_legacy};
+use crate::import::{ImportOptions, ImportStage, OldFiles, OldServer, has_content, import};
 use crate::storage::StorageError;
 use crate::storage::connect::Target;
 use crate::storage::embedded;
@@ -25,8 +25,10 @@ const LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// Characters of the bar.
 const BAR_CHARS: u64 = 30;
 
-/// What `import veza-legacy` is given.
-pub struct ImportLegacyOptions {
+/// What `import` is given.
+pub struct ImportCommand {
+    /// What the dump is of.
+    pub server: OldServer,
     /// The dump.
     pub dump: PathBuf,
     /// The name of its database.
@@ -41,11 +43,11 @@ pub struct ImportLegacyOptions {
     pub yes: bool,
 }
 
-/// Imports a dump of a legacy Veza database, and prints what became of its rows.
+/// Imports a dump of another server, and prints what became of its rows.
 ///
 /// # Errors
 /// When a server runs, the dump cannot be read, PostgreSQL refuses something, or the result is not as planned.
-pub fn import_veza_legacy(config: &Config, options: &ImportLegacyOptions) -> Result<(), BootError> {
+pub fn import_dump(config: &Config, options: &ImportCommand) -> Result<(), BootError> {
     refuse_unfinished_restore(config)?;
     check_source(&options.source)?;
     // Before anything starts: a wrong path is the commonest mistake.
@@ -129,19 +131,23 @@ fn create_report(path: &Path) -> Result<std::fs::File, BootError> {
 fn import_into(
     config: &Config,
     target: &Target,
-    options: &ImportLegacyOptions,
+    options: &ImportCommand,
     disk: Disk,
 ) -> Result<ImportReport, BootError> {
     let runtime = runtime(2)?;
-    let mut import = ImportOptions {
+    let mut given = ImportOptions {
+        server: options.server,
         dump: options.dump.clone(),
         source: options.source.clone(),
         is_dry_run: options.is_dry_run,
         files: None,
     };
-    if let Some(from) = options.files.clone() {
-        std::fs::read_dir(&from).map_err(system("cannot read the folder of --files"))?;
-        import.files = Some(OldFiles { from, to: store(config, disk)?.folder() });
+    if let Some(from) = &options.files {
+        std::fs::read_dir(from).map_err(system("cannot read the folder of --files"))?;
+    }
+    if options.files.is_some() || has_content(options.server, &options.dump)? {
+        let (from, to) = (options.files.clone(), store(config, disk)?.folder());
+        given.files = Some(OldFiles { from, to, bytes_max: config.limits.max_file_size });
     }
     let imported = runtime.block_on(async {
         let name = format!("veza import, process {}", std::process::id());
@@ -155,7 +161,7 @@ fn import_into(
         };
         prepare(target, config.database.auto_migrate && !options.is_dry_run).await?;
         let mut progress = ShownProgress::new();
-        let report = import_legacy(target, &import, |stage| progress.show(stage)).await;
+        let report = import(target, &given, |stage| progress.show(stage)).await;
         progress.line.clear();
         drop(lock);
         Ok(report?)

@@ -15,6 +15,7 @@ mod data_rights;
 mod doctor;
 mod error;
 mod examination;
+mod export;
 mod file_check;
 mod files;
 mod health;
@@ -35,6 +36,7 @@ mod shutdown;
 mod signing_keys;
 mod topology;
 
+pub use crate::import::OldServer;
 pub use audit::{print_checkpoint, print_key, verify_audit};
 pub use backup::{
     BackupPlace, BackupRecipient, CreateBackupOptions, RestoreBackupOptions, VerifyBackupOptions, create_backup,
@@ -43,9 +45,10 @@ pub use backup::{
 pub use doctor::diagnose;
 pub use error::BootError;
 pub use examination::examine_media;
+pub use export::{ExportCommand, export_to_mattermost};
 pub use file_check::{FileCheckOptions, check_files};
 pub use health::{check_health, health_url};
-pub use import::{ImportLegacyOptions, import_veza_legacy};
+pub use import::{ImportCommand, import_dump};
 pub use signing_keys::{list_signing_keys, rotate_signing_keys};
 
 use self::data_rights::RightsNeeds;

@@ -6,8 +6,10 @@
 //!
 //! No name of the dump leads out of the folder: what is found must be a file in it, also behind symbolic links.
 
+use super::archive::is_zip;
+use super::contents::Contents;
 use super::fault::ImportFault;
-use super::options::{ImportOptions, ImportStage, OldFiles};
+use super::options::{ImportOptions, ImportStage, OldFiles, OldServer};
 use super::report::ImportReport;
 use crate::backup::BackupFault;
 use crate::files::content::ContentHash;
@@ -23,6 +25,7 @@ use std::path::{Component, Path, PathBuf};
 const READ_BYTES: usize = 1024 * 1024;
 const NOT_GIVEN: &str = "its content is not imported without --files";
 const NOT_FOUND: &str = "its content is not in the folder of --files";
+const NOWHERE: &str = "its content is neither in the export nor in the folder of --files";
 
 /// Takes the files of the dump whose content is there, and rejects the others.
 pub(super) async fn take_files(
@@ -33,12 +36,13 @@ pub(super) async fn take_files(
 ) -> Result<(), ImportFault> {
     let awaited = session.awaited_files().await?;
     let all = awaited.len() as u64;
+    let mut contents = contents(options)?;
     for (done, file) in awaited.iter().enumerate() {
         shown(ImportStage::Files(done as u64, all));
         let taken = match (&options.files, file.is_known) {
             (_, true) => Ok(()),
             (None, false) => Err(NOT_GIVEN.to_owned()),
-            (Some(files), false) => take(session, options, files, file).await?,
+            (Some(files), false) => take(session, options, files, &mut contents, file).await?,
         };
         if let Err(why) = &taken {
             session.reject_file(file.no, why).await?;
@@ -63,9 +67,15 @@ async fn take(
     session: &mut ImportSession,
     options: &ImportOptions,
     files: &OldFiles,
+    contents: &mut Contents,
     file: &AwaitedFile,
 ) -> Result<Result<(), String>, ImportFault> {
-    let (mut content, hash, size) = match found(&files.from, file) {
+    let found = match (&file.place, &files.from) {
+        (Some(place), _) => unpacked(files, contents, place, file.size)?,
+        (None, Some(folder)) => found(folder, file),
+        (None, None) => Err(NOT_GIVEN.to_owned()),
+    };
+    let (mut content, hash, size) = match found {
         Ok(found) => found,
         Err(why) => return Ok(Err(why)),
     };
@@ -79,6 +89,63 @@ async fn take(
     let taken = TakenFile { file: id, name: cleaned(name), size, hash };
     session.write_file(file, &taken).await?;
     Ok(Ok(()))
+}
+
+/// Whether an export can have the content of its files itself.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn has_content(server: OldServer, dump: &Path) -> Result<bool, ImportFault> {
+    Ok(server == OldServer::Mattermost && (dump.is_dir() || is_zip(dump)?))
+}
+
+/// Where the content of an export is; nowhere for dumps of databases, whose files are looked for by their names.
+fn contents(options: &ImportOptions) -> Result<Contents, ImportFault> {
+    let Some(files) = options.files.as_ref().filter(|_| options.server != OldServer::Veza) else {
+        return Ok(Contents::default());
+    };
+    let has_content = has_content(options.server, &options.dump)?;
+    Contents::open(has_content.then_some(options.dump.as_path()), files.from.as_deref())
+}
+
+/// The content at a place of an export, as a file without a name. An inner error says why it is rejected.
+fn unpacked(
+    files: &OldFiles,
+    contents: &mut Contents,
+    place: &str,
+    expected: Option<u64>,
+) -> Result<Result<(File, ContentHash, u64), String>, ImportFault> {
+    let Some(expected) = expected.filter(|_| !place.is_empty()) else { return Ok(Err(NOWHERE.to_owned())) };
+    if expected > files.bytes_max {
+        return Ok(Err(format!("it has {expected} bytes, which is more than limits.max_file_size")));
+    }
+    let full = || BackupFault::io("cannot write to data_dir/files");
+    let mut bytes = match contents.open_place(place) {
+        Ok(bytes) => bytes,
+        Err(why) => return Ok(Err(why)),
+    };
+    let mut copy = files.to.work_file().map_err(full())?;
+    let (mut chunk, mut size) = (vec![0; READ_BYTES], 0);
+    loop {
+        match bytes.read(&mut chunk) {
+            Ok(0) => break,
+            Ok(length) => {
+                size += length as u64;
+                if size > expected {
+                    break;
+                }
+                copy.append(&chunk[..length]).map_err(full())?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Ok(Err(format!("its content cannot be read: {error}"))),
+        }
+    }
+    if size != expected {
+        return Ok(Err("its content has another size than the export says".to_owned()));
+    }
+    let mut file = copy.into_file().map_err(full())?;
+    let hash = ContentHash::of(&mut file).map_err(full())?;
+    Ok(Ok((file, hash, size)))
 }
 
 fn copy(content: &mut File, to: &Folder, id: FileId) -> io::Result<()> {
@@ -154,6 +221,7 @@ mod tests {
             size,
             media_type: None,
             checksum: checksum.map(str::to_owned),
+            place: None,
             is_known: false,
         }
     }

@@ -1,12 +1,18 @@
 //! Data of other chat servers, from their dumps, for `chat-server import`; docs/migration.md describes it.
 //!
 //! ```text
-//!   dump/       bytes of a dump of PostgreSQL → rows; pure, and executes nothing
-//!   legacy/     rows of the legacy Veza database → rows of staging tables; pure
-//!   reading.rs  a file, plain or in a format of pg_restore, on a thread of its own
-//!   files.rs    the content of files, from the folder of the old server
-//!   run.rs      staging → plan → transactions → verification (`storage::import`)
-//!   report.rs   what was imported, rejected and changed, for people and programs
+//!   dump/          bytes of a dump of PostgreSQL → rows; pure, and executes nothing
+//!   legacy/        rows of the legacy Veza database → rows of staging tables; pure
+//!   mattermost/    lines of Mattermost's bulk format → rows of the model; pure
+//!   slack/         files of a Slack export → rows of the model; pure
+//!   model.rs       users, conversations, messages … of any server → rows of staging tables; pure
+//!     written.rs, cards.rs, emoji.rs, convert.rs: texts, cards of programs, reactions, values
+//!   staged.rs      lines of staging tables, where all of these end
+//!   archive.rs     the files of an export, a zip or a folder; elements.rs: the items of one of them
+//!   reading.rs     a dump, on a thread of its own
+//!   contents.rs    the content of attachments; files.rs: the content of files, into the folder of the server
+//!   run.rs         staging → plan → transactions → verification (`storage::import`)
+//!   report.rs      what was imported, rejected and changed, for people and programs
 //! ```
 //!
 //! Invariants:
@@ -15,15 +21,27 @@
 //!   silence. Rows that are read = imported + there already + united + rejected;
 //! - an import that was cut short goes on when it is run again, and a second run changes nothing.
 
+mod archive;
+mod cards;
+mod contents;
+mod convert;
 pub mod dump;
+mod elements;
+pub mod emoji;
 mod fault;
 mod files;
 pub mod legacy;
+mod mattermost;
+mod model;
 mod options;
 mod reading;
 pub mod report;
 mod run;
+mod slack;
+mod staged;
+mod written;
 
-pub use fault::ImportFault;
-pub use options::{ImportOptions, ImportStage, OldFiles};
-pub use run::import_legacy;
+pub use fault::{ImportFault, UnreadableExport};
+pub use files::has_content;
+pub use options::{ImportOptions, ImportStage, OldFiles, OldServer};
+pub use run::import;

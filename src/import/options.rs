@@ -6,15 +6,30 @@ use std::path::PathBuf;
 /// Where the content of files is, and where it goes.
 #[derive(Clone, Debug)]
 pub struct OldFiles {
-    /// The folder of the old server.
-    pub from: PathBuf,
+    /// The folder of the old server; `None` if the export has the content itself.
+    pub from: Option<PathBuf>,
     /// The folder of this one. What arrives there is checked when the server starts.
     pub to: Folder,
+    /// Bytes that a file of an export may have.
+    pub bytes_max: u64,
+}
+
+/// The server that a dump is of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OldServer {
+    /// A legacy Veza server: a dump of PostgreSQL.
+    Veza,
+    /// Mattermost: its bulk format.
+    Mattermost,
+    /// Slack: the export of a workspace.
+    Slack,
 }
 
 /// What an import is given.
 #[derive(Clone, Debug)]
 pub struct ImportOptions {
+    /// What the dump is of.
+    pub server: OldServer,
     /// The dump.
     pub dump: PathBuf,
     /// The name of the old database. The ids of its rows are remembered under it.

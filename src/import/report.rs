@@ -1,6 +1,8 @@
 //! What an import did, or would do: for people a text, for programs JSON.
 
-use super::legacy::{DumpCounts, table_name};
+use super::options::OldServer;
+use super::staged::{DumpCounts, place_of};
+use super::{legacy, model};
 use crate::storage::import::{PlannedCount, RemarkedRow, TableSums};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -12,6 +14,8 @@ const SHOWN_REMARKS: usize = 10;
 /// The report of an import.
 #[derive(Clone, Default, Debug)]
 pub struct ImportReport {
+    /// What the dump is of.
+    pub server: Option<OldServer>,
     /// The name of the old database.
     pub source: String,
     /// Whether nothing was written.
@@ -50,6 +54,20 @@ struct TableLine {
 }
 
 impl ImportReport {
+    /// What a staged table was called in the dump.
+    fn table_name(&self, staged: &str, generation: u8) -> String {
+        match self.server {
+            None | Some(OldServer::Veza) => legacy::table_name(staged, generation),
+            Some(OldServer::Mattermost | OldServer::Slack) => model::table_name(staged),
+        }
+    }
+
+    /// The file and the line of a row. A dump in one file has no name here.
+    fn place(&self, line: u64) -> (Option<&str>, u64) {
+        let (file, line) = place_of(line);
+        (self.read.files.get(file).map(String::as_str), line)
+    }
+
     fn lines(&self) -> Vec<TableLine> {
         let mut rejected: BTreeMap<(&str, u8), u64> = BTreeMap::new();
         for row in &self.rejected {
@@ -58,7 +76,7 @@ impl ImportReport {
         let line = |((staged, generation), rows): (&(&'static str, u8), &u64)| {
             let counts = self.counts.iter().find(|count| count.staged == *staged && count.generation == *generation);
             TableLine {
-                table: table_name(staged, *generation),
+                table: self.table_name(staged, *generation),
                 rows: *rows,
                 imported: counts.map_or(0, |counts| counts.imported),
                 present: counts.map_or(0, |counts| counts.present),
@@ -115,8 +133,13 @@ impl ImportReport {
     pub fn json(&self) -> Value {
         let remarks = |rows: &[RemarkedRow], name: &str| -> Vec<Value> {
             let remark = |row: &RemarkedRow| {
-                json!({"table": table_name(&row.staged, row.generation), "line": row.line, "id": row.id,
-                    name: row.remark})
+                let (file, line) = self.place(row.line);
+                let mut remark = json!({"table": self.table_name(&row.staged, row.generation), "line": line,
+                    "id": row.id, name: row.remark});
+                if let Some(file) = file {
+                    remark["file"] = file.into();
+                }
+                remark
             };
             rows.iter().map(remark).collect()
         };
@@ -171,29 +194,33 @@ impl ImportReport {
         let others = self.read.other_rows.iter().filter(|(_, rows)| **rows > 0);
         let others: Vec<String> = others.map(|(table, rows)| format!("{table} ({rows} rows)")).collect();
         if !others.is_empty() {
-            let _ = writeln!(text, "\nTables that are not imported: {}.", others.join(", "));
+            let _ = writeln!(text, "\nNot imported: {}.", others.join(", "));
         }
         if self.files.imported + self.files.present > 0 {
             let _ = writeln!(text, "\nFiles: {} imported, {} present.", self.files.imported, self.files.present);
         }
-        remarks_text(&mut text, "Rejected", &self.rejected);
-        remarks_text(&mut text, "Changed", &self.changed);
+        self.remarks_text(&mut text, "Rejected", &self.rejected);
+        self.remarks_text(&mut text, "Changed", &self.changed);
         text
     }
-}
 
-/// Remarks by table and sentence, and the first rows of each table.
-fn remarks_text(text: &mut String, title: &str, rows: &[RemarkedRow]) {
-    if rows.is_empty() {
-        return;
-    }
-    let _ = writeln!(text, "\n{title}: {} rows", rows.len());
-    for row in rows.iter().take(SHOWN_REMARKS) {
-        let table = table_name(&row.staged, row.generation);
-        let id = row.id.as_deref().unwrap_or("without id");
-        let _ = writeln!(text, "  line {}: {table} {id}: {}", row.line, row.remark);
-    }
-    if rows.len() > SHOWN_REMARKS {
-        let _ = writeln!(text, "  … and {} more, in the file of --report", rows.len() - SHOWN_REMARKS);
+    /// How many remarks there are, and the first of them.
+    fn remarks_text(&self, text: &mut String, title: &str, rows: &[RemarkedRow]) {
+        if rows.is_empty() {
+            return;
+        }
+        let _ = writeln!(text, "\n{title}: {} rows", rows.len());
+        for row in rows.iter().take(SHOWN_REMARKS) {
+            let table = self.table_name(&row.staged, row.generation);
+            let id = row.id.as_deref().unwrap_or("without id");
+            let place = match self.place(row.line) {
+                (Some(file), line) => format!("{file}, line or item {line}"),
+                (None, line) => format!("line {line}"),
+            };
+            let _ = writeln!(text, "  {place}: {table} {id}: {}", row.remark);
+        }
+        if rows.len() > SHOWN_REMARKS {
+            let _ = writeln!(text, "  … and {} more, in the file of --report", rows.len() - SHOWN_REMARKS);
+        }
     }
 }

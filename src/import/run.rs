@@ -7,10 +7,10 @@
 
 use super::fault::ImportFault;
 use super::files::take_files;
-use super::legacy::{DumpCounts, StagedLines};
 use super::options::{ImportOptions, ImportStage};
-use super::reading::{ReadProgress, plain_size, read_dump};
+use super::reading::{ReadProgress, read, size_of};
 use super::report::ImportReport;
+use super::staged::{DumpCounts, StagedLines};
 use crate::auth::password::DUMMY_HASH;
 use crate::storage::connect::Target;
 use crate::storage::import::ImportSession;
@@ -21,11 +21,12 @@ use tokio::sync::mpsc;
 /// Chunks of lines that wait for PostgreSQL. Each has some megabytes.
 const WAITING_CHUNKS: usize = 2;
 
-/// Imports a dump of a legacy Veza database. `shown` learns how far it is.
+/// Imports a dump of another server. `shown` learns how far it is.
 ///
 /// # Errors
-/// [`ImportFault`]. After [`ImportFault::Dump`] nothing was changed. After others the same command goes on.
-pub async fn import_legacy(
+/// [`ImportFault`]. After [`ImportFault::Dump`] and [`ImportFault::Export`] nothing was changed. After others the same
+/// command goes on.
+pub async fn import(
     target: &Target,
     options: &ImportOptions,
     mut shown: impl FnMut(ImportStage),
@@ -56,6 +57,7 @@ pub async fn import_legacy(
         )));
     }
     let mut report = ImportReport {
+        server: Some(options.server),
         source: options.source.clone(),
         is_dry_run: options.is_dry_run,
         read,
@@ -97,11 +99,11 @@ async fn stage(
     options: &ImportOptions,
     shown: &mut impl FnMut(ImportStage),
 ) -> Result<DumpCounts, ImportFault> {
-    let size = plain_size(&options.dump)?;
+    let size = size_of(options)?;
     let (give, mut take) = mpsc::channel::<StagedLines>(WAITING_CHUNKS);
     let progress = ReadProgress::default();
-    let (dump, counted) = (options.dump.clone(), progress.clone());
-    let reading = tokio::task::spawn_blocking(move || read_dump(&dump, &counted, &give));
+    let (given, counted) = (options.clone(), progress.clone());
+    let reading = tokio::task::spawn_blocking(move || read(&given, &counted, &give));
     let mut staged = Ok(());
     while let Some(StagedLines { table, columns, lines }) = take.recv().await {
         shown(ImportStage::Reading(progress.bytes(), size));

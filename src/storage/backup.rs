@@ -57,7 +57,7 @@ impl BackupSession {
         };
         if !reads_all.await.map_err(failed("asking for the rights of the database login"))? {
             return Err(StorageError::Unsafe(
-                "a backup needs a database login that reads every row, and this one does not. As an administrator of \
+                "this needs a database login that reads every row, and this one does not. As an administrator of \
                  PostgreSQL: CREATE ROLE chat_backup LOGIN BYPASSRLS IN ROLE pg_read_all_data PASSWORD '…'; then put \
                  its URL into a file and give that file with --database-url-file"
                     .to_owned(),
@@ -77,6 +77,11 @@ impl BackupSession {
             self.client.query_one(sql::EXPORT_SNAPSHOT, &[]).await?.try_get(0)
         };
         begin.await.map_err(failed("taking a snapshot of the database"))
+    }
+
+    /// The session, for the readers of [`super::export`].
+    pub(super) const fn client(&self) -> &Client {
+        &self.client
     }
 
     /// What the snapshot is of.

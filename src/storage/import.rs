@@ -72,6 +72,8 @@ pub struct AwaitedFile {
     pub media_type: Option<String>,
     /// Its SHA-256 in hexadecimal, if the dump says it.
     pub checksum: Option<String>,
+    /// Where its content is, of an export that says it. Empty if it is nowhere.
+    pub place: Option<String>,
     /// Whether an earlier import took it.
     pub is_known: bool,
 }
@@ -289,6 +291,7 @@ impl ImportSession {
                     media_type: row.try_get(8)?,
                     checksum: row.try_get(9)?,
                     is_known: row.try_get::<_, Option<i64>>(10)?.is_some(),
+                    place: row.try_get(11)?,
                 })
             };
             let rows = self.client.query(files::AWAITED, &[]).await?;

@@ -26,6 +26,7 @@ pub mod connect;
 pub mod data_rights;
 pub mod embedded;
 pub mod examine;
+pub mod export;
 pub mod file_check;
 pub mod file_shares;
 pub mod files;

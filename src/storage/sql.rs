@@ -7,6 +7,7 @@ pub mod avatars;
 pub mod backup;
 pub mod bots;
 pub mod data_rights;
+pub mod export;
 pub mod file_check;
 pub mod files;
 pub mod filter;

@@ -42,7 +42,12 @@ async fn dump(server: &Server, old: &LegacyDatabase, options: &[&str], to: &Path
 }
 
 fn arguments<'a>(source: &'a str, dump: &'a str, more: &[&'a str]) -> Vec<&'a str> {
-    [&["import", "veza-legacy", "--source", source], more, &[dump]].concat()
+    arguments_of("veza-legacy", source, dump, more)
+}
+
+/// The arguments that import a dump of a server of this kind.
+pub fn arguments_of<'a>(kind: &'a str, source: &'a str, dump: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    [&["import", kind, "--source", source], more, &[dump]].concat()
 }
 
 fn read_report(path: &Path) -> Value {
@@ -51,9 +56,14 @@ fn read_report(path: &Path) -> Value {
 
 /// Imports a dump. Returns the report, whose sums must be right.
 fn import(server: &Server, scratch: &Scratch, source: &str, dump: &str, more: &[&str]) -> Value {
+    import_of("veza-legacy", server, scratch, source, dump, more)
+}
+
+/// The same for a server of this kind.
+pub fn import_of(kind: &str, server: &Server, scratch: &Scratch, source: &str, dump: &str, more: &[&str]) -> Value {
     let report = scratch.text("report.json");
     let more = [more, &["--report", report.as_str()]].concat();
-    succeeds(&server.run(&arguments(source, dump, &more)));
+    succeeds(&server.run(&arguments_of(kind, source, dump, &more)));
     let report = read_report(&scratch.path("report.json"));
     for table in report["tables"].as_array().unwrap() {
         let count = |name: &str| table[name].as_i64().unwrap();
@@ -63,17 +73,17 @@ fn import(server: &Server, scratch: &Scratch, source: &str, dump: &str, more: &[
     report
 }
 
-fn count(report: &Value, table: &str, name: &str) -> i64 {
+pub fn count(report: &Value, table: &str, name: &str) -> i64 {
     let found = report["tables"].as_array().unwrap().iter().find(|found| found["table"] == table);
     found.unwrap_or_else(|| panic!("{table}: {report}"))[name].as_i64().unwrap()
 }
 
-fn imported(report: &Value) -> i64 {
+pub fn imported(report: &Value) -> i64 {
     report["tables"].as_array().unwrap().iter().map(|table| table["imported"].as_i64().unwrap()).sum()
 }
 
 /// Everything that imports write, as one checksum for each table.
-async fn state(database: &tokio_postgres::Client) -> BTreeMap<String, String> {
+pub async fn state(database: &tokio_postgres::Client) -> BTreeMap<String, String> {
     let mut state = BTreeMap::new();
     for table in [
         "users",
@@ -102,7 +112,7 @@ async fn state(database: &tokio_postgres::Client) -> BTreeMap<String, String> {
 }
 
 /// The log of every conversation is 1, 2, 3 … in the order of times and ids, and the counters fit.
-async fn require_order(database: &tokio_postgres::Client) {
+pub async fn require_order(database: &tokio_postgres::Client) {
     for (what, query) in [
         (
             "gaps",
@@ -191,7 +201,7 @@ async fn hostile_dumps_fail_and_change_nothing(server: &Server, scratch: &Scratc
 }
 
 /// Kills an import while it writes messages. What it has committed stays.
-async fn kill_while_it_writes_messages(server: &Server, arguments: &[&str]) {
+pub async fn kill_while_it_writes_messages(server: &Server, arguments: &[&str]) {
     let database = server.database().await;
     let gate = format!(
         "CREATE FUNCTION public.gate() RETURNS trigger LANGUAGE plpgsql AS
@@ -212,21 +222,21 @@ async fn kill_while_it_writes_messages(server: &Server, arguments: &[&str]) {
     database.batch_execute("DROP TRIGGER gate ON messages; DROP FUNCTION public.gate()").await.unwrap();
 }
 
-async fn sign_in(server: &Server, name: &str) -> User {
+pub async fn sign_in(server: &Server, name: &str) -> User {
     let (status, answer) = server.post("/auth/login", None, &json!({"login": name, "password": PASSWORD})).await;
     assert_eq!(status, 200, "{name}: {answer}");
     User::from_answer(&answer)
 }
 
 /// The conversation of a user with this name; of a direct one, with the other's name.
-async fn conversation(server: &Server, user: &User, name: &str) -> Value {
+pub async fn conversation(server: &Server, user: &User, name: &str) -> Value {
     let list = server.ok(user, "list_conversations", json!({"limit": 100})).await;
     let all = list["conversations"].as_array().unwrap();
-    let named = all.iter().find(|found| text(&found["name"]).eq_ignore_ascii_case(name));
+    let named = all.iter().find(|found| found["name"].as_str().is_some_and(|own| own.eq_ignore_ascii_case(name)));
     named.unwrap_or_else(|| panic!("{name}: {list}")).clone()
 }
 
-fn message<'m>(history: &'m [Value], content: &str) -> &'m Value {
+pub fn message<'m>(history: &'m [Value], content: &str) -> &'m Value {
     history.iter().find(|message| message["content"] == content).unwrap_or_else(|| panic!("{content}: {history:?}"))
 }
 

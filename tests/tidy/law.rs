@@ -47,11 +47,12 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("control", &["files", "hooks", "storage", "mesh", "audit", "auth", "wire", "chat::filter"]),
     ("backup", &["files", "storage", "audit"]),
     ("import", &["files", "storage", "backup", "auth"]),
+    ("export", &["files", "storage", "import"]),
     (
         "boot",
         &[
             "files", "config", "wire", "audit", "auth", "mesh", "chat", "net", "shard", "storage", "cluster", "hooks",
-            "control", "backup", "import",
+            "control", "backup", "import", "export",
         ],
     ),
     ("main", &["boot", "config"]),

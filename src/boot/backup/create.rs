@@ -144,7 +144,7 @@ fn backup_name(name: String) -> Result<String, BackupFault> {
     ))
 }
 
-fn read_url(path: &Path) -> Result<String, BackupFault> {
+pub(in crate::boot) fn read_url(path: &Path) -> Result<String, BackupFault> {
     let mut text = String::new();
     let read = File::open(path).and_then(|file| file.take(URL_BYTES_MAX).read_to_string(&mut text));
     read.map_err(BackupFault::io(format!("cannot read --database-url-file {}", path.display())))?;

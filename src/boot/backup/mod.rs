@@ -17,6 +17,7 @@ mod restore;
 mod unfinished;
 mod verify;
 
+pub(in crate::boot) use self::create::read_url;
 pub use self::create::{CreateBackupOptions, create_backup};
 pub(in crate::boot) use self::guarded::GuardedPostgres;
 pub use self::restore::{RestoreBackupOptions, restore_backup};

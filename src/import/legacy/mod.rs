@@ -5,54 +5,25 @@
 //!
 //! Pure: no I/O.
 
-mod convert;
 mod tables;
 #[cfg(test)]
 mod tests;
 
+use crate::import::convert;
 use crate::import::dump::{DumpSink, DumpValue, FaultReason, TableName};
+use crate::import::staged::{CHUNK_BYTES, DumpCounts, SinkClosed, StagedLines, push_line, push_value};
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use tables::{BASE, CONVERSATIONS, MESSAGES_AT, STAGED, StagedTable, ValueKind, staged_of};
 
 pub use tables::table_name;
 
-/// Bytes of lines that are given at once.
-pub const CHUNK_BYTES: usize = 4 * 1024 * 1024;
 /// Characters of a value that a reason shows.
 const SHOWN_CHARS: usize = 40;
 /// Bytes of a text that rows are found by.
 const KEY_BYTES_MAX: usize = 500;
 /// Texts that can name a file in the metadata of a message.
 const FILE_KEYS_MAX: usize = 64;
-
-/// Lines for one staging table.
-#[derive(Debug)]
-pub struct StagedLines {
-    /// The table in the schema of the import.
-    pub table: &'static str,
-    /// Its columns.
-    pub columns: Vec<&'static str>,
-    /// The lines, in the text format of COPY.
-    pub lines: Vec<u8>,
-}
-
-/// What takes the lines takes no more.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct SinkClosed;
-
-/// What was read.
-#[derive(Clone, Default, Debug)]
-pub struct DumpCounts {
-    /// Staged table and generation → rows of the dump.
-    pub rows: BTreeMap<(&'static str, u8), u64>,
-    /// Rows of tables that are not imported.
-    pub other_rows: BTreeMap<String, u64>,
-    /// Statements that were left out, by their first words.
-    pub ignored: BTreeMap<String, u64>,
-    /// Columns of imported tables that are not imported, by table.
-    pub other_columns: BTreeMap<String, Vec<String>>,
-}
 
 /// Where a row goes.
 enum Route {
@@ -136,33 +107,6 @@ impl<F: FnMut(StagedLines) -> Result<(), SinkClosed>> LegacySink<F> {
         }
         Ok(())
     }
-}
-
-/// Appends a value of COPY's text format.
-fn push_value(line: &mut Vec<u8>, value: Option<&str>) {
-    let Some(value) = value else {
-        line.extend_from_slice(b"\\N");
-        return;
-    };
-    for byte in value.bytes() {
-        match byte {
-            b'\\' => line.extend_from_slice(b"\\\\"),
-            b'\n' => line.extend_from_slice(b"\\n"),
-            b'\r' => line.extend_from_slice(b"\\r"),
-            b'\t' => line.extend_from_slice(b"\\t"),
-            other => line.push(other),
-        }
-    }
-}
-
-fn push_line(lines: &mut Vec<u8>, values: &[Option<&str>]) {
-    for (n, value) in values.iter().enumerate() {
-        if n > 0 {
-            lines.push(b'\t');
-        }
-        push_value(lines, *value);
-    }
-    lines.push(b'\n');
 }
 
 fn shown(value: &str) -> String {

@@ -1,7 +1,8 @@
 //! Rows of the legacy tables become lines of staging tables, or are rejected with a reason.
 
-use super::{DumpCounts, LegacySink, StagedLines};
+use super::LegacySink;
 use crate::import::dump::DumpReader;
+use crate::import::staged::{DumpCounts, StagedLines};
 
 /// The lines of each staging table, and the counts.
 fn staged(dump: &str) -> (Vec<(String, String)>, DumpCounts) {

@@ -54,14 +54,25 @@ impl Accounts {
     /// # Errors
     /// Failures of PostgreSQL.
     pub async fn record_backup(&self, to: &str, is_encrypted: bool) -> Result<(), Refusal> {
-        let mut connection = self.connection("record_backup").await?;
+        self.record_whole_read("create_backup", &json!({ "to": to, "encrypted": is_encrypted })).await
+    }
+
+    /// Records that an export for another server begins: it reads everything too.
+    ///
+    /// # Errors
+    /// Failures of PostgreSQL.
+    pub async fn record_export(&self, to: &str, format: &str, has_files: bool) -> Result<(), Refusal> {
+        self.record_whole_read("export", &json!({ "to": to, "format": format, "files": has_files })).await
+    }
+
+    async fn record_whole_read(&self, action: &'static str, details: &Value) -> Result<(), Refusal> {
+        let mut connection = self.connection(action).await?;
         let outcome = timeout(QUERY_TIMEOUT, async {
             let transaction = connection.transaction().await?;
-            let details = json!({ "to": to, "encrypted": is_encrypted });
-            append(&transaction, json!([{ "action": "create_backup", "details": details }])).await?;
+            append(&transaction, json!([{ "action": action, "details": details }])).await?;
             transaction.commit().await
         })
         .await;
-        settle(connection, "record_backup", false, outcome)
+        settle(connection, action, false, outcome)
     }
 }

@@ -66,22 +66,24 @@ UPDATE p_members p SET muted_until = a.until
                max(coalesce(least(expires_at, now() + interval '100 years'), now() + interval '100 years')) AS until
           FROM p_actions WHERE action = 'mute' AND conversation_id IS NOT NULL GROUP BY 1, 2) a
  WHERE a.user_id = p.user_id AND a.conversation_id = p.conversation_id;
-INSERT INTO mended SELECT DISTINCT 'users', src, line, wanted::text, 'the account is banned, so it is not active'
+INSERT INTO mended SELECT DISTINCT 'users', src, line, coalesce(label, wanted::text),
+       'the account is banned, so it is not active'
   FROM p_people WHERE is_banned AND NOT existing;";
 
 /// Everything that was rejected is in one table.
 pub const PLAN_QUARANTINE: &str = "
 INSERT INTO quarantine
-SELECT 'users', src, line, id::text, reason FROM s_users WHERE reason IS NOT NULL
+SELECT 'users', src, line, coalesce(label, id::text), reason FROM s_users WHERE reason IS NOT NULL
 UNION ALL SELECT 'rooms', src, line, id, reason FROM s_rooms WHERE reason IS NOT NULL
 UNION ALL SELECT 'members', src, line, concat_ws('/', room, user_id), reason FROM s_members WHERE reason IS NOT NULL
-UNION ALL SELECT 'messages', src, line, id::text, reason FROM s_messages WHERE reason IS NOT NULL
-UNION ALL SELECT 'reactions', src, line, message_id::text, reason FROM s_reactions WHERE reason IS NOT NULL
+UNION ALL SELECT 'messages', src, line, coalesce(label, id::text), reason FROM s_messages WHERE reason IS NOT NULL
+UNION ALL SELECT 'reactions', src, line, coalesce(label, message_id::text), reason FROM s_reactions
+     WHERE reason IS NOT NULL
 UNION ALL SELECT 'mentions', src, line, message_id::text, reason FROM s_mentions WHERE reason IS NOT NULL
 UNION ALL SELECT 'history', src, line, message_id::text, reason FROM s_history WHERE reason IS NOT NULL
 UNION ALL SELECT 'blocks', src, line, concat_ws('/', blocker, blocked), reason FROM s_blocks WHERE reason IS NOT NULL
 UNION ALL SELECT 'actions', src, line, id::text, reason FROM s_actions WHERE reason IS NOT NULL
-UNION ALL SELECT 'files', src, line, id::text, reason FROM s_files WHERE reason IS NOT NULL;";
+UNION ALL SELECT 'files', src, line, coalesce(label, id::text), reason FROM s_files WHERE reason IS NOT NULL;";
 
 /// $1 the hash of accounts without one.
 pub const CREDENTIALS: &str = "INSERT INTO credentials (user_id, email, password_hash) \

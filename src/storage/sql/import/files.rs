@@ -3,10 +3,14 @@
 /// A file belongs to the conversation of the first message that has it: by its own column, or because the metadata of
 /// the message names its id, its UUID or its name.
 const PLAN: &str = "
+UPDATE s_files u SET reason = 'its id occurs twice in this table'
+  FROM (SELECT no, row_number() OVER (PARTITION BY src, id ORDER BY no) AS n FROM s_files WHERE id IS NOT NULL) d
+ WHERE d.no = u.no AND d.n > 1;
 CREATE UNLOGGED TABLE p_file_messages AS
 WITH found AS (
     SELECT f.no AS file, k.no AS message
       FROM s_files f JOIN p_tabs t ON t.ref = f.src JOIN p_keys k ON k.tab = t.tab AND k.id = f.message_id
+     WHERE f.reason IS NULL
     UNION
     SELECT f.no, k.no
       FROM s_file_refs r
@@ -24,7 +28,7 @@ SELECT file, message, target_id, conversation_id,
 CREATE INDEX ON p_file_messages (file);
 CREATE UNLOGGED TABLE p_files AS
 SELECT f.no, f.src, f.line, f.id, u.user_id AS uploader, f.name, f.original_name, f.path, f.size, f.media_type,
-       lower(btrim(f.checksum)) AS checksum, coalesce(f.created_at, now()) AS created_at,
+       f.place, f.label, lower(btrim(f.checksum)) AS checksum, coalesce(f.created_at, now()) AS created_at,
        (SELECT min(m.conversation_id) FROM p_file_messages m WHERE m.file = f.no) AS conversation_id,
        (SELECT i.id FROM import_ids i WHERE i.source = (SELECT source FROM run) AND i.kind = 'file:' || f.src
            AND i.legacy_id = f.id::text) AS known
@@ -33,15 +37,16 @@ UPDATE s_files s SET reason = CASE
         WHEN f.id IS NULL THEN 'it has no id'
         WHEN f.uploader IS NULL THEN 'its uploader is unknown or was rejected'
         ELSE 'no message that was imported has it' END
-  FROM p_files f WHERE f.no = s.no AND (f.id IS NULL OR f.uploader IS NULL OR f.conversation_id IS NULL);";
+  FROM p_files f WHERE f.no = s.no AND s.reason IS NULL
+   AND (f.id IS NULL OR f.uploader IS NULL OR f.conversation_id IS NULL);";
 
 /// The files whose content is to be found.
 pub const AWAITED: &str = "SELECT f.no, f.src, f.line, f.id, f.name, f.original_name, f.path, f.size, f.media_type, \
-        f.checksum, f.known \
+        f.checksum, f.known, f.place \
     FROM p_files f JOIN s_files s ON s.no = f.no WHERE s.reason IS NULL ORDER BY f.no";
 /// $1 the file, $2 why it is rejected.
-pub const REJECT: &str =
-    "INSERT INTO quarantine SELECT 'files', src, line, id::text, $2::text FROM p_files WHERE no = $1";
+pub const REJECT: &str = "INSERT INTO quarantine \
+    SELECT 'files', src, line, coalesce(label, id::text), $2::text FROM p_files WHERE no = $1";
 /// The next number of a file.
 pub const NEXT_ID: &str = "SELECT nextval('file_ids')";
 /// $1 the file, $2 its number here, $3 its name, $4 its size, $5 its SHA-256, $6 the type that was given.

@@ -1,5 +1,17 @@
 //! Messages and what belongs to them: who wrote them and where, which of them are the same, their ids and numbers.
 
+/// Replies whose first message is not in the export, which some exports cut off, stand alone.
+const LOOSE: &str = "
+CREATE INDEX ON s_messages (id);
+WITH loose AS (
+    UPDATE s_messages m SET parent = NULL
+     WHERE m.parent >= 1::bigint << 62 AND NOT EXISTS (SELECT FROM s_messages p WHERE p.id = m.parent)
+    RETURNING m.src, m.line, m.label
+)
+INSERT INTO mended SELECT 'messages', src, line, label,
+    'the message that it replies to is not in the export; it stands alone'
+  FROM loose;";
+
 /// Authors and places.
 const RESOLVE: &str = "
 CREATE UNLOGGED TABLE p_resolved AS
@@ -8,7 +20,7 @@ WITH given AS (
            lower(btrim(recipient)) AS rkey, nullif(btrim(room), '') AS place, lower(status) = 'deleted' AS is_deleted
       FROM s_messages m
 ), known AS (
-    SELECT g.no, g.src, g.tab, g.line, g.id, g.parent, g.created_at, g.updated_at, g.edited_at, g.is_pinned,
+    SELECT g.no, g.src, g.tab, g.line, g.id, g.slot, g.parent, g.created_at, g.updated_at, g.edited_at, g.is_pinned,
         g.is_edited,
            coalesce(g.is_deleted, false) AS is_deleted, lower(g.status) AS status, g.content_type, g.kind,
            md5(coalesce(g.content, '')) AS hash, k.grp, k.is_ambiguous, g.place, g.rkey,
@@ -18,7 +30,8 @@ WITH given AS (
            g.src <> 4 AND (coalesce(lower(g.kind) = 'direct_message', false)
                OR g.place IS NULL AND lower(g.kind) IS DISTINCT FROM 'room_message') AS is_direct,
            CASE WHEN g.is_deleted THEN NULL
-                WHEN coalesce(btrim(g.content, E' \\t\\r\\n'), '') = '' THEN 'its text is empty'
+                WHEN coalesce(btrim(g.content, E' \\t\\r\\n'), '') = '' AND g.has_files IS NOT TRUE
+                THEN 'its text is empty'
                 WHEN char_length(g.content) > 4000 THEN 'its text is longer than 4000 characters' END AS content_fault
       FROM given g
       LEFT JOIN p_user_names ax ON ax.key = g.akey AND ax.lname = lower(g.author_name)
@@ -48,7 +61,7 @@ ANALYZE p_resolved;";
 const UNITE: &str = "
 CREATE UNLOGGED TABLE p_united AS
 WITH placed AS (
-    SELECT r.no, r.src, r.tab, r.line, r.id, r.parent, r.created_at, r.updated_at, r.edited_at, r.is_pinned,
+    SELECT r.no, r.src, r.tab, r.line, r.id, r.slot, r.parent, r.created_at, r.updated_at, r.edited_at, r.is_pinned,
            r.is_edited, r.is_deleted, r.status, r.content_type, r.hash, r.sender, r.recipient,
            CASE r.src WHEN 4 THEN 0 WHEN 2 THEN 1 WHEN 3 THEN 2 ELSE 3 END AS age,
            coalesce(p.conversation_id, g.conversation_id) AS conversation_id,
@@ -62,13 +75,13 @@ WITH placed AS (
       LEFT JOIN p_groups g ON NOT r.is_direct AND g.grp = r.grp
       LEFT JOIN p_direct d ON NOT r.is_direct AND d.no = r.grp
 )
-SELECT no, src, tab, line, id, parent, created_at, conversation_id, sender, recipient, content_type, status,
+SELECT no, src, tab, line, id, slot, parent, created_at, conversation_id, sender, recipient, content_type, status,
        first_value(no) OVER w AS winner, max(updated_at) OVER w AS updated_at, max(edited_at) OVER w AS edited_at,
        coalesce(bool_or(is_pinned) OVER w, false) AS is_pinned,
        coalesce(bool_or(is_edited) OVER w, false) OR coalesce(bool_or(status = 'edited') OVER w, false) AS is_edited,
        bool_or(is_deleted) OVER w AS is_deleted, reason
   FROM placed
-WINDOW w AS (PARTITION BY id, sender, created_at, conversation_id, hash, reason,
+WINDOW w AS (PARTITION BY slot, CASE WHEN slot IS NULL THEN id END, sender, created_at, conversation_id, hash, reason,
                           CASE WHEN reason IS NOT NULL THEN no END
              ORDER BY age, no ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING);
 CREATE UNIQUE INDEX ON p_united (no);
@@ -174,9 +187,10 @@ WITH winners AS (
                               CASE WHEN u.is_edited OR e.message IS NOT NULL THEN coalesce(u.updated_at,
                                   u.created_at) END)
                 END AS edited_at,
-           E'\\x01' || (SELECT source FROM run) || ':' || CASE u.tab WHEN 1 THEN 'm' WHEN 2 THEN 'e' ELSE 's'
-               END || u.id
-           AS key
+           E'\\x01' || (SELECT source FROM run) || ':'
+           || CASE WHEN u.slot IS NULL THEN CASE u.tab WHEN 1 THEN 'm' WHEN 2 THEN 'e' ELSE 's' END || u.id
+                   ELSE u.slot || coalesce('.' || nullif(row_number() OVER (PARTITION BY u.slot ORDER BY u.no), 1), '')
+                   END AS key
       FROM p_united u
       LEFT JOIN p_parents p ON p.no = u.no
       LEFT JOIN (SELECT message, max(edited_at) AS edited_at FROM p_edits GROUP BY message) e ON e.message = u.no
@@ -213,9 +227,10 @@ SELECT no, src, tab, line, id, target_id, conversation_id, sender, root, created
 CREATE UNIQUE INDEX ON p_messages (no);
 CREATE INDEX ON p_messages (batch);
 CREATE INDEX ON p_messages (conversation_id, id);
+CREATE INDEX ON p_messages (conversation_id, created_at, seq);
 ANALYZE p_messages;
 INSERT INTO mended SELECT 'messages', src, line, id::text, format('the id %s is taken; it became %s', id, target_id)
-  FROM p_messages WHERE target_id <> id AND NOT existing;";
+  FROM p_messages WHERE target_id <> id AND id < 1::bigint << 62 AND NOT existing;";
 
 /// Reactions, mentions and pins.
 const MARKS: &str = "
@@ -249,11 +264,13 @@ UPDATE s_mentions r SET reason = p.reason FROM p_mention_rows p WHERE p.no = r.n
 CREATE UNLOGGED TABLE p_mentions AS SELECT DISTINCT message, user_id FROM p_mention_rows WHERE reason IS NULL;
 CREATE INDEX ON p_mentions (message);
 CREATE UNLOGGED TABLE p_pins AS
-SELECT m.no AS message, m.src, m.line, m.id, coalesce(c.owner_id, m.sender) AS pinned_by, m.updated_at AS pinned_at,
+SELECT m.no AS message, m.src, m.line,
+       (SELECT coalesce(s.label, s.id::text) FROM s_messages s WHERE s.no = m.no) AS id,
+       coalesce(c.owner_id, m.sender) AS pinned_by, m.updated_at AS pinned_at,
        row_number() OVER (PARTITION BY m.conversation_id ORDER BY m.updated_at DESC, m.seq DESC) AS n
   FROM p_messages m JOIN p_conversations c USING (conversation_id)
  WHERE m.is_pinned AND NOT m.is_deleted;
-INSERT INTO mended SELECT 'messages', src, line, id::text,
+INSERT INTO mended SELECT 'messages', src, line, id,
     'it is not pinned: a conversation has 50 pins, the newest ones'
   FROM p_pins WHERE n > 50;
 DELETE FROM p_pins WHERE n > 50;
@@ -277,6 +294,9 @@ SELECT c.conversation_id, c.kind, greatest(c.last_seq, coalesce(max(m.seq), 0)) 
 CREATE UNIQUE INDEX ON p_ends (conversation_id);
 ANALYZE p_states, p_ends;
 UPDATE p_members p SET read_seq = CASE
+        WHEN p.read_at IS NOT NULL THEN coalesce((
+            SELECT m.seq FROM p_messages m WHERE m.conversation_id = p.conversation_id AND m.created_at <= p.read_at
+             ORDER BY m.created_at DESC, m.seq DESC LIMIT 1), 0)
         WHEN p.has_marker AND p.last_read IS NULL THEN 0
         WHEN p.has_marker THEN coalesce((
             SELECT m.seq FROM p_keys k JOIN p_messages m ON m.no = k.no
@@ -291,7 +311,7 @@ UPDATE p_members p SET read_seq = CASE
 /// The steps before the conversations.
 #[must_use]
 pub fn plan_authors() -> Vec<(&'static str, String)> {
-    vec![("messages: authors", RESOLVE.to_owned())]
+    vec![("messages: replies", LOOSE.to_owned()), ("messages: authors", RESOLVE.to_owned())]
 }
 
 /// The steps behind them.

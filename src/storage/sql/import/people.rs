@@ -63,7 +63,8 @@ SELECT person, max(known) AS user_id, max(known) IS NOT NULL AS existing,
        bool_or(coalesce(is_banned, false) OR coalesce(role = 'banned', false)) AS is_banned,
        bool_or(coalesce(two_factor, false)) AS two_factor,
        (array_agg(role ORDER BY updated_at DESC NULLS LAST, age) FILTER (WHERE role <> ''))[1] AS role,
-       coalesce(min(created_at), now()) AS created_at, NULL::timestamptz AS muted_until,
+       (array_agg(label))[1] AS label, coalesce(min(created_at), now()) AS created_at,
+       NULL::timestamptz AS muted_until,
        NULL::text AS kept_email, count(*) - 1 AS united
   FROM ranked GROUP BY person;
 CREATE UNIQUE INDEX ON p_people (person);
@@ -85,8 +86,9 @@ WITH base AS (
 )
 UPDATE p_people p SET user_id = base.id + n.n FROM numbered n, base WHERE n.person = p.person;
 CREATE UNIQUE INDEX ON p_people (user_id);
-INSERT INTO mended SELECT 'users', src, line, wanted::text, format('the id %s is taken; it became %s', wanted, user_id)
-  FROM p_people WHERE user_id <> wanted AND NOT existing;";
+INSERT INTO mended SELECT 'users', src, line, coalesce(label, wanted::text),
+       format('the id %s is taken; it became %s', wanted, user_id)
+  FROM p_people WHERE user_id <> wanted AND wanted < 1::bigint << 62 AND NOT existing;";
 
 /// Usernames and addresses that are unique without case, among these people and those of the server.
 const NAMES: &str = "
@@ -110,7 +112,7 @@ BEGIN
         END IF;
     END LOOP;
 END $$;
-INSERT INTO mended SELECT 'users', src, line, wanted::text,
+INSERT INTO mended SELECT 'users', src, line, coalesce(label, wanted::text),
        format('the username %s became %s, which is allowed and free', quote_literal(left(source_name, 60)), name)
   FROM p_people WHERE name <> source_name AND NOT existing;
 UPDATE p_people p SET kept_email = p.email
@@ -119,26 +121,27 @@ UPDATE p_people p SET kept_email = p.email
  WHERE r.person = p.person AND r.n = 1 AND p.email ~ '^[^[:space:][:cntrl:]@]+@[^[:space:][:cntrl:]@]+$'
    AND char_length(p.email) BETWEEN 3 AND 254
    AND NOT EXISTS (SELECT FROM credentials c WHERE lower(c.email) = lower(p.email));
-INSERT INTO mended SELECT 'users', src, line, wanted::text,
+INSERT INTO mended SELECT 'users', src, line, coalesce(label, wanted::text),
        CASE WHEN email IS NULL THEN 'there is no e-mail address'
             ELSE 'the e-mail address is wrong, or another user has it' END
        || format('; it became user-%s@legacy.invalid', user_id)
   FROM p_people WHERE kept_email IS NULL AND NOT existing;
 UPDATE p_people SET kept_email = format('user-%s@legacy.invalid', user_id) WHERE kept_email IS NULL;
-INSERT INTO mended SELECT 'users', src, line, wanted::text,
+INSERT INTO mended SELECT 'users', src, line, coalesce(label, wanted::text),
        'there is no password hash of bcrypt or Argon2id; an operator must set a password'
   FROM p_people WHERE password_hash IS NULL AND NOT existing;
-INSERT INTO mended SELECT 'users', src, line, wanted::text, 'the bio was cut to 500 characters'
+INSERT INTO mended SELECT 'users', src, line, coalesce(label, wanted::text), 'the bio was cut to 500 characters'
   FROM p_people WHERE char_length(bio) > 500 AND NOT existing;
-INSERT INTO mended SELECT 'users', src, line, wanted::text, 'the avatar is no address of the web and was left out'
+INSERT INTO mended SELECT 'users', src, line, coalesce(label, wanted::text),
+       'the avatar is no address of the web and was left out'
   FROM p_people WHERE NOT existing AND NOT (avatar_url ~ '^https?://[^[:space:]]+$'
       AND char_length(avatar_url) <= 2000);
 UPDATE p_people SET avatar_url = NULL
  WHERE NOT (avatar_url ~ '^https?://[^[:space:]]+$' AND char_length(avatar_url) <= 2000);
-INSERT INTO mended SELECT 'users', src, line, wanted::text,
+INSERT INTO mended SELECT 'users', src, line, coalesce(label, wanted::text),
        'two-factor authentication is off until the user switches it on again'
   FROM p_people WHERE two_factor AND NOT existing;
-INSERT INTO mended SELECT 'users', src, line, wanted::text,
+INSERT INTO mended SELECT 'users', src, line, coalesce(label, wanted::text),
        format('the role %s of the whole server is not imported: see security.admin_user_ids', role)
   FROM p_people WHERE role IN ('admin', 'owner', 'moderator') AND NOT existing;";
 
@@ -164,6 +167,19 @@ SELECT DISTINCT ON (p.id, p.lname) p.id::text AS key, p.lname, x.user_id
 CREATE UNIQUE INDEX ON p_user_names (key, lname);
 ANALYZE p_user_keys, p_user_names, p_people;";
 
+/// The marks of mentions in texts become names. Users of an earlier import have the names that they have now.
+const MENTIONS: &str = "
+UPDATE s_messages m SET content = (
+    SELECT string_agg(t.part || CASE WHEN t.mention IS NULL THEN ''
+                                     ELSE '@' || coalesce(u.username, x.name, split_part(t.mention, '/', 2)) END, ''
+                      ORDER BY t.n)
+      FROM unnest(string_to_array(m.content, E'\\x02'), string_to_array(m.mentions, ' ')) WITH ORDINALITY
+           AS t (part, mention, n)
+      LEFT JOIN p_user_keys k ON k.src = 1 AND k.key = split_part(t.mention, '/', 1)
+      LEFT JOIN p_people x ON x.user_id = k.user_id
+      LEFT JOIN users u ON x.existing AND u.id = x.user_id)
+ WHERE m.mentions IS NOT NULL;";
+
 /// The steps.
 #[must_use]
 pub fn plan() -> Vec<(&'static str, String)> {
@@ -174,5 +190,6 @@ pub fn plan() -> Vec<(&'static str, String)> {
         ("users", PEOPLE.to_owned()),
         ("users", NAMES.to_owned()),
         ("users", KEYS.to_owned()),
+        ("mentions", MENTIONS.to_owned()),
     ]
 }

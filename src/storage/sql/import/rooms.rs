@@ -1,8 +1,19 @@
 //! Rooms, groups and direct conversations, and which of them a reference means.
 
-/// What each row becomes, and which rows of rooms are the same room: the same name and the same visibility, without
-/// case. A name that two rooms of a generation have unites nothing, unless the id is the same too.
+/// Names that rooms of several teams have, what each row becomes, and which rows of rooms are the same room: the same
+/// name and the same visibility, without case. A name that two rooms of a generation have unites nothing, unless the id
+/// is the same too.
 const ROOMS: &str = "
+WITH alike AS (
+    SELECT no, name, count(*) OVER (PARTITION BY lower(btrim(name))) AS n FROM s_rooms WHERE team IS NOT NULL
+), renamed AS (
+    UPDATE s_rooms r SET name = format('%s (%s)', left(btrim(r.name), 60), left(r.team, 37))
+      FROM alike a WHERE a.no = r.no AND a.n > 1
+    RETURNING r.src, r.line, r.id, a.name AS old, r.name AS new
+)
+INSERT INTO mended SELECT 'rooms', src, line, id,
+       format('another room is called %s too; it became %s', quote_literal(left(old, 60)), quote_literal(new))
+  FROM renamed;
 UPDATE s_rooms SET target = CASE
     WHEN src = 5 THEN 'direct'
     WHEN src = 4 THEN CASE lower(kind) WHEN 'direct_message' THEN 'direct' WHEN 'direct' THEN 'direct'
@@ -137,6 +148,15 @@ UNION ALL
 SELECT NULL, 'direct', conversation_id, conversation_id IS NOT NULL, NULL, NULL, NULL, NULL, NULL, NULL, false, NULL,
        created_at, NULL, low, high, 0, 0, 0
   FROM p_pairs;
+-- A conversation without a time of its own is as old as its first message.
+CREATE UNLOGGED TABLE p_beginnings AS
+SELECT grp, min(created_at) AS first FROM p_resolved WHERE reason IS NULL AND grp IS NOT NULL GROUP BY grp;
+UPDATE p_conversations c SET created_at = b.first
+  FROM p_beginnings b WHERE b.grp = c.grp AND c.created_at IS NULL;
+UPDATE p_conversations c SET created_at = x.first
+  FROM (SELECT d.low, d.high, min(b.first) AS first FROM p_beginnings b JOIN p_direct d ON d.no = b.grp
+         GROUP BY d.low, d.high) x
+ WHERE c.low = x.low AND c.high = x.high AND c.created_at IS NULL;
 WITH base AS (
     SELECT greatest((SELECT last_value FROM conversation_numbers), (SELECT coalesce(max(id) >> 2, 0)
         FROM conversations))
@@ -172,7 +192,7 @@ ANALYZE p_groups, p_pairs, p_conversations;";
 /// direct conversation are members, whatever the tables say. A conversation has one owner.
 const MEMBERS: &str = "
 CREATE UNLOGGED TABLE p_member_rows AS
-SELECT m.no, m.src, m.line, g.conversation_id, u.user_id, m.role, m.joined_at, m.last_read, m.has_marker,
+SELECT m.no, m.src, m.line, g.conversation_id, u.user_id, m.role, m.joined_at, m.last_read, m.has_marker, m.read_at,
        CASE WHEN k.is_ambiguous THEN 'the name of its room is not unique'
             WHEN g.conversation_id IS NULL THEN 'its room is unknown or was rejected'
             WHEN u.user_id IS NULL THEN 'its user is unknown or was rejected' END AS reason
@@ -187,25 +207,30 @@ UPDATE p_member_rows p SET reason = 'a direct conversation has two members'
 UPDATE s_members m SET reason = p.reason FROM p_member_rows p
  WHERE p.no = m.no AND p.reason IS NOT NULL AND m.reason IS NULL;
 -- An owner that is not known: the member with the highest role who joined first.
-WITH first AS (
-    SELECT DISTINCT ON (p.conversation_id) p.conversation_id, p.user_id
-      FROM p_member_rows p WHERE p.reason IS NULL
-     ORDER BY p.conversation_id, array_position(ARRAY['owner', 'admin', 'moderator'], lower(p.role)) NULLS LAST,
-              p.joined_at, p.no
-)
-UPDATE p_conversations c SET owner_id = f.user_id
-  FROM first f WHERE f.conversation_id = c.conversation_id AND c.owner_id IS NULL AND c.kind <> 'direct'
-   AND NOT c.existing;
+CREATE UNLOGGED TABLE p_first AS
+SELECT DISTINCT ON (p.conversation_id) p.conversation_id, p.user_id, lower(p.role) AS role
+  FROM p_member_rows p JOIN p_conversations c USING (conversation_id)
+ WHERE p.reason IS NULL AND c.owner_id IS NULL AND c.kind <> 'direct' AND NOT c.existing
+ ORDER BY p.conversation_id,
+          array_position(ARRAY['owner', 'admin', 'moderator', 'team_admin', 'system_admin'], lower(p.role)) NULLS LAST,
+          p.joined_at, p.no;
+UPDATE p_conversations c SET owner_id = f.user_id FROM p_first f WHERE f.conversation_id = c.conversation_id;
+INSERT INTO mended SELECT 'rooms', c.src, c.line, c.legacy_id,
+       format('none of its members manages it; %s became its owner', x.name)
+  FROM p_first f JOIN p_conversations c USING (conversation_id) JOIN p_people x ON x.user_id = f.user_id
+ WHERE c.src = 4 AND f.role NOT IN ('owner', 'admin');
 INSERT INTO mended SELECT 'rooms', src, line, legacy_id,
     'it has neither a known owner nor members; only an operator can give it one'
   FROM p_conversations WHERE NOT existing AND kind <> 'direct' AND owner_id IS NULL;
 CREATE UNLOGGED TABLE p_members AS
 WITH everyone AS (
-    SELECT p.conversation_id, p.user_id, lower(p.role) AS role, p.joined_at, p.last_read, p.has_marker, p.src
+    SELECT p.conversation_id, p.user_id, lower(p.role) AS role, p.joined_at, p.last_read, p.has_marker, p.src,
+           p.read_at
       FROM p_member_rows p WHERE p.reason IS NULL
-    UNION ALL SELECT conversation_id, owner_id, 'owner', NULL, NULL, NULL, NULL FROM p_conversations
+    UNION ALL SELECT conversation_id, owner_id, 'owner', NULL, NULL, NULL, NULL, NULL FROM p_conversations
      WHERE owner_id IS NOT NULL
-    UNION ALL SELECT conversation_id, unnest(ARRAY[low, high]), 'member', NULL, NULL, NULL, NULL FROM p_conversations
+    UNION ALL SELECT conversation_id, unnest(ARRAY[low, high]), 'member', NULL, NULL, NULL, NULL, NULL
+      FROM p_conversations
      WHERE kind = 'direct'
 ), roles AS (
     SELECT e.*, c.owner_id, c.kind, coalesce(e.joined_at, c.created_at, now()) AS joined
@@ -217,7 +242,8 @@ SELECT conversation_id, user_id,
             WHEN bool_and(role = 'read_only') THEN 'read_only' ELSE 'member' END AS role,
        coalesce(min(joined_at), min(joined)) AS joined_at, max(last_read) AS last_read,
        (array_agg(src ORDER BY last_read DESC NULLS LAST) FILTER (WHERE src IS NOT NULL))[1] AS src,
-       coalesce(bool_or(has_marker), false) AS has_marker, 0::bigint AS read_seq, NULL::timestamptz AS muted_until
+       coalesce(bool_or(has_marker), false) AS has_marker, max(read_at) AS read_at, 0::bigint AS read_seq,
+       NULL::timestamptz AS muted_until
   FROM roles GROUP BY conversation_id, user_id;
 CREATE UNIQUE INDEX ON p_members (conversation_id, user_id);
 ANALYZE p_members;";

@@ -3,7 +3,11 @@
 //!
 //! Names: `s_…` has the rows of the dump, `p_…` what they become. `src` is the generation of a row's table: 1 without a
 //! suffix, 2 `_enhanced`, 3 `_secure`; of rooms also 4 for `conversations` and 5 for `dm_conversations`, of members and
-//! messages 4 for those of `conversations`. `no` is the order in the dump.
+//! messages 4 for those of `conversations`. Exports of other servers are of the third generation: users, reactions and
+//! files of 1, the others of 4. `no` is the order in the dump.
+//!
+//! Rows of such exports have ids of 2^62 and more, which no row keeps, and a `label` for people. `slot` is the key of a
+//! message where the id is none. `mentions` has the users of the marks (U+0002) in its text.
 
 /// Removes what an earlier import has left, and makes the tables.
 pub const CREATE: &str = "
@@ -13,23 +17,23 @@ CREATE UNLOGGED TABLE import_staging.s_users (
     no bigint GENERATED ALWAYS AS IDENTITY, src smallint, line bigint, id bigint, username text, clean_name text,
     clean_display text, email text, password_hash text, role text, avatar_url text, bio text, is_active boolean,
     is_banned boolean, two_factor boolean, is_clean boolean, created_at timestamptz, updated_at timestamptz,
-    reason text);
+    label text, reason text);
 CREATE UNLOGGED TABLE import_staging.s_rooms (
     no bigint GENERATED ALWAYS AS IDENTITY, src smallint, line bigint, id text, kind text, name text,
     description text, owner text, user1 bigint, user2 bigint, is_public boolean, is_private boolean,
     is_archived boolean, is_blocked boolean, blocked_by bigint, max_members bigint, created_at timestamptz,
-    updated_at timestamptz, target text, reason text);
+    updated_at timestamptz, team text, target text, reason text);
 CREATE UNLOGGED TABLE import_staging.s_members (
     no bigint GENERATED ALWAYS AS IDENTITY, src smallint, line bigint, room text, user_id text, role text,
-    joined_at timestamptz, last_read bigint, has_marker boolean, reason text);
+    joined_at timestamptz, last_read bigint, has_marker boolean, read_at timestamptz, reason text);
 CREATE UNLOGGED TABLE import_staging.s_messages (
     no bigint GENERATED ALWAYS AS IDENTITY, src smallint, line bigint, id bigint, kind text, author text,
     author_name text, recipient text, recipient_name text, room text, content text, content_type text, parent bigint,
     status text, is_pinned boolean, is_edited boolean, original text, created_at timestamptz, updated_at timestamptz,
-    edited_at timestamptz, reason text);
+    edited_at timestamptz, slot text, label text, mentions text, has_files boolean, reason text);
 CREATE UNLOGGED TABLE import_staging.s_reactions (
     no bigint GENERATED ALWAYS AS IDENTITY, src smallint, line bigint, message_id bigint, user_id text, emoji text,
-    created_at timestamptz, reason text);
+    created_at timestamptz, label text, reason text);
 CREATE UNLOGGED TABLE import_staging.s_mentions (
     no bigint GENERATED ALWAYS AS IDENTITY, src smallint, line bigint, message_id bigint, user_id text, reason text);
 CREATE UNLOGGED TABLE import_staging.s_history (
@@ -45,7 +49,7 @@ CREATE UNLOGGED TABLE import_staging.s_actions (
 CREATE UNLOGGED TABLE import_staging.s_files (
     no bigint GENERATED ALWAYS AS IDENTITY, src smallint, line bigint, id bigint, uuid text, uploader text, name text,
     original_name text, path text, size bigint, media_type text, checksum text, message_id bigint,
-    created_at timestamptz, reason text);
+    place text, label text, created_at timestamptz, reason text);
 CREATE UNLOGGED TABLE import_staging.s_file_refs (src smallint, message_id bigint, key text);
 CREATE UNLOGGED TABLE import_staging.quarantine (staged text, src smallint, line bigint, id text, reason text);
 CREATE UNLOGGED TABLE import_staging.mended (staged text, src smallint, line bigint, id text, what text);

@@ -1,4 +1,4 @@
-//! From the text of a value in a dump to a text that PostgreSQL reads as the type of a staged column.
+//! From the text of a value in an old system to a text that PostgreSQL reads as the type of a staged column.
 
 use crate::text;
 use std::borrow::Cow;
