@@ -4,7 +4,7 @@ use super::error::{BootError, system};
 use crate::audit::note::AuditKey;
 use crate::config::Config;
 use crate::control::Notices;
-use crate::control::data_rights::ledger::Ledger;
+use crate::control::data_rights::ledger::{LEDGER_FILE, Ledger};
 use crate::control::data_rights::{DataRights, DataRightsParts, ErasurePort};
 use crate::files::store::Store;
 use crate::storage::accounts::Accounts;
@@ -29,7 +29,16 @@ pub(super) async fn start(
     key: Option<AuditKey>,
     needs: RightsNeeds<'_>,
 ) -> Result<Option<DataRights>, BootError> {
-    let Some(key) = key else { return Ok(None) };
+    let Some(key) = key else {
+        if config.data_dir.join(LEDGER_FILE).exists() {
+            return Err(BootError::Configuration(
+                "data_dir has a ledger of erasures and no audit_key that verifies it: restore the key, or a restored \
+                 backup brings erased people back"
+                    .to_owned(),
+            ));
+        }
+        return Ok(None);
+    };
     let opened = Ledger::open(&config.data_dir, key.clone(), needs.store.disk().clone());
     let (ledger, records) = opened.map_err(system("cannot use the ledger of erasures"))?;
     let rights = DataRights::new(DataRightsParts {

@@ -1,7 +1,7 @@
 -- The next conversation after p_after with messages that are older than retention allows: the shorter one of its own
 -- days and p_days of the whole server, each NULL for no limit. Returns the last conversation that it has looked at, and
 -- for one that is due the actor of the change and the seq up to which it goes. No row at the end.
--- Only the owner can execute it, in a transaction with app.data_rights.
+-- It needs the rights of the owner, in a transaction with app.data_rights.
 -- Locks: none.
 
 CREATE FUNCTION due_history(p_after bigint, p_days double precision, p_most bigint)

@@ -1,7 +1,7 @@
 -- Removes what is stored of a person outside of the log: the profile, everything that signs in, lists, restrictions,
 -- what waits, webhooks and bots. The row of the account stays, because the log names its number. It can be repeated.
 -- Returns how many rows of each kind there were.
--- Only the owner can execute it, in a transaction with app.data_rights.
+-- It needs the rights of the owner, in a transaction with app.data_rights.
 -- Locks: the rows.
 
 CREATE FUNCTION erase_account(p_user bigint) RETURNS jsonb LANGUAGE plpgsql AS $$

@@ -1,6 +1,6 @@
 -- A conversation whose last member was erased: nobody can open it again, so its name and description go, also from its
 -- log. Bots do not count. Returns whether it is one.
--- Only the owner can execute it, in a transaction with app.data_rights.
+-- It needs the rights of the owner, in a transaction with app.data_rights.
 -- Locks: the conversation's row, then those of its events.
 
 CREATE FUNCTION erase_empty_room(p_conversation bigint) RETURNS boolean LANGUAGE plpgsql AS $$

@@ -1,7 +1,7 @@
 -- Removes a person from a part of a conversation's log, the entries after p_after up to p_to: from the payloads of
 -- events, from system messages, and from earlier texts of others. What must be an event of its own is only found here,
 -- and the caller submits it: texts that mention the person, and the person's reactions [{message_id, emoji}].
--- It can be repeated. Only the owner can execute it, in a transaction with app.data_rights and app.rules.
+-- It can be repeated. It needs the rights of the owner, in a transaction with app.data_rights and app.rules.
 -- Locks: the rows.
 
 CREATE FUNCTION erase_log(p_user bigint, p_conversation bigint, p_after bigint, p_to bigint)

@@ -1,7 +1,7 @@
 -- Removes rows of a conversation's log that are not behind cleared_seq, with everything that belongs to them: p_most
 -- entries at a time, from the beginning on, so that the log never has a gap. Returns how many messages there were, and
 -- whether there is more.
--- Only the owner can execute it, in a transaction with app.data_rights and app.rules.
+-- It needs the rights of the owner, in a transaction with app.data_rights and app.rules.
 -- Locks: the conversation's row, FOR NO KEY UPDATE, so that a change of one of the messages has ended; then the rows.
 
 CREATE FUNCTION remove_cleared(p_conversation bigint, p_most bigint)

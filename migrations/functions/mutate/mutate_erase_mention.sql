@@ -17,6 +17,7 @@ BEGIN
     UPDATE messages x SET content = v_text, edited_at = date_trunc('milliseconds', now()) WHERE x.id = h.id
     RETURNING x.edited_at INTO h.edited_at;
     PERFORM set_config('app.erasing', '', true);
+    DELETE FROM message_mentions x WHERE x.message_id = h.id AND x.user_id = p.actor_id;
     SELECT array_agg(x.user_id ORDER BY x.user_id) INTO v_mentions FROM message_mentions x WHERE x.message_id = h.id;
     o := append_event(o, c, p, 'message_edited',
         jsonb_build_object('message_id', h.id, 'actor', actor_json(p.actor_id), 'edited_at', rfc3339(h.edited_at)),

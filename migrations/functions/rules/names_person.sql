@@ -1,6 +1,6 @@
 -- Whether the log of a conversation that is on hold still has something of a person who is being erased: messages, a
 -- membership, a mention, or a name. It changes nothing, and reads the whole log.
--- Only the owner can execute it, in a transaction with app.data_rights.
+-- It needs the rights of the owner, in a transaction with app.data_rights.
 
 CREATE FUNCTION names_person(p_user bigint, p_conversation bigint) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
 DECLARE

@@ -7,6 +7,11 @@
 
 CREATE FUNCTION record_mentions() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
+    IF current_setting('app.erasing', true) = 'on' THEN
+        -- Nobody is mentioned anew by an erasure. A text that only lost a name keeps its other mentions.
+        DELETE FROM message_mentions x USING new_messages n WHERE x.message_id = n.id AND n.deleted_at IS NOT NULL;
+        RETURN NULL;
+    END IF;
     IF TG_OP = 'UPDATE' THEN
         DELETE FROM message_mentions x USING new_messages n WHERE x.message_id = n.id;
     END IF;

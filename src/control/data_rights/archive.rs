@@ -15,14 +15,14 @@ use zip::{CompressionMethod, DateTime};
 const TURN_BYTES: usize = 256 * 1024;
 
 /// An archive that is being written.
-pub(super) struct Archive {
+pub(super) struct CopyArchive {
     disk: Disk,
     /// `None` after a failure.
     zip: Option<Box<ZipWriter<File>>>,
     buffer: BytesMut,
 }
 
-impl Archive {
+impl CopyArchive {
     /// A new file at `path`.
     pub(super) async fn create(disk: Disk, path: &Path) -> io::Result<Self> {
         let path = path.to_owned();

@@ -29,8 +29,8 @@ const FILES: i64 = 100;
 const TURN: Duration = Duration::from_mins(1);
 /// When a job looks again whether the person's bots are done.
 const PARTS: Duration = Duration::from_millis(500);
-/// When a job looks again whether a legal hold is released.
-const HELD: Duration = Duration::from_mins(15);
+/// When a job looks again whether a legal hold is released. A release plans the job at once.
+const HELD: Duration = Duration::from_hours(24);
 
 /// Works on an erasure.
 pub(super) async fn run(rights: &DataRights, id: &str) -> Result<JobEnd, Refusal> {
@@ -94,16 +94,16 @@ async fn erase_logs(rights: &DataRights, tables: &RightsTables, erasure: &OpenEr
     let mut after = erasure.place.map_or(Seq(0), |(_, seq)| seq);
     let mut some_held = false;
     while let Some(conversation) = tables.next_conversation(least, erasure.record.user).await? {
-        let part = Part { rights, tables, erasure, conversation };
+        let part = Part { rights, tables, erasure, conversation, started };
         if conversation.is_held {
             some_held |= tables.names_person(erasure.record.user, conversation.id).await?;
         } else {
             part.erase(std::mem::take(&mut after)).await?;
         }
-        (least, after) = (conversation.id.number() + 1, Seq(0));
         if started.elapsed() >= TURN {
             return Ok(LogsEnd::OutOfTime);
         }
+        (least, after) = (conversation.id.number() + 1, Seq(0));
     }
     if some_held {
         tables.save_erasure(&erasure.record.id, None, &json!({})).await?;
@@ -118,11 +118,13 @@ struct Part<'a> {
     tables: &'a RightsTables,
     erasure: &'a OpenErasure,
     conversation: ErasureConversation,
+    /// When the turn of the job began.
+    started: Instant,
 }
 
 impl Part<'_> {
-    /// Removes the person. The log is searched behind `after`. What was done is saved at once, so that the receipt counts
-    /// it whatever happens next.
+    /// Removes the person, for as long as the turn lasts. The log is searched behind `after`. What was done is saved at
+    /// once, so that the receipt counts it whatever happens next.
     async fn erase(&self, mut after: Seq) -> Result<(), Refusal> {
         let Self { tables, erasure, conversation, .. } = self;
         let mut more = conversation.has_messages && !erasure.is_part;
@@ -130,6 +132,9 @@ impl Part<'_> {
             let outcome = self.mutate("erase_messages", json!({})).await?;
             self.save(after, &[("messages", outcome["count"].as_i64().unwrap_or_default())]).await?;
             more = outcome["more"] == true;
+            if more && self.is_out_of_time() {
+                return Ok(());
+            }
         }
         while after < conversation.last_seq {
             let to = Seq(after.0 + ENTRIES).min(conversation.last_seq);
@@ -146,6 +151,9 @@ impl Part<'_> {
                 self.save(after, &[("reactions", 1)]).await?;
             }
             after = to;
+            if after < conversation.last_seq && self.is_out_of_time() {
+                return self.save(after, &[]).await;
+            }
         }
         if conversation.can_leave {
             self.mutate("leave_conversation", json!({})).await?;
@@ -153,6 +161,11 @@ impl Part<'_> {
         let was_last =
             (conversation.can_leave || conversation.is_owned) && tables.erase_empty_room(conversation.id).await?;
         self.save(after, &[("memberships", conversation.can_leave.into()), ("rooms", was_last.into())]).await
+    }
+
+    /// Whether others have their turn now. The next turn goes on from the place that was saved.
+    fn is_out_of_time(&self) -> bool {
+        self.started.elapsed() >= TURN
     }
 
     async fn mutate(&self, kind: &'static str, arguments: Value) -> Result<Value, Refusal> {

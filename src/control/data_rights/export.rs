@@ -7,15 +7,15 @@
 //! A job that was cut short begins again: nothing is complete before step 3.
 
 use super::super::jobs::JobEnd;
-use super::archive::Archive;
-use super::page::{self, Contents, LISTED_MAX};
+use super::archive::CopyArchive;
+use super::page::{self, CopyContents, LISTED_MAX};
 use super::state::DataRights;
 use crate::error::{ErrorCode, Refusal};
 use crate::files::content::{ContentHash, ContentName};
 use crate::ids::UserId;
 use crate::mesh::record::rfc3339;
 use crate::storage::data_rights::RightsTables;
-use crate::storage::data_rights::exports::{ExportRequests, ExportedFile};
+use crate::storage::data_rights::exports::{CopiedFile, ExportRequests};
 use crate::storage::files::StoredContent;
 use crate::storage::sql::data_rights::catalogue::{Fate, TABLES};
 use futures_util::StreamExt as _;
@@ -30,6 +30,9 @@ use time::OffsetDateTime;
 const KEPT_SECONDS: f64 = 7.0 * 86_400.0;
 /// Bytes that must be free for everything but files.
 const ROOM_BYTES: u64 = 64 * 1024 * 1024;
+/// Bytes of a name in the archive, and of its extension with the dot.
+const NAME_BYTES_MAX: usize = 200;
+const EXTENSION_BYTES_MAX: usize = 20;
 /// How often content is stored that was released meanwhile.
 const ATTEMPTS: usize = 3;
 /// The longest row that becomes a message on a page: a message is far shorter.
@@ -49,7 +52,7 @@ pub(super) async fn run(rights: &DataRights, id: &str) -> Result<JobEnd, Refusal
     };
     let work = disk.run(made).await.map_err(failed)?;
     let path = work.path().join("copy.zip");
-    let archive = Archive::create(disk.clone(), &path).await.map_err(failed)?;
+    let archive = CopyArchive::create(disk.clone(), &path).await.map_err(failed)?;
     fill(rights, &tables, user, (archive, files)).await?;
     keep(rights, id, &path).await?;
     let _ = disk.run(move || work.close()).await; // the next sweep removes it too
@@ -67,9 +70,9 @@ async fn fill(
     rights: &DataRights,
     tables: &RightsTables,
     user: UserId,
-    (mut archive, files): (Archive, Vec<ExportedFile>),
+    (mut archive, files): (CopyArchive, Vec<CopiedFile>),
 ) -> Result<(), Refusal> {
-    let mut contents = Contents { made_at: rfc3339(OffsetDateTime::now_utc()), ..Contents::default() };
+    let mut contents = CopyContents { made_at: rfc3339(OffsetDateTime::now_utc()), ..CopyContents::default() };
     let mut profile = Value::Null;
     for table in TABLES.iter().filter(|table| table.fate != Fate::Impersonal && !table.exported.is_empty()) {
         let path = format!("data/{}.jsonl", table.name);
@@ -111,8 +114,8 @@ async fn fill(
 async fn write_pages(
     tables: &RightsTables,
     user: UserId,
-    archive: &mut Archive,
-    contents: &mut Contents,
+    archive: &mut CopyArchive,
+    contents: &mut CopyContents,
 ) -> Result<(), Refusal> {
     let mut rows = pin!(tables.export_texts(user).await?);
     let mut lines = Vec::new();
@@ -143,16 +146,22 @@ async fn write_pages(
     Ok(())
 }
 
-fn list(contents: &mut Contents, page: Option<(String, String, u64)>) {
+fn list(contents: &mut CopyContents, page: Option<(String, String, u64)>) {
     contents.conversations.extend(page.filter(|_| contents.conversations.len() < LISTED_MAX));
 }
 
-/// A name of a file that leads nowhere when the archive is unpacked.
+/// A name of a file that leads nowhere when the archive is unpacked, and that every system accepts.
 fn safe_path(path: &str) -> String {
     let (folder, name) = path.split_once('/').unwrap_or(("", path));
-    let is_plain = |c: &char| !c.is_control() && !matches!(c, '/' | '\\' | ':');
+    let is_plain = |c: &char| !c.is_control() && !r#"/\:<>"|?*"#.contains(*c);
     let name: String = name.chars().map(|c| if is_plain(&c) { c } else { '_' }).collect();
-    if folder.is_empty() { name } else { format!("{folder}/{name}") }
+    let name = name.trim_end_matches(['.', ' ']);
+    // Systems allow 255 bytes. The extension stays.
+    let extension = name.rfind('.').map_or("", |at| &name[at..]);
+    let extension = if extension.len() <= EXTENSION_BYTES_MAX { extension } else { "" };
+    let stem = &name[..name.len() - extension.len()];
+    let stem = &stem[..stem.floor_char_boundary(NAME_BYTES_MAX)];
+    if folder.is_empty() { format!("{stem}{extension}") } else { format!("{folder}/{stem}{extension}") }
 }
 
 /// Makes the archive content in the store.
@@ -189,5 +198,8 @@ mod tests {
         assert_eq!(safe_path("files/7-../../etc/passwd"), "files/7-.._.._etc_passwd");
         assert_eq!(safe_path("files/7-c:\\x\0"), "files/7-c__x_");
         assert_eq!(safe_path("picture.webp"), "picture.webp");
+        assert_eq!(safe_path("files/7-a?.b. ."), "files/7-a_.b");
+        let long = safe_path(&format!("files/7-{}.txt", "é".repeat(300)));
+        assert!(long.len() <= 220 && long.ends_with("é.txt"), "{long}");
     }
 }

@@ -5,8 +5,8 @@
 //! - a line that this server has not signed stops its start: a damaged ledger must not bring a person back in silence.
 //!   A last line without its end was never completed, and the next one replaces it.
 //!
-//! `copies` are further files, beside backups. They are added to when they can be written, and only then: a backup on a
-//! disk that is not mounted must not stop an erasure.
+//! `copies` are further files, beside backups. They are completed with each erasure and every ten minutes, when they can
+//! be written: a backup on a disk that is not mounted must not stop an erasure.
 
 use crate::audit::erasure::{ErasureRecord, LEDGER_LINE_MAX};
 use crate::audit::note::AuditKey;
@@ -19,13 +19,17 @@ use std::io::{self, BufRead as _, BufReader, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Mutex;
+use tokio::time::timeout;
 
 /// The name of the file.
 pub const LEDGER_FILE: &str = "erasures.jsonl";
 
 /// The file with the folders that backups were made in, a line each.
 const PLACES_FILE: &str = "backup_places";
+/// How long an erasure waits for the copies of the ledger.
+const COPY_TIME_MAX: Duration = Duration::from_secs(5);
 /// Folders that it names at most.
 const PLACES_MAX: usize = 100;
 
@@ -39,6 +43,8 @@ pub struct Ledger {
     disk: Disk,
     /// The ids that the file has.
     known: Arc<Mutex<HashSet<String>>>,
+    /// Held while copies are written.
+    copying: Arc<Mutex<()>>,
 }
 
 impl Ledger {
@@ -51,10 +57,10 @@ impl Ledger {
         let records = read(&path, &key)?;
         let known = records.iter().map(|record| record.id.clone()).collect();
         let places = data_dir.join(PLACES_FILE);
-        Ok((Self { path, places, key, disk, known: Arc::new(Mutex::new(known)) }, records))
+        Ok((Self { path, places, key, disk, known: Arc::new(Mutex::new(known)), copying: Arc::default() }, records))
     }
 
-    /// Adds an erasure, unless it is there. It is durable then.
+    /// Adds an erasure, unless it is there. It is durable then. The copies get it too, if they answer.
     ///
     /// # Errors
     /// `storage_unavailable` if the file cannot be written.
@@ -63,15 +69,31 @@ impl Ledger {
         if known.contains(&record.id) {
             return Ok(());
         }
-        let line = record.to_line(&self.key);
-        let (path, places) = (self.path.clone(), self.places.clone());
-        let added = self.disk.run(move || {
-            append(&path, &line)?;
+        let (line, path) = (record.to_line(&self.key), self.path.clone());
+        let added = self.disk.run(move || append(&path, &line));
+        added.await.map_err(|error| {
+            let path = self.path.display();
+            Refusal::new(ErrorCode::StorageUnavailable, format!("The ledger {path} cannot be written: {error}."))
+        })?;
+        known.insert(record.id.clone());
+        drop(known);
+        // A disk that hangs delays nobody for longer.
+        let _ = timeout(COPY_TIME_MAX, self.complete_copies()).await;
+        Ok(())
+    }
+
+    /// Adds to every copy what it lacks: it may have been away.
+    pub async fn complete_copies(&self) {
+        let Ok(_alone) = self.copying.try_lock() else { return };
+        let (path, places, key) = (self.path.clone(), self.places.clone(), self.key.clone());
+        let completed = self.disk.run(move || {
+            let records = read(&path, &key)?;
             for place in copies(&places) {
-                if let Err(error) = append(&place, &line) {
+                let merged = merge(&place, &key, &records);
+                if let Err(error) = merged {
                     warn_limited!(
-                        "an erasure could not be added to {}: {error}; copy {} there before you restore a backup of \
-                         that folder",
+                        "the copy {} of the ledger of erasures is not complete: {error}; it is tried again. Before you \
+                         restore a backup of that folder, give {} with --erasures",
                         place.display(),
                         path.display()
                     );
@@ -79,12 +101,9 @@ impl Ledger {
             }
             Ok(())
         });
-        added.await.map_err(|error| {
-            let path = self.path.display();
-            Refusal::new(ErrorCode::StorageUnavailable, format!("The ledger {path} cannot be written: {error}."))
-        })?;
-        known.insert(record.id.clone());
-        Ok(())
+        if let Err(error) = completed.await {
+            warn_limited!("the ledger of erasures cannot be read: {error}");
+        }
     }
 }
 
@@ -212,7 +231,7 @@ mod tests {
         let open = || Ledger::open(root.path(), key.clone(), threads.disk()).unwrap();
         let (ledger, records) = open();
         assert_eq!(records, []);
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let add = |ledger: &Ledger, user| runtime.block_on(ledger.add(&record(user))).unwrap();
         for user in [1, 2, 1] {
             add(&ledger, user);
@@ -223,6 +242,10 @@ mod tests {
         assert_eq!(records, [record(1), record(2)]);
         add(&ledger, 3);
         assert_eq!(open().1, [record(1), record(2), record(3)]);
+        assert_eq!(read(&copy.path().join(LEDGER_FILE), &key).unwrap().len(), 3);
+        // A copy that was away gets what it lacks.
+        std::fs::remove_file(copy.path().join(LEDGER_FILE)).unwrap();
+        runtime.block_on(ledger.complete_copies());
         assert_eq!(read(&copy.path().join(LEDGER_FILE), &key).unwrap().len(), 3);
         let fault = read(&file, &AuditKey::new(&[2; 32])).unwrap_err().to_string();
         assert!(fault.contains("line 1"), "{fault}");

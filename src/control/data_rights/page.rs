@@ -55,7 +55,7 @@ pub(super) fn message(row: &Value) -> String {
 
 /// What the first page shows.
 #[derive(Default)]
-pub(super) struct Contents {
+pub(super) struct CopyContents {
     /// When the copy was made.
     pub(super) made_at: String,
     /// Name in the archive and title of each conversation, and how many messages.
@@ -69,7 +69,7 @@ pub(super) struct Contents {
 /// Names that the first page lists of each kind at most; the archive has all.
 pub(super) const LISTED_MAX: usize = 10_000;
 
-impl Contents {
+impl CopyContents {
     /// The first page.
     pub(super) fn to_page(&self, user: &Value) -> String {
         let mut page = head("Your data");
@@ -109,7 +109,8 @@ mod tests {
         let page = message(&row);
         assert!(!page.contains("<script") && !page.contains("<img"), "{page}");
         assert!(page.contains("&lt;script&gt;alert(&#39;&amp;&#39;)"), "{page}");
-        let contents = Contents { conversations: vec![("a\"b".into(), "<b>".into(), 1)], ..Contents::default() };
+        let contents =
+            CopyContents { conversations: vec![("a\"b".into(), "<b>".into(), 1)], ..CopyContents::default() };
         let page = contents.to_page(&json!({"username": "<i>", "bio": null}));
         assert!(!page.contains("<b>") && !page.contains("<i>") && !page.contains("bio"), "{page}");
         assert!(conversation("<u>").contains("&lt;u&gt;"));

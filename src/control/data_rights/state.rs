@@ -13,10 +13,12 @@ use crate::storage::data_rights::RightsTables;
 use crate::storage::data_rights::erasures::ErasureRequests;
 use crate::storage::data_rights::exports::ExportRequests;
 use serde_json::Value;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 
+/// Time between two looks at the copies of the ledger.
+const COPY_INTERVAL: Duration = Duration::from_mins(10);
 /// Erasures that are compared at a time.
 const COMPARED: usize = 500;
 
@@ -51,13 +53,15 @@ pub struct DataRightsParts {
 pub struct DataRights {
     pub(super) parts: Arc<DataRightsParts>,
     pub(super) work: watch::Sender<u64>,
+    /// When the copies of the ledger were completed last.
+    copied_at: Arc<Mutex<Instant>>,
 }
 
 impl DataRights {
     /// Over these parts.
     #[must_use]
     pub fn new(parts: DataRightsParts) -> Self {
-        Self { parts: Arc::new(parts), work: watch::Sender::new(0) }
+        Self { parts: Arc::new(parts), work: watch::Sender::new(0), copied_at: Arc::new(Mutex::new(Instant::now())) }
     }
 
     /// Compares the ledger with the database, at the start. What only the ledger has begins again: an older backup was
@@ -85,12 +89,14 @@ impl DataRights {
         let mut after = String::new();
         loop {
             let some = requests.after(&after, COMPARED as i64).await?;
-            let Some(last) = some.last() else { return Ok(revoked) };
+            let Some(last) = some.last() else { break };
             after.clone_from(&last.id);
             for record in &some {
                 self.parts.ledger.add(record).await?;
             }
         }
+        self.parts.ledger.complete_copies().await;
+        Ok(revoked)
     }
 
     pub(super) fn exports(&self) -> ExportRequests {
@@ -99,6 +105,16 @@ impl DataRights {
 
     pub(super) fn requests(&self) -> ErasureRequests {
         ErasureRequests::new(self.parts.accounts.clone())
+    }
+
+    /// Whether the copies of the ledger are to be completed again.
+    pub(super) fn copies_due(&self) -> bool {
+        let mut copied_at = self.copied_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = copied_at.elapsed() >= COPY_INTERVAL;
+        if is_due {
+            *copied_at = Instant::now();
+        }
+        is_due
     }
 
     /// There may be a job.

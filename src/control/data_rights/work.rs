@@ -26,6 +26,9 @@ impl JobWorker for DataRights {
     }
 
     async fn sweep(&self) -> Result<(), Refusal> {
+        if self.copies_due() {
+            self.parts.ledger.complete_copies().await;
+        }
         plan_retention(&self.parts.accounts, self.parts.retention.is_some()).await?;
         while self.exports().expire(EXPIRED).await? == EXPIRED {}
         Ok(())

@@ -106,7 +106,7 @@ fn state(row: &Row) -> Result<ExportState, Error> {
 
 /// A file of a copy.
 #[derive(Clone, Debug)]
-pub struct ExportedFile {
+pub struct CopiedFile {
     /// Its name in the archive.
     pub path: String,
     /// Its content.
@@ -156,7 +156,7 @@ impl RightsTables {
     ///
     /// # Errors
     /// PostgreSQL's.
-    pub async fn exported_files(&self, user: UserId) -> Result<Vec<ExportedFile>, Refusal> {
+    pub async fn exported_files(&self, user: UserId) -> Result<Vec<CopiedFile>, Refusal> {
         let read = async {
             let rows = self.client.query(sql::EXPORTED_FILES, &[&user.0]).await?;
             let file = |row: &Row| {
@@ -164,7 +164,7 @@ impl RightsTables {
                 let hash = ContentHash(hash.try_into().unwrap_or_default()); // 32 bytes by the table's CHECK
                 let name = ContentName { hash, number: row.try_get(2)? };
                 let content = StoredContent { name, size: size.unsigned_abs() };
-                Ok(ExportedFile { path: row.try_get(0)?, content })
+                Ok(CopiedFile { path: row.try_get(0)?, content })
             };
             rows.iter().map(file).collect::<Result<Vec<_>, Error>>()
         };

@@ -71,7 +71,6 @@ const LOG: &str =
 
 /// Every table of the server.
 pub const TABLES: &[CataloguedTable] = &[
-    // The account.
     CataloguedTable {
         name: "users",
         rows: "t.id = $1",
@@ -191,7 +190,6 @@ pub const TABLES: &[CataloguedTable] = &[
         impersonal: &[],
         why: "records of a legal duty, and a warning to the person could defeat it",
     },
-    // Conversations.
     CataloguedTable {
         name: "conversations",
         rows: "t.direct_low = $1 OR t.direct_high = $1 OR t.id IN ( \
@@ -288,7 +286,6 @@ pub const TABLES: &[CataloguedTable] = &[
         "a copy of conversation_events for a day",
     ),
     impersonal("conversation_statistics", &["conversation_id", "message_count", "member_count", "last_message_at"]),
-    // Messages.
     CataloguedTable {
         name: "messages",
         rows: "t.sender_id = $1",
@@ -409,7 +406,6 @@ pub const TABLES: &[CataloguedTable] = &[
             "version",
         ],
     ),
-    // Files.
     gone(
         "files",
         "t.uploader_id = $1",
@@ -467,7 +463,6 @@ pub const TABLES: &[CataloguedTable] = &[
         &["id", "kind", "attempts", "next_at", "leased_until", "created_at", "last_error"],
         "work that is under way, which ends by itself",
     ),
-    // Bots and webhooks.
     gone(
         "bots",
         "t.owner_id = $1",
@@ -536,7 +531,6 @@ pub const TABLES: &[CataloguedTable] = &[
         &["next_at", "queued_at"],
         "",
     ),
-    // Trust.
     CataloguedTable {
         name: "audit_logs",
         // What others did to the person can be a legal hold, and shows who has decided.
@@ -586,7 +580,6 @@ pub const TABLES: &[CataloguedTable] = &[
         "who has ended it is about that administrator",
     ),
     impersonal("security_progress", &["only_row", "position"]),
-    // The server itself.
     CataloguedTable {
         name: "import_ids",
         rows: "t.kind LIKE 'user:%' AND t.id = $1",

@@ -29,10 +29,11 @@ pub const ERASE_ACCOUNT: &str = "SELECT erase_account($1)";
 /// $1 user, $2 limit → removes files that no message has; returns how many.
 pub const ERASE_FILES: &str = "SELECT count(*) FILTER (WHERE remove_file($1, f.id)) FROM ( \
     SELECT x.id FROM files x WHERE x.uploader_id = $1 AND NOT EXISTS ( \
-        SELECT FROM message_files m WHERE m.file_id = x.id) AND NOT is_on_hold(x.conversation_id) ORDER BY x.id LIMIT $2) f";
+        SELECT FROM message_files m WHERE m.file_id = x.id) AND NOT is_on_hold(x.conversation_id) \
+    ORDER BY x.id LIMIT $2) f";
 /// $1 the least number, $2 user → the next conversation: its last seq, whether a message of the user is in it that must
-/// go, whether the user is a member who can leave, whether a hold keeps it, whether the user owns it. Waits for the mutation that is under way,
-/// so that no later entry has a name that was read before.
+/// go, whether the user is a member who can leave, whether a hold keeps it, whether the user owns it. Waits
+/// for the mutation that is under way, so that no later entry has a name that was read before.
 pub const NEXT_CONVERSATION: &str = "SELECT c.id, c.last_seq, EXISTS ( \
         SELECT FROM messages m WHERE m.conversation_id = c.id AND m.sender_id = $2 AND m.client_message_id IS NOT NULL \
            AND NOT starts_with(m.client_message_id, E'\\x01erased-')), \
