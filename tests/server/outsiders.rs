@@ -72,6 +72,7 @@ fn forms(command: &str, target: &Target) -> Vec<Value> {
         "invite_member" | "remove_member" | "transfer_ownership" | "mute_member" | "ban_member" | "unban_member" => {
             vec![here(json!({"user_id": user}))]
         }
+        "run_command" => vec![here(json!({"command": "help", "text": "x"}))],
         "set_role" => vec![here(json!({"user_id": user, "role": "member"}))],
         "decide_join_request" => vec![here(json!({"user_id": user, "accepted": true}))],
         "update_conversation" => vec![here(json!({"name": "x"})), here(json!({"slow_mode_s": 5}))],
@@ -87,6 +88,7 @@ fn forms(command: &str, target: &Target) -> Vec<Value> {
         | "unblock_user"
         | "list_blocks"
         | "list_invitations"
+        | "answer_command"
         | "ping" => Vec::new(),
         // A code is all that its bearer needs to know; see below.
         "join_by_invite" => Vec::new(),

@@ -5,8 +5,8 @@
 //! - a line that this server has not signed stops its start: a damaged ledger must not bring a person back in silence.
 //!   A last line without its end was never completed, and the next one replaces it.
 //!
-//! `copies` are further files, beside backups. They are completed with each erasure and every ten minutes, when they can
-//! be written: a backup on a disk that is not mounted must not stop an erasure.
+//! `copies` are further files, beside backups. They are completed with each erasure and every ten minutes, when they
+//! can be written: a backup on a disk that is not mounted must not stop an erasure.
 
 use crate::audit::erasure::{ErasureRecord, LEDGER_LINE_MAX};
 use crate::audit::note::AuditKey;
