@@ -101,5 +101,8 @@ test("a bot uses its token until the server refuses it", async () => {
     assert.equal(await session.ticket(), "ticket of access 1");
     server.issued = 2;
     await assert.rejects(session.ticket(), { code: "unauthenticated", status: 401 });
-    assert.ok(server.calls.every((call) => !call.startsWith("/auth/")), server.calls.join());
+    assert.ok(
+        server.calls.every((call) => !call.startsWith("/auth/")),
+        server.calls.join(),
+    );
 });
