@@ -17,8 +17,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 
-/// Time between two looks at the copies of the ledger.
-const COPY_INTERVAL: Duration = Duration::from_mins(10);
+/// Time between two looks at what the ledger and its copies lack.
+const LEDGER_INTERVAL: Duration = Duration::from_mins(10);
 /// Erasures that are compared at a time.
 const COMPARED: usize = 500;
 
@@ -53,15 +53,15 @@ pub struct DataRightsParts {
 pub struct DataRights {
     pub(super) parts: Arc<DataRightsParts>,
     pub(super) work: watch::Sender<u64>,
-    /// When the copies of the ledger were completed last.
-    copied_at: Arc<Mutex<Instant>>,
+    /// When the ledger was completed last.
+    completed_at: Arc<Mutex<Instant>>,
 }
 
 impl DataRights {
     /// Over these parts.
     #[must_use]
     pub fn new(parts: DataRightsParts) -> Self {
-        Self { parts: Arc::new(parts), work: watch::Sender::new(0), copied_at: Arc::new(Mutex::new(Instant::now())) }
+        Self { parts: Arc::new(parts), work: watch::Sender::new(0), completed_at: Arc::new(Mutex::new(Instant::now())) }
     }
 
     /// Compares the ledger with the database, at the start. What only the ledger has begins again: an older backup was
@@ -86,6 +86,16 @@ impl DataRights {
                 revoked.extend(requested.revoked);
             }
         }
+        self.complete_ledger().await?;
+        Ok(revoked)
+    }
+
+    /// Adds to the ledger, and to its copies, what only the database has: other nodes erase people too.
+    ///
+    /// # Errors
+    /// Failures of PostgreSQL and of the disk.
+    pub(super) async fn complete_ledger(&self) -> Result<(), Refusal> {
+        let requests = self.requests();
         let mut after = String::new();
         loop {
             let some = requests.after(&after, COMPARED as i64).await?;
@@ -96,7 +106,7 @@ impl DataRights {
             }
         }
         self.parts.ledger.complete_copies().await;
-        Ok(revoked)
+        Ok(())
     }
 
     pub(super) fn exports(&self) -> ExportRequests {
@@ -107,12 +117,12 @@ impl DataRights {
         ErasureRequests::new(self.parts.accounts.clone())
     }
 
-    /// Whether the copies of the ledger are to be completed again.
-    pub(super) fn copies_due(&self) -> bool {
-        let mut copied_at = self.copied_at.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_due = copied_at.elapsed() >= COPY_INTERVAL;
+    /// Whether the ledger is to be completed again.
+    pub(super) fn ledger_due(&self) -> bool {
+        let mut completed_at = self.completed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = completed_at.elapsed() >= LEDGER_INTERVAL;
         if is_due {
-            *copied_at = Instant::now();
+            *completed_at = Instant::now();
         }
         is_due
     }

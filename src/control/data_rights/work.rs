@@ -26,8 +26,8 @@ impl JobWorker for DataRights {
     }
 
     async fn sweep(&self) -> Result<(), Refusal> {
-        if self.copies_due() {
-            self.parts.ledger.complete_copies().await;
+        if self.ledger_due() {
+            self.complete_ledger().await?;
         }
         plan_retention(&self.parts.accounts, self.parts.retention.is_some()).await?;
         while self.exports().expire(EXPIRED).await? == EXPIRED {}
