@@ -53,7 +53,16 @@ impl Person {
 
     /// Opens a conversation by its address.
     pub async fn go(&mut self, conversation: &str) {
-        self.browser.evaluate(&format!("void (location.hash = '#/{conversation}')")).await;
+        // The page shows the conversation after the event. What is typed before goes into the field of the former one.
+        let shown = format!(
+            "new Promise((done) => {{
+                const hash = '#/{conversation}';
+                if (location.hash === hash) return done();
+                addEventListener('hashchange', () => requestAnimationFrame(() => setTimeout(done)), {{ once: true }});
+                location.hash = hash;
+            }})"
+        );
+        self.browser.evaluate(&shown).await;
     }
 
     /// Clicks an element as soon as it exists.
