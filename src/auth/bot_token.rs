@@ -10,6 +10,7 @@
 //! computation that this server issued the token for this bot. So a shard knows whose budget to charge before it asks
 //! PostgreSQL, and invented tokens cost no query. The consequence: a new `security.jwt_secret` ends every token.
 
+use super::mac::hmac_sha256;
 use super::random_token;
 use crate::ids::{MAX_SAFE_INTEGER, UserId};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -43,7 +44,7 @@ impl BotTokenKey {
     /// From the secret that also signs access tokens.
     #[must_use]
     pub fn new(secret: &[u8]) -> Self {
-        Self(mac(secret, PURPOSE))
+        Self(hmac_sha256(secret, PURPOSE))
     }
 
     /// A new token of `bot`.
@@ -52,7 +53,7 @@ impl BotTokenKey {
         let mut bytes = Vec::with_capacity(BODY_BYTES + TAG_BYTES);
         bytes.extend_from_slice(&bot.0.to_be_bytes());
         bytes.extend_from_slice(&rand::random::<[u8; RANDOM_BYTES]>());
-        let tag = mac(&self.0, &bytes);
+        let tag = hmac_sha256(&self.0, &bytes);
         bytes.extend_from_slice(&tag[..TAG_BYTES]);
         format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes))
     }
@@ -85,13 +86,6 @@ impl fmt::Debug for BotTokenKey {
 #[must_use]
 pub fn is_bot_token(text: &str) -> bool {
     text.starts_with(PREFIX)
-}
-
-fn mac(key: &[u8], message: &[u8]) -> [u8; 32] {
-    // PROOF: HMAC takes a key of any length (RFC 2104 section 2).
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("any key");
-    mac.update(message);
-    mac.finalize().into_bytes().into()
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ pub mod bot_token;
 pub mod factor_policy;
 pub mod hash_queue;
 pub mod legacy_hash;
+pub mod mac;
 pub mod password;
 pub mod proof;
 pub mod random_token;

@@ -12,6 +12,7 @@
 //! full, registrations wait; otherwise a forgotten challenge could be redeemed again. Each process remembers its own: a
 //! proof is worth one account on each node, and one more after a restart within its five minutes.
 
+use super::mac::hmac_sha256;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, Mac};
@@ -65,8 +66,7 @@ pub enum ProofRefused {
 /// The key of the challenges, from the secret that also signs access tokens.
 #[must_use]
 pub fn key_of(secret: &[u8]) -> [u8; 32] {
-    // PROOF: HMAC takes keys of every length.
-    Hmac::<Sha256>::new_from_slice(secret).unwrap().chain_update(PURPOSE).finalize().into_bytes().into()
+    hmac_sha256(secret, PURPOSE)
 }
 
 /// The challenges of a server.

@@ -5,7 +5,7 @@ use crate::audit::note::AuditKey;
 use crate::config::Config;
 use crate::control::Notices;
 use crate::control::data_rights::ledger::{LEDGER_FILE, Ledger};
-use crate::control::data_rights::{DataRights, DataRightsParts, ErasurePort};
+use crate::control::data_rights::{DataRights, DataRightsParts, RightsPort};
 use crate::files::store::Store;
 use crate::storage::accounts::Accounts;
 use crate::storage::connect::Target;
@@ -17,7 +17,7 @@ pub(super) struct RightsNeeds<'a> {
     pub(super) target: &'a Target,
     pub(super) accounts: &'a Accounts,
     pub(super) store: Store,
-    pub(super) port: Arc<dyn ErasurePort>,
+    pub(super) port: Arc<dyn RightsPort>,
     pub(super) profile_changes: &'a Arc<Notify>,
     pub(super) notices: &'a Notices,
 }

@@ -5,7 +5,7 @@ use crate::chat::filter::FilterRuleSet;
 use crate::control::Notices;
 use crate::control::announcer::AnnouncePort;
 use crate::control::commands::{CommandFuture, CommandPort};
-use crate::control::data_rights::ErasurePort;
+use crate::control::data_rights::RightsPort;
 use crate::control::extract::Caller;
 use crate::control::files::FilesPort;
 use crate::control::filter::FilterPort;
@@ -14,7 +14,7 @@ use crate::control::observed::Observed;
 use crate::control::user_limits::LimitsPort;
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConversationId, ShardId, UserId};
-use crate::mesh::asked::{Announced, Announcement, Approval, ApprovedText, HttpCommand, HttpReply, LimitsQuestion};
+use crate::mesh::asked::{Announcement, Approval, ApprovedText, HttpCommand, HttpReply, LimitsQuestion};
 use crate::mesh::bot_grant::BotGrant;
 use crate::mesh::frame::ControlFrame;
 use crate::mesh::lane::{CONTROL_FRAMES, Mesh};
@@ -22,7 +22,7 @@ use crate::mesh::live::LiveSettings;
 use crate::mesh::standing::MarkedUsers;
 use crate::storage::health::StorageHealth;
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
@@ -59,8 +59,7 @@ impl CommandPort for Commands {
 
 impl AnnouncePort for Commands {
     fn announce(&self, user: UserId, conversation: ConversationId) -> CommandFuture {
-        let what = Announced::Profile;
-        self.ask(user, |reply| ControlFrame::Announce(Box::new(Announcement { user, conversation, what, reply })))
+        self.announce_as(user, conversation, "announce_profile", json!({}))
     }
 }
 
@@ -74,22 +73,25 @@ impl FilterPort for Commands {
     }
 
     fn announce_rejection(&self, author: UserId, conversation: ConversationId, held: i64) -> CommandFuture {
-        let (user, what) = (author, Announced::Rejection { held });
-        self.ask(author, |reply| ControlFrame::Announce(Box::new(Announcement { user, conversation, what, reply })))
+        self.announce_as(author, conversation, "announce_rejection", json!({ "held_id": held }))
     }
 }
 
 impl FilesPort for Commands {
     fn settle(&self, uploader: UserId, conversation: ConversationId, arguments: Value) -> CommandFuture {
-        let (user, what) = (uploader, Announced::CheckedFile(arguments));
-        self.ask(user, |reply| ControlFrame::Announce(Box::new(Announcement { user, conversation, what, reply })))
+        self.announce_as(uploader, conversation, "settle_file", arguments)
     }
 }
 
-impl ErasurePort for Commands {
-    fn erase(&self, user: UserId, conversation: ConversationId, kind: &'static str, arguments: Value) -> CommandFuture {
-        let what = Announced::Erasure(kind, arguments);
-        self.ask(user, |reply| ControlFrame::Announce(Box::new(Announcement { user, conversation, what, reply })))
+impl RightsPort for Commands {
+    fn submit(
+        &self,
+        user: UserId,
+        conversation: ConversationId,
+        kind: &'static str,
+        arguments: Value,
+    ) -> CommandFuture {
+        self.announce_as(user, conversation, kind, arguments)
     }
 }
 
@@ -116,6 +118,19 @@ impl Commands {
         for shard in self.mesh.placement.all() {
             self.runtime.spawn(send_in_time(Arc::clone(&self.mesh), shard, frame()));
         }
+    }
+
+    /// Submits a mutation of the server's own.
+    fn announce_as(
+        &self,
+        user: UserId,
+        conversation: ConversationId,
+        kind: &'static str,
+        arguments: Value,
+    ) -> CommandFuture {
+        self.ask(user, |reply| {
+            ControlFrame::Announce(Box::new(Announcement { user, conversation, kind, arguments, reply }))
+        })
     }
 
     /// Sends a frame to the user's shard, and waits for the reply.

@@ -5,6 +5,7 @@
 
 use super::error::{BootError, system};
 use crate::audit::note::AuditKey;
+use crate::auth::mac::hmac_sha256;
 use crate::auth::sealed::{KEY_BYTES, SealingKeys};
 use crate::auth::signing::SECRET_BYTES_MIN;
 use crate::config::{Config, Environment, Secret, encryption_key};
@@ -14,8 +15,6 @@ use base64::{
     Engine,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
-use hmac::{Hmac, Mac};
-use sha2::Sha256;
 use std::fs::OpenOptions;
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -46,10 +45,7 @@ fn derived(secret: &[u8], login: &str) -> String {
 
 /// A key for one purpose: HMAC-SHA-256 (secret, label).
 fn labelled(secret: &[u8], label: &str) -> [u8; 32] {
-    // PROOF: HMAC takes keys of any length (RFC 2104).
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("any key");
-    mac.update(label.as_bytes());
-    mac.finalize().into_bytes().into()
+    hmac_sha256(secret, label.as_bytes())
 }
 
 /// The key of links to files.

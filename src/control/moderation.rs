@@ -8,7 +8,7 @@
 use super::Control;
 use super::extract::{AccountReader, Caller, Json, PathId, QueryString};
 use super::filter::validate;
-use super::operators::{AdminReader, require_admin};
+use super::operators::{AdminReader, require_admin_change};
 use super::problem::Problem;
 use super::second_factor::FactorCaller;
 use super::state::shielded;
@@ -96,8 +96,7 @@ async fn replace_server_rules(
     factor: FactorCaller,
     Json(new): Json<NewRules>,
 ) -> Result<Reply<Value>, Problem> {
-    require_admin(factor.caller.user, &control.live().factor_policy.admins)?;
-    factor.require_fresh(&control).await?;
+    require_admin_change(&control, &factor).await?;
     replace(&control, &factor.caller, None, &new.rules).await
 }
 

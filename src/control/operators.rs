@@ -8,7 +8,7 @@ use super::access::{Access, MetricsToken};
 use super::extract::{Caller, TokenClaims, authenticate, bearer, caller, signed, with_session};
 use super::problem::Problem;
 use super::request_budget::RequestKind;
-use super::second_factor::step_up_required;
+use super::second_factor::{FactorCaller, step_up_required};
 use super::state::{Control, now_seconds};
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::UserId;
@@ -37,6 +37,15 @@ pub(super) fn require_admin(user: UserId, admins: &[UserId]) -> Result<(), Probl
     let detail =
         format!("This is for administrators. Add the id of this account, {}, to security.admin_user_ids.", user.0);
     Err(Refusal::new(ErrorCode::Forbidden, detail).into())
+}
+
+/// Passes administrators whose second factor is fresh, if they have one: what a change for others needs.
+///
+/// # Errors
+/// `forbidden`, `step_up_required`.
+pub(super) async fn require_admin_change(control: &Control, factor: &FactorCaller) -> Result<(), Problem> {
+    require_admin(factor.caller.user, &control.live().factor_policy.admins)?;
+    factor.require_fresh(control).await
 }
 
 /// An operator, or a refusal.

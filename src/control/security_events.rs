@@ -5,7 +5,7 @@ use super::{
     Control,
     audit::{ROWS_MAX, checked_limit, given, time_of},
     extract::{PathId, QueryString},
-    operators::{AdminReader, require_admin},
+    operators::{AdminReader, require_admin_change},
     problem::Problem,
     second_factor::FactorCaller,
 };
@@ -49,8 +49,7 @@ pub(super) async fn end_responses(
     factor: FactorCaller,
     PathId(id): PathId,
 ) -> Result<StatusCode, Problem> {
-    require_admin(factor.caller.user, &control.live().factor_policy.admins)?;
-    factor.require_fresh(&control).await?;
+    require_admin_change(&control, &factor).await?;
     match control.accounts().end_event_responses(id, &factor.caller).await? {
         0 => Err(Problem::not_found(
             "No response to this event is in force. GET /admin/security-events lists the events and their responses.",

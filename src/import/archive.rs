@@ -284,7 +284,7 @@ mod tests {
         };
         assert!(says(&whole[..whole.len() - 10]).contains("before its end"));
         assert!(says(b"PK\x03\x04").contains("before its end"));
-        // The directory has the second name under the first one's.
+        // Both entries of the directory get the same name.
         let text = String::from_utf8_lossy(&whole).into_owned();
         assert!(text.contains("a/1.json"));
         let mut twice = whole.clone();

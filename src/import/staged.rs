@@ -74,3 +74,15 @@ pub(super) fn push_line(lines: &mut Vec<u8>, values: &[Option<&str>]) {
     }
     lines.push(b'\n');
 }
+
+/// Rows of staged lines, by table: what tests compare.
+#[cfg(test)]
+pub(super) type StagedRows = BTreeMap<String, Vec<Vec<String>>>;
+
+/// Adds staged lines to rows.
+#[cfg(test)]
+pub(super) fn collect_rows(found: &mut StagedRows, staged: StagedLines) {
+    let lines = String::from_utf8(staged.lines).unwrap();
+    let rows = lines.lines().map(|line| line.split('\t').map(str::to_owned).collect());
+    found.entry(staged.table.to_owned()).or_default().extend(rows);
+}

@@ -36,31 +36,17 @@ pub struct LimitsQuestion {
     pub reply: HttpReply,
 }
 
-/// What the server announces.
-#[derive(Clone, Debug)]
-pub enum Announced {
-    /// The user's changed profile, in the conversation's log.
-    Profile,
-    /// A moderator's rejection of a held text, to its author's connections.
-    Rejection {
-        /// The held text.
-        held: i64,
-    },
-    /// The end of a file's check, in the conversation's log and to its uploader's connections: what
-    /// `mutate_settle_file` needs.
-    CheckedFile(serde_json::Value),
-    /// A part of a person's erasure: the name of a mutation, and its arguments.
-    Erasure(&'static str, serde_json::Value),
-}
-
-/// An announcement for a conversation, or about one of its texts.
+/// A mutation of the server's own, which no client sent: a changed profile, the end of a file's check, a part of an
+/// erasure.
 pub struct Announcement {
-    /// The user whose profile changed, the author, the uploader, or the erased person.
+    /// The user who counts as its actor.
     pub user: UserId,
     /// The conversation.
     pub conversation: ConversationId,
-    /// What is announced.
-    pub what: Announced,
+    /// The name of the mutation: `mutate_<kind>`.
+    pub kind: &'static str,
+    /// What it needs.
+    pub arguments: serde_json::Value,
     /// Called once with the outcome.
     pub reply: HttpReply,
 }

@@ -15,7 +15,7 @@ use crate::chat::filter::{SharedRepeats, remember};
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConnId, ConversationId, FileId, MessageId, UserId};
 use crate::limits::{COMMIT_DEADLINE_MS, Feature};
-use crate::mesh::asked::{Announced, Announcement, Approval, ApprovedText};
+use crate::mesh::asked::{Announcement, Approval, ApprovedText};
 use crate::mesh::frame::{Change, Mutation, Query, Request};
 use crate::planted::{Fault, is_planted};
 use crate::text::{self, Shape};
@@ -129,15 +129,9 @@ impl<W: World> Shard<W> {
         }
     }
 
-    /// Announces what no client sent, so no rate limit applies.
+    /// Submits what no client sent, so no rate limit applies.
     pub(super) fn announce(&mut self, announcement: Announcement) {
-        let Announcement { user, conversation, what, reply } = announcement;
-        let (kind, arguments) = match what {
-            Announced::Profile => ("announce_profile", json!({})),
-            Announced::Rejection { held } => ("announce_rejection", json!({"held_id": held})),
-            Announced::CheckedFile(found) => ("settle_file", found),
-            Announced::Erasure(kind, arguments) => (kind, arguments),
-        };
+        let Announcement { user, conversation, kind, arguments, reply } = announcement;
         let origin = Origin::Http(reply);
         let sent_by = SentBy::default();
         let asked =

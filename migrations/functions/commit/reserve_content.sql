@@ -1,4 +1,4 @@
--- Content that is about to be stored becomes a user's picture (adopt_avatar) or the copy of somebody's data
+-- Content that is about to be stored becomes a user's picture (adopt_avatar) or the copy of a person's data
 -- (complete_export) soon. Returns the number that it has in the store. A look after ten minutes removes it if nothing
 -- needs it, for example because the server died.
 -- Locks: the content's row in blobs, then the job's row.

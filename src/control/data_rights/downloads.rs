@@ -6,6 +6,7 @@ use super::super::problem::Problem;
 use super::super::second_factor::FactorCaller;
 use super::super::state::{Control, shielded};
 use super::proof::{OwnerProof, reauthenticate, rights};
+use super::state::new_id;
 use crate::ids::UserId;
 use crate::mesh::record::rfc3339;
 use crate::storage::data_rights::exports::ExportState;
@@ -27,7 +28,7 @@ pub(super) async fn request(
     let caller = reauthenticate(&control, factor, peer, proof).await?;
     let rights = rights(&control)?;
     shielded(async move {
-        let id = format!("{:032x}", rand::random::<u128>());
+        let id = new_id();
         let requested = rights.exports().request(&id, &caller).await?;
         let id = requested.ok_or_else(Problem::internal)?;
         rights.work_arrived();

@@ -1,4 +1,4 @@
-//! The job of a copy of somebody's data: an archive with JSON of every row, all files, and pages to read.
+//! The job of a copy of a person's data: an archive with JSON of every row, all files, and pages to read.
 //!
 //! 1. One snapshot of the database. Every table of the catalogue is copied, then what the person has written, as pages.
 //! 2. The content of files.
@@ -6,16 +6,17 @@
 //!
 //! A job that was cut short begins again: nothing is complete before step 3.
 
+use super::super::files::{MadeFile, store_adopted};
 use super::super::jobs::JobEnd;
 use super::archive::CopyArchive;
 use super::page::{self, CopyContents, LISTED_MAX};
 use super::state::DataRights;
 use crate::error::{ErrorCode, Refusal};
-use crate::files::content::{ContentHash, ContentName};
+use crate::files::content::ContentHash;
 use crate::ids::UserId;
 use crate::mesh::record::rfc3339;
 use crate::storage::data_rights::RightsTables;
-use crate::storage::data_rights::exports::{CopiedFile, ExportRequests};
+use crate::storage::data_rights::exports::CopiedFile;
 use crate::storage::files::StoredContent;
 use crate::storage::sql::data_rights::catalogue::{Fate, TABLES};
 use futures_util::StreamExt as _;
@@ -33,8 +34,6 @@ const ROOM_BYTES: u64 = 64 * 1024 * 1024;
 /// Bytes of a name in the archive, and of its extension with the dot.
 const NAME_BYTES_MAX: usize = 200;
 const EXTENSION_BYTES_MAX: usize = 20;
-/// How often content is stored that was released meanwhile.
-const ATTEMPTS: usize = 3;
 /// The longest row that becomes a message on a page: a message is far shorter.
 const ROW_BYTES_MAX: usize = 1024 * 1024;
 
@@ -63,7 +62,7 @@ pub(super) async fn run(rights: &DataRights, id: &str) -> Result<JobEnd, Refusal
 // By value, for `map_err`.
 #[allow(clippy::needless_pass_by_value)]
 fn failed(error: io::Error) -> Refusal {
-    Refusal::new(ErrorCode::StorageUnavailable, format!("A copy of somebody's data could not be made: {error}."))
+    Refusal::new(ErrorCode::StorageUnavailable, format!("A copy of a person's data could not be made: {error}."))
 }
 
 async fn fill(
@@ -173,19 +172,13 @@ async fn keep(rights: &DataRights, id: &str, path: &Path) -> Result<(), Refusal>
         Ok((ContentHash::of(&mut file)?, file.metadata()?.len()))
     };
     let (hash, size) = disk.run(measure).await.map_err(failed)?;
-    let requests = ExportRequests::new(rights.parts.accounts.clone());
-    for _ in 0..ATTEMPTS {
-        let name: ContentName = rights.parts.accounts.reserve_content(hash, size).await?;
-        let (from, copy) = (path.to_owned(), path.with_extension("copy"));
-        let to = copy.clone();
-        disk.run(move || std::fs::hard_link(from, to)).await.map_err(failed)?;
-        store.take(copy, name).await.map_err(failed)?;
-        if requests.complete(id, StoredContent { name, size }, KEPT_SECONDS).await? {
-            return Ok(());
-        }
-        store.remove_content(name).await.map_err(failed)?;
-    }
-    Err(failed(io::Error::other("the store has released it again and again")))
+    let (requests, file) = (rights.exports(), MadeFile { path, hash, size });
+    let adopt = async |name| {
+        let archive = StoredContent { name, size };
+        Ok(requests.complete(id, archive, KEPT_SECONDS).await?.then_some(()))
+    };
+    let adopted = store_adopted((store, &rights.parts.accounts), file, failed, adopt).await?;
+    adopted.ok_or_else(|| failed(io::Error::other("the store has released it again and again")))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use super::super::audit::{ROWS_MAX, checked_limit};
 use super::super::extract::{Json, PathId, QueryString};
-use super::super::operators::{AdminReader, require_admin};
+use super::super::operators::{AdminReader, require_admin_change};
 use super::super::problem::Problem;
 use super::super::second_factor::FactorCaller;
 use super::super::state::Control;
@@ -42,8 +42,7 @@ pub(super) async fn create(
     factor: FactorCaller,
     Json(given): Json<GivenHold>,
 ) -> Result<(StatusCode, Reply<Value>), Problem> {
-    require_admin(factor.caller.user, &control.live().factor_policy.admins)?;
-    factor.require_fresh(&control).await?;
+    require_admin_change(&control, &factor).await?;
     let held = match (given.user_id, given.conversation_id) {
         (Some(user), None) => HeldThing::User(UserId(user)),
         (None, Some(conversation)) => HeldThing::Conversation(conversation),
@@ -74,8 +73,7 @@ pub(super) async fn release(
     factor: FactorCaller,
     PathId(id): PathId,
 ) -> Result<StatusCode, Problem> {
-    require_admin(factor.caller.user, &control.live().factor_policy.admins)?;
-    factor.require_fresh(&control).await?;
+    require_admin_change(&control, &factor).await?;
     if !store(&control).release(id, &factor.caller).await? {
         return Err(Problem::not_found("There is no hold with this id, or it was released before."));
     }

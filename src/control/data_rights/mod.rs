@@ -34,7 +34,7 @@ mod retention;
 mod state;
 mod work;
 
-pub use state::{DataRights, DataRightsParts, ErasurePort};
+pub use state::{DataRights, DataRightsParts, RightsPort};
 
 use super::Control;
 use axum::Router;

@@ -1,11 +1,12 @@
 //! Requests of erasures.
 
 use super::super::extract::{Json, PathId, PeerAddress};
-use super::super::operators::require_admin;
+use super::super::operators::require_admin_change;
 use super::super::problem::Problem;
 use super::super::second_factor::FactorCaller;
 use super::super::state::{Control, shielded};
 use super::proof::{OwnerProof, reauthenticate, rights};
+use super::state::new_id;
 use crate::audit::caller::Caller;
 use crate::audit::erasure::is_erasure_id;
 use crate::ids::UserId;
@@ -32,15 +33,14 @@ pub(super) async fn erase_user(
     factor: FactorCaller,
     PathId(id): PathId,
 ) -> Result<(StatusCode, Reply<Value>), Problem> {
-    require_admin(factor.caller.user, &control.live().factor_policy.admins)?;
-    factor.require_fresh(&control).await?;
+    require_admin_change(&control, &factor).await?;
     request(control, factor.caller, UserId(id)).await
 }
 
 async fn request(control: Control, caller: Caller, user: UserId) -> Result<(StatusCode, Reply<Value>), Problem> {
     let rights = rights(&control)?;
     shielded(async move {
-        let id = format!("{:032x}", rand::random::<u128>());
+        let id = new_id();
         let requested = rights.requests().request(&id, user, &caller).await?;
         let requested = requested.ok_or_else(|| Problem::not_found("No user has this id."))?;
         control.notify_revoked(requested.revoked);

@@ -23,9 +23,10 @@ const LEDGER_INTERVAL: Duration = Duration::from_mins(10);
 const COMPARED: usize = 500;
 
 /// The port to the owner shard of a conversation.
-pub trait ErasurePort: Send + Sync {
-    /// Submits a part of the erasure of `user`, a mutation of this kind, to the log of a conversation.
-    fn erase(&self, user: UserId, conversation: ConversationId, kind: &'static str, arguments: Value) -> CommandFuture;
+pub trait RightsPort: Send + Sync {
+    /// Submits a mutation of the server's own, with `user` as its actor, to the log of a conversation.
+    fn submit(&self, user: UserId, conversation: ConversationId, kind: &'static str, arguments: Value)
+    -> CommandFuture;
 }
 
 /// What [`DataRights`] is made of.
@@ -41,7 +42,7 @@ pub struct DataRightsParts {
     /// Signs receipts.
     pub key: AuditKey,
     /// The port to the shards.
-    pub port: Arc<dyn ErasurePort>,
+    pub port: Arc<dyn RightsPort>,
     /// How long messages are kept on the whole server; `None` for no limit.
     pub retention: Option<Duration>,
     /// Notified when a profile has changed.
@@ -138,6 +139,11 @@ impl DataRights {
     }
 }
 
+/// The id of an erasure or a copy: 32 hexadecimal digits that nobody can guess.
+pub(super) fn new_id() -> String {
+    format!("{:032x}", rand::random::<u128>())
+}
+
 /// Submits a mutation of the server's own. What no longer exists needs none.
 pub(super) async fn submit(
     rights: &DataRights,
@@ -146,7 +152,7 @@ pub(super) async fn submit(
     kind: &'static str,
     arguments: Value,
 ) -> Result<Value, Refusal> {
-    match rights.parts.port.erase(user, conversation, kind, arguments).await {
+    match rights.parts.port.submit(user, conversation, kind, arguments).await {
         Ok(outcome) => Ok(serde_json::from_slice(&outcome).unwrap_or_default()),
         // The conversation or the message is gone, or the person has left it meanwhile.
         Err(refusal) if matches!(refusal.code, ErrorCode::NotFound | ErrorCode::NotMember) => Ok(Value::Null),

@@ -13,6 +13,7 @@
 //! - a crash at any step leaves nothing for long: content that was named and not adopted is released ten minutes later;
 //! - a picture waits for nothing after the answer. What cannot be checked now is refused, with a time to try again.
 
+use super::adoption::{MadeFile, store_adopted};
 use super::antivirus::ScanVerdict;
 use super::derived::MadeCopy;
 use super::downloads::{ContentReader, ServedContent, serve};
@@ -41,7 +42,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::StreamExt as _;
 use serde_json::Value;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{Cursor, Read as _, Seek as _};
 use std::time::{Duration, Instant};
 use tokio::time::{timeout, timeout_at};
@@ -69,8 +70,6 @@ const BODY_TIME_MAX: Duration = Duration::from_mins(2);
 const CHECK_TIME_MAX: Duration = Duration::from_mins(1);
 /// When to send a picture again that could not be checked.
 const RETRY_MS: u64 = 5_000;
-/// How often content is stored that was released meanwhile.
-const ADOPTIONS_MAX: usize = 3;
 
 pub(super) async fn replace(
     State(control): State<Control>,
@@ -277,19 +276,14 @@ fn inspected(mut opened: File, size: u64, declared: &str) -> Result<&'static str
 async fn adopted(control: &Control, caller: &Caller, made: &MadeCopy) -> Result<AccountProfile, Problem> {
     let (accounts, store) = (control.accounts(), control.files().store());
     let refused = |error| Problem::from(disk_refusal(&error));
-    for _ in 0..ADOPTIONS_MAX {
-        let content = accounts.reserve_content(made.hash, made.size).await?;
-        let (from, copy) = (made.path.clone(), made.path.with_extension("copy"));
-        let to = copy.clone();
-        store.disk().run(move || fs::copy(from, to)).await.map_err(refused)?;
-        store.take(copy, content).await.map_err(refused)?;
+    let file = MadeFile { path: &made.path, hash: made.hash, size: made.size };
+    let adopt = async |content| {
         let url = address(&format!("{}.webp", URL_SAFE_NO_PAD.encode(rand::random::<[u8; NAME_BYTES]>())));
         match accounts.adopt_avatar(caller, &url, content).await? {
-            Adopted::Profile(profile) => return Ok(profile),
-            Adopted::Nobody => return Err(no_such_user()),
-            // Its removal may have come before the content was stored.
-            Adopted::Released => store.remove_content(content).await.map_err(refused)?,
+            Adopted::Profile(profile) => Ok(Some(profile)),
+            Adopted::Nobody => Err(no_such_user()),
+            Adopted::Released => Ok(None),
         }
-    }
-    Err(unchecked("stored"))
+    };
+    store_adopted((store, accounts), file, refused, adopt).await?.ok_or_else(|| unchecked("stored"))
 }

@@ -13,6 +13,7 @@
 //!   check.rs      what happens to a complete upload: hash, type, viruses, store (a job)
 //!   derived.rs    smaller pictures, copies without places, durations
 //!   shares.rs     public links
+//!   adoption.rs   content that the server has made → the store
 //!   avatars.rs    PUT, DELETE /users/me/avatar, and GET /avatars/{name}
 //!   downloads.rs  GET /files/{id}/{name}, POST /files/{id}/link
 //! ```
@@ -23,6 +24,7 @@
 //!   conversation, ends access at once, also that of links;
 //! - only a file that is `ready` is served. Pictures of users are no files: `avatars.rs` has their rules.
 
+mod adoption;
 pub mod antivirus;
 mod avatars;
 mod check;
@@ -40,6 +42,7 @@ mod uploads;
 
 use super::Control;
 pub use super::ports::FilesPort;
+pub(super) use adoption::{MadeFile, store_adopted};
 use axum::Router;
 use axum::http::Method;
 use axum::routing::{delete, get, post, put};

@@ -217,7 +217,7 @@ impl<'c, F: FnMut(StagedLines) -> Result<(), SinkClosed>> MattermostReader<'c, F
         members.dedup_by(|a, b| a.0 == b.0);
         let kind = if members.len() == 2 { "direct" } else { "group" };
         if members.len() == 1 {
-            self.model.changed(Staged::Room, place, label, "messages to oneself became a group with one member")?;
+            self.model.changed(Staged::Room, place, label, "notes to self became a group with one member")?;
         } else if kind == "direct" && header.is_some() {
             self.model.changed(
                 Staged::Room,

@@ -2,10 +2,7 @@
 
 use super::*;
 use crate::import::contents::FoundContent;
-use std::collections::BTreeMap;
-
-/// The fields of staged lines, by table.
-type StagedRows = BTreeMap<String, Vec<Vec<String>>>;
+use crate::import::staged::{StagedRows, collect_rows};
 
 /// What is staged, and what the end says.
 fn read(lines: &[&str]) -> (StagedRows, Result<DumpCounts, String>) {
@@ -16,9 +13,7 @@ fn read(lines: &[&str]) -> (StagedRows, Result<DumpCounts, String>) {
     };
     let mut reader = MattermostReader::new(
         |staged: StagedLines| {
-            let lines = String::from_utf8(staged.lines).unwrap();
-            let rows = lines.lines().map(|line| line.split('\t').map(str::to_owned).collect());
-            found.entry(staged.table.to_owned()).or_default().extend(rows);
+            collect_rows(&mut found, staged);
             Ok(())
         },
         &find,

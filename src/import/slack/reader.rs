@@ -205,7 +205,7 @@ impl<'c, F: FnMut(StagedLines) -> Result<(), SinkClosed>> SlackReader<'c, F> {
         let mut kind = kind;
         if kind == "direct" && members.len() == 1 {
             kind = "group";
-            self.model.changed(Staged::Room, place, &id, "messages to oneself became a group with one member")?;
+            self.model.changed(Staged::Room, place, &id, "notes to self became a group with one member")?;
         }
         // Somebody who has left a room does not come back as its owner.
         let creator = room.creator.filter(|creator| members.contains(creator));

@@ -2,19 +2,15 @@
 
 use super::reader::parse_ts;
 use super::*;
+use crate::import::staged::{StagedRows, collect_rows};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 
-type Rows = BTreeMap<String, Vec<Vec<String>>>;
-
-fn read(rooms: &Value, messages: &[Value]) -> (Rows, DumpCounts) {
-    let mut found = Rows::new();
+fn read(rooms: &Value, messages: &[Value]) -> (StagedRows, DumpCounts) {
+    let mut found = StagedRows::new();
     let find = |_: &[String]| None;
     let mut reader = SlackReader::new(
         |staged: StagedLines| {
-            let lines = String::from_utf8(staged.lines).unwrap();
-            let rows = lines.lines().map(|line| line.split('\t').map(str::to_owned).collect());
-            found.entry(staged.table.to_owned()).or_default().extend(rows);
+            collect_rows(&mut found, staged);
             Ok(())
         },
         &find,

@@ -312,12 +312,10 @@ impl RightsTables {
             let row = transaction.query_one(sql::ERASE_AUDIT, &[&given.user.0, &given.requested_by.0]).await?;
             let cleared: i64 = row.try_get(0)?;
             let head = transaction.query_one(sql::AUDIT_HEAD, &[]).await?;
-            let mut counts: Value = transaction.query_one(sql::ERASURE_COUNTS, &[&given.id]).await?.try_get(0)?;
-            counts["audit_logs"] = cleared.into();
-            let completed_at = OffsetDateTime::now_utc();
-            let place = (0_i64, 0_i64);
             let added = json!({ "audit_logs": cleared });
-            transaction.execute(sql::SAVE_PROGRESS, &[&given.id, &place.0, &place.1, &added]).await?;
+            transaction.execute(sql::SAVE_PROGRESS, &[&given.id, &0_i64, &0_i64, &added]).await?;
+            let counts = transaction.query_one(sql::ERASURE_COUNTS, &[&given.id]).await?.try_get(0)?;
+            let completed_at = OffsetDateTime::now_utc();
             let facts =
                 ErasureFacts { counts, log_id: head.try_get(0)?, audit_position: head.try_get(1)?, completed_at };
             transaction.execute(sql::COMPLETE_ERASURE, &[&given.id, &sign(&facts), &completed_at]).await?;

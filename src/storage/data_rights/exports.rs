@@ -124,7 +124,7 @@ impl RightsTables {
             let row = self.client.query_opt(sql::OPEN_EXPORT, &[&id]).await?;
             row.map(|row| row.try_get(0).map(UserId)).transpose()
         };
-        begin.await.map_err(setup("beginning a copy of somebody's data"))
+        begin.await.map_err(setup("beginning a copy of a person's data"))
     }
 
     /// The rows of a table about a user, as JSON Lines.
@@ -148,7 +148,7 @@ impl RightsTables {
     }
 
     async fn lines(&self, copy: &str) -> Result<impl Stream<Item = io::Result<Bytes>> + use<>, Refusal> {
-        let rows = self.client.copy_out(copy).await.map_err(setup("copying somebody's data"))?;
+        let rows = self.client.copy_out(copy).await.map_err(setup("copying a person's data"))?;
         Ok(rows.map_err(io::Error::other))
     }
 
@@ -168,6 +168,6 @@ impl RightsTables {
             };
             rows.iter().map(file).collect::<Result<Vec<_>, Error>>()
         };
-        read.await.map_err(setup("listing somebody's files"))
+        read.await.map_err(setup("listing a person's files"))
     }
 }
