@@ -33,6 +33,10 @@ missing=()
 command -v python3 >/dev/null && python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3 python3-venv)
 command -v node >/dev/null && command -v npm >/dev/null || missing+=(nodejs npm)
 find_chromium >/dev/null || missing+=(chromium)
+# Chromium without its windows: the tests of the web client need half the CPU time with it. Others than Debian lack it.
+if [ "$(id -u)" -eq 0 ] && [ -z "${NO_INSTALL:-}" ] && [ "$(. /etc/os-release && printf %s "$ID")" = debian ]; then
+    command -v chromium-headless-shell >/dev/null || missing+=(chromium-headless-shell)
+fi
 # An authenticator app and a reader of QR codes, for the tests of two-factor authentication.
 command -v oathtool >/dev/null || missing+=(oathtool)
 command -v zbarimg >/dev/null || missing+=(zbar-tools)

@@ -169,9 +169,11 @@ export class Panel {
 
     #showDetails(conversation, fresh) {
         const signature = detailsSignature(this.app, conversation);
-        if (!fresh && this.body.dataset.signature === signature) return; // keep the focus
+        if (!fresh && this.body.dataset.signature === signature) return;
         this.body.dataset.signature = signature;
+        const focused = this.body.contains(document.activeElement) ? document.activeElement.id : "";
         this.body.replaceChildren(...nodes(details(this.app, conversation)));
+        if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
     }
 
     /** The followed threads, the one with the newest reply first. */

@@ -2,15 +2,17 @@
 //!
 //! The browser collects errors and warnings on the console and uncaught exceptions of the page, for tests to check.
 
-use super::PATIENCE;
+use super::{PATIENCE, unique};
 use base64::Engine;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
+use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::time::Duration;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
-use tokio::process::{Child, Command};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
@@ -26,6 +28,9 @@ pub const SWITCHES: &[&str] = &[
     "--disable-component-update",
     "--disable-sync",
     "--disable-dev-shm-usage",
+    "--disable-background-timer-throttling",
+    "--disable-backgrounding-occluded-windows",
+    "--disable-renderer-backgrounding",
 ];
 
 /// The first of these programs that is in `PATH`.
@@ -36,49 +41,84 @@ pub fn find(names: &[&str]) -> Option<PathBuf> {
     files.find(|file| file.is_file())
 }
 
-/// A page in its own browser process, which ends when this is dropped.
+/// Ends the browser and removes its profile at the end of its own input, however the test process ends.
+const WATCHDOG: &str = r#"
+read -r browser
+cat >/dev/null
+kill -s KILL -- "-$browser" 2>/dev/null
+for _ in $(seq 50); do
+    rm -rf "$1" 2>/dev/null && break
+    sleep 0.1
+done
+"#;
+
+/// The browser process that the tests of this binary share.
+struct Chromium {
+    /// The address of its `DevTools` protocol.
+    url: String,
+    _child: Child,
+    _watchdog: (Child, ChildStdin),
+}
+
+impl Chromium {
+    fn shared() -> &'static Self {
+        static SHARED: OnceLock<Chromium> = OnceLock::new();
+        SHARED.get_or_init(Self::start)
+    }
+
+    fn start() -> Self {
+        let names = ["chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "chrome"];
+        let browser = find(&names)
+            .expect("no Chromium in PATH; type this and try again:\n\n    scripts/install-test-clients.sh\n");
+        let profile = tempfile::tempdir().unwrap().keep(); // the watchdog removes it
+        let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}.log", unique("browser")));
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", WATCHDOG, "watchdog"]).arg(&profile).process_group(0);
+        let mut watchdog = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut input = watchdog.stdin.take().unwrap();
+        let mut command = Command::new(browser);
+        command.args(SWITCHES).arg("--remote-debugging-port=0").arg("about:blank");
+        command.arg(format!("--user-data-dir={}", profile.display()));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(std::fs::File::create(&log).unwrap());
+        let child = command.process_group(0).spawn().unwrap();
+        writeln!(input, "{}", child.id()).unwrap();
+        let started = Instant::now();
+        let url = loop {
+            let text = std::fs::read_to_string(profile.join("DevToolsActivePort")).unwrap_or_default();
+            if let Some((port, path)) = text.trim().split_once('\n') {
+                break format!("ws://127.0.0.1:{port}{path}");
+            }
+            assert!(started.elapsed() < PATIENCE, "Chromium did not start; see {}", log.display());
+            std::thread::sleep(Duration::from_millis(50));
+        };
+        Self { url, _child: child, _watchdog: (watchdog, input) }
+    }
+}
+
+/// A page of the shared browser, with cookies and storage of its own. The page closes when this is dropped.
 pub struct Browser {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     session: Option<String>,
     next_id: u64,
     complaints: Vec<Value>,
-    _child: Child,
-    _profile: tempfile::TempDir,
 }
 
 impl Browser {
-    /// Starts a browser with an empty page.
+    /// Opens an empty page.
     pub async fn start() -> Self {
-        let browser = find(&["chromium", "chromium-browser", "google-chrome", "chrome"])
-            .expect("no Chromium in PATH; type this and try again:\n\n    scripts/install-test-clients.sh\n");
-        let profile = tempfile::tempdir().unwrap();
-        let log = std::fs::File::create(Path::new(env!("CARGO_TARGET_TMPDIR")).join("browser.log")).unwrap();
-        let mut command = Command::new(browser);
-        command.args(SWITCHES).arg("--remote-debugging-port=0").arg("about:blank");
-        command.arg(format!("--user-data-dir={}", profile.path().display()));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).process_group(0).kill_on_drop(true);
-        let child = command.spawn().unwrap();
-        let port_file = profile.path().join("DevToolsActivePort");
-        let url = tokio::time::timeout(PATIENCE, async {
-            loop {
-                let text = std::fs::read_to_string(&port_file).unwrap_or_default();
-                if let Some((port, path)) = text.trim().split_once('\n') {
-                    break format!("ws://127.0.0.1:{port}{path}");
-                }
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        });
-        let url = url.await.expect("Chromium did not start; see target/tmp/browser.log");
-        let socket = tokio_tungstenite::connect_async(url).await.unwrap().0;
-        let mut browser =
-            Self { socket, session: None, next_id: 0, complaints: Vec::new(), _child: child, _profile: profile };
-        let target = browser.call("Target.createTarget", json!({"url": "about:blank"})).await["targetId"].clone();
+        let socket = tokio_tungstenite::connect_async(&Chromium::shared().url).await.unwrap().0;
+        let mut browser = Self { socket, session: None, next_id: 0, complaints: Vec::new() };
+        let context = browser.call("Target.createBrowserContext", json!({"disposeOnDetach": true})).await;
+        let target = json!({"url": "about:blank", "browserContextId": context["browserContextId"]});
+        let target = browser.call("Target.createTarget", target).await["targetId"].clone();
         let attach = json!({"targetId": target, "flatten": true});
         let session = browser.call("Target.attachToTarget", attach).await["sessionId"].as_str().unwrap().to_owned();
         browser.session = Some(session);
         for domain in ["Page", "Runtime", "Log"] {
             browser.call(&format!("{domain}.enable"), json!({})).await;
         }
+        // Each user looks at the own page, though one window alone can have the focus.
+        browser.call("Emulation.setFocusEmulationEnabled", json!({"enabled": true})).await;
         browser
     }
 
@@ -150,7 +190,7 @@ impl Browser {
 
     /// Waits until an expression is truthy.
     pub async fn wait_for(&mut self, expression: &str) {
-        let started = std::time::Instant::now();
+        let started = Instant::now();
         while self.evaluate(&format!("Boolean({expression})")).await != true {
             if started.elapsed() > PATIENCE {
                 let body = self.evaluate("document.body.innerText").await;

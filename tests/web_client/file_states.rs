@@ -6,7 +6,7 @@
 
 use crate::files::{start, start_with};
 use crate::person::{Person, create_room, join_room, quoted};
-use crate::support::Server;
+use crate::support::{Server, server};
 use serde_json::{Value, json};
 
 impl Person {
@@ -186,9 +186,9 @@ async fn a_paused_upload_waits_over_a_reload_and_goes_on_where_it_was() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deleted_message_takes_its_pictures_from_every_screen() {
-    let server = start();
-    let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
-    let mut bob = Person::sign_up(&server, "", "bob", "Bob Martin").await;
+    let server = server().await;
+    let mut ada = Person::sign_up(server, "", "ada", "Ada Lovelace").await;
+    let mut bob = Person::sign_up(server, "", "bob", "Bob Martin").await;
     let room = create_room(&mut ada, "gallery").await;
     join_room(&mut bob, &room).await;
     for name in ["stays.png", "goes.png"] {
@@ -227,9 +227,9 @@ async fn a_deleted_message_takes_its_pictures_from_every_screen() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_edit_removes_a_file_from_every_screen() {
-    let server = start();
-    let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
-    let mut bob = Person::sign_up(&server, "", "bob", "Bob Martin").await;
+    let server = server().await;
+    let mut ada = Person::sign_up(server, "", "ada", "Ada Lovelace").await;
+    let mut bob = Person::sign_up(server, "", "bob", "Bob Martin").await;
     let room = create_room(&mut ada, "gallery").await;
     join_room(&mut bob, &room).await;
     ada.attaches("[made.picture('goes.png', 300, 200, 20), made.text('stays.txt', 20)]").await;
@@ -297,8 +297,8 @@ fn with_variants(added: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn shows_variants_and_placeholders_where_the_server_makes_them() {
-    let server = start();
-    let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
+    let server = server().await;
+    let mut ada = Person::sign_up(server, "", "ada", "Ada Lovelace").await;
     create_room(&mut ada, "gallery").await;
     let more = "({file_id, name, media_type}) => {
         const variant = (kind, width, height, url) => ({kind, url, width, height, media_type: 'image/webp'});

@@ -5,7 +5,7 @@
 //! network down. The bytes that the server has are compared with those that were chosen.
 
 use crate::person::{Person, create_room, join_room};
-use crate::support::{Server, User, wait_until};
+use crate::support::{Server, User, server, wait_until};
 use serde_json::{Value, json};
 
 pub(crate) fn start() -> Server {
@@ -230,9 +230,9 @@ async fn uploads_go_on_after_a_killed_server_and_a_reload() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn shows_pictures_players_and_cards_without_moving_the_page() {
-    let server = start();
-    let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
-    let mut bob = Person::sign_up(&server, "", "bob", "Bob Martin").await;
+    let server = server().await;
+    let mut ada = Person::sign_up(server, "", "ada", "Ada Lovelace").await;
+    let mut bob = Person::sign_up(server, "", "bob", "Bob Martin").await;
     let room = create_room(&mut ada, "gallery").await;
     join_room(&mut bob, &room).await;
 
@@ -350,7 +350,7 @@ async fn shows_pictures_players_and_cards_without_moving_the_page() {
     bob.click("#close-panel").await;
 
     // The states of the log, in words.
-    let user = ada.token(&server).await;
+    let user = ada.token(server).await;
     let history = server.history(&user, &room).await;
     let pictures = history[history.len() - 2]["attachments"].clone();
     for (file, state, words) in [(0, "infected", "A virus was found"), (1, "failed", "The check refused")] {
@@ -371,8 +371,8 @@ async fn shows_pictures_players_and_cards_without_moving_the_page() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn plays_sound_and_films_in_the_timeline() {
-    let server = start();
-    let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
+    let server = server().await;
+    let mut ada = Person::sign_up(server, "", "ada", "Ada Lovelace").await;
     create_room(&mut ada, "cinema").await;
     ada.attaches("[made.sound('tone.wav'), made.film('colours.webm', 320, 240)]").await;
     ada.has_uploaded(2).await;
@@ -394,8 +394,8 @@ async fn plays_sound_and_films_in_the_timeline() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_lightbox_keeps_and_gives_back_the_focus() {
-    let server = start();
-    let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
+    let server = server().await;
+    let mut ada = Person::sign_up(server, "", "ada", "Ada Lovelace").await;
     create_room(&mut ada, "gallery").await;
     ada.attaches("[made.picture('first.png', 3000, 2000, 20), made.picture('second.png', 300, 700, 120)]").await;
     ada.has_uploaded(2).await;
@@ -443,10 +443,10 @@ async fn the_lightbox_keeps_and_gives_back_the_focus() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_panel_lists_files_of_messages_that_are_not_loaded() {
-    let server = start();
-    let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
+    let server = server().await;
+    let mut ada = Person::sign_up(server, "", "ada", "Ada Lovelace").await;
     let room = create_room(&mut ada, "archive").await;
-    let user = ada.token(&server).await;
+    let user = ada.token(server).await;
     let (first, _) = server.upload(&user, &room, "first.txt", b"1").await;
     let (other, _) = server.upload(&user, &room, "other.txt", b"2").await;
     let mut sent = Vec::new();

@@ -7,7 +7,7 @@
 use crate::people::two_in_a_room;
 use crate::person::{Person, create_room, quoted};
 use crate::support::receiver::{Delivered, Receiver};
-use crate::support::{Server, text, wait_until};
+use crate::support::{Server, server, text, wait_until};
 use base64::Engine as _;
 use chat_server::hooks::signature;
 use serde_json::{Value, json};
@@ -454,8 +454,8 @@ async fn the_keyboard_alone_opens_moves_and_closes() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_without_webhooks_is_explained() {
-    let server = Server::start(2, &[]);
-    let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
+    let server = server().await;
+    let mut ada = Person::sign_up(server, "", "ada", "Ada Lovelace").await;
     create_room(&mut ada, "builds").await;
     ada.integrations_here().await;
     ada.reads("#outgoing-list", "Webhooks are switched off on this server.").await;

@@ -1,7 +1,7 @@
 //! People: moderation, profiles, blocking, sessions and notifications.
 
 use crate::person::{Person, create_room, join_room, quoted};
-use crate::support::{PASSWORD, PATIENCE, Server, User, unique};
+use crate::support::{PASSWORD, PATIENCE, Server, User, server, unique};
 use reqwest::Method;
 use serde_json::json;
 use std::time::Duration;
@@ -56,8 +56,8 @@ fn is_muted_for(seconds: Option<u64>, before: OffsetDateTime, until: &str) -> bo
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_owner_sets_roles_mutes_removes_and_bans() {
-    let server = Server::start(2, &[]);
-    let (mut ada, mut bob, ada_user, bob_user, room) = two_in_a_room(&server).await;
+    let server = server().await;
+    let (mut ada, mut bob, ada_user, bob_user, room) = two_in_a_room(server).await;
     ada.click("#show-details").await;
     bob.click("#show-details").await;
 
@@ -82,7 +82,7 @@ async fn an_owner_sets_roles_mutes_removes_and_bans() {
         ada.reads(&format!("#mutes [data-mute='{button}']"), text).await;
         ada.click(&format!("#mutes [data-mute='{button}']")).await;
         let seconds = button.parse().ok();
-        while !is_muted_for(seconds, before, &muted_until(&server, &ada_user, &room, &bob_user).await) {
+        while !is_muted_for(seconds, before, &muted_until(server, &ada_user, &room, &bob_user).await) {
             assert!(OffsetDateTime::now_utc() - before < PATIENCE, "{button}: the server does not know");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -142,8 +142,8 @@ async fn an_owner_sets_roles_mutes_removes_and_bans() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn shows_profile_changes_to_others() {
-    let server = Server::start(2, &[]);
-    let (mut ada, mut bob, _, bob_user, _) = two_in_a_room(&server).await;
+    let server = server().await;
+    let (mut ada, mut bob, _, bob_user, _) = two_in_a_room(server).await;
     bob.say("who am I?").await;
     ada.sees("who am I?").await;
 
@@ -182,8 +182,8 @@ async fn shows_profile_changes_to_others() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hides_messages_of_blocked_users_until_they_are_opened() {
-    let server = Server::start(2, &[]);
-    let (mut ada, mut bob, _, bob_user, _) = two_in_a_room(&server).await;
+    let server = server().await;
+    let (mut ada, mut bob, _, bob_user, _) = two_in_a_room(server).await;
     for text in ["buy my course", "only today"] {
         bob.say(text).await;
         ada.sees(text).await;
@@ -216,9 +216,9 @@ async fn hides_messages_of_blocked_users_until_they_are_opened() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lists_and_ends_sessions() {
-    let server = Server::start(2, &[]);
-    let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
-    let mut elsewhere = Person::sign_in(&server, &ada.name, PASSWORD).await;
+    let server = server().await;
+    let mut ada = Person::sign_up(server, "", "ada", "Ada Lovelace").await;
+    let mut elsewhere = Person::sign_in(server, &ada.name, PASSWORD).await;
     ada.account("security").await;
     ada.browser.wait_for("document.querySelectorAll('#sessions li').length === 2").await;
     ada.click("#sessions [data-revoke]").await;
@@ -226,7 +226,7 @@ async fn lists_and_ends_sessions() {
     elsewhere.reads("#sign-error", "Your session has ended").await;
 
     // A new password ends the other sessions too.
-    let other = ada.token(&server).await;
+    let other = ada.token(server).await;
     let fresh = "a much better one";
     ada.fill("#current-password", "not this one").await;
     ada.fill("#new-password", fresh).await;
@@ -240,7 +240,7 @@ async fn lists_and_ends_sessions() {
     assert_eq!(status, 401);
     ada.browser.wait_for("document.querySelectorAll('#sessions li').length === 1").await;
 
-    let mut elsewhere = Person::sign_in(&server, &ada.name, fresh).await;
+    let mut elsewhere = Person::sign_in(server, &ada.name, fresh).await;
     ada.click("#sign-out-everywhere").await;
     ada.click("dialog:last-of-type button.primary.bad").await;
     ada.browser.wait_for("document.getElementById('sign')").await;
@@ -250,8 +250,8 @@ async fn lists_and_ends_sessions() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn notifies_only_when_switched_on_and_hidden() {
-    let server = Server::start(2, &[]);
-    let (mut ada, _bob, ada_user, bob_user, room) = two_in_a_room(&server).await;
+    let server = server().await;
+    let (mut ada, _bob, ada_user, bob_user, room) = two_in_a_room(server).await;
     let dm = json!({"kind": "direct", "member_ids": [ada_user.id]});
     let dm = crate::support::id_of(&server.ok(&bob_user, "create_conversation", dm).await);
     // The browser draws notifications outside the page. This records them instead.
@@ -284,7 +284,7 @@ async fn notifies_only_when_switched_on_and_hidden() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn loads_a_picture_when_its_avatar_is_scrolled_into_view() {
-    let server = Server::start(2, &[]);
+    let server = server().await;
     let (owner, gone) = (server.register_as(&unique("ada")).await, server.register_as(&unique("gone")).await);
     let profile = json!({"avatar_url": format!("{}/web/icon.svg", server.base_url)});
     let (status, answer) = server.request(Method::PATCH, "/users/me", Some(&gone.token), Some(&profile)).await;
@@ -298,7 +298,7 @@ async fn loads_a_picture_when_its_avatar_is_scrolled_into_view() {
     }
     server.ok(&gone, "leave_conversation", json!({"conversation_id": room})).await;
 
-    let mut ada = Person::sign_in(&server, &owner.name, PASSWORD).await;
+    let mut ada = Person::sign_in(server, &owner.name, PASSWORD).await;
     ada.browser.evaluate(&format!("void (location.hash = '#/{room}')")).await;
     ada.sees("line 119").await;
     let asked = format!(
@@ -324,8 +324,8 @@ async fn loads_a_picture_when_its_avatar_is_scrolled_into_view() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_device_can_switch_off_pictures_from_other_servers() {
-    let server = Server::start(2, &[]);
-    let (mut ada, mut bob, ada_user, bob_user, _) = two_in_a_room(&server).await;
+    let server = server().await;
+    let (mut ada, mut bob, ada_user, bob_user, _) = two_in_a_room(server).await;
     // Requests to this other server are paused, so the picture never arrives.
     let elsewhere = "https://pictures.example/bob.png";
     ada.browser.call("Fetch.enable", json!({"patterns": [{"urlPattern": "https://pictures.example/*"}]})).await;

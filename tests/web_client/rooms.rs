@@ -2,16 +2,16 @@
 //! followed threads, and features that a server has switched off.
 
 use crate::person::{Person, create_room, join_room};
-use crate::support::{PASSWORD, Server, id_of, unique};
+use crate::support::{PASSWORD, Server, id_of, server, unique};
 use serde_json::json;
 
 const LINES: &str = "[...document.querySelectorAll('#messages .system')].map((line) => line.innerText.trim())";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn shows_membership_changes_in_the_users_language() {
-    let server = Server::start(2, &[]);
-    let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
-    let mut bob = Person::sign_up(&server, "?format=json", "bob", "Bob Martin").await;
+    let server = server().await;
+    let mut ada = Person::sign_up(server, "", "ada", "Ada Lovelace").await;
+    let mut bob = Person::sign_up(server, "?format=json", "bob", "Bob Martin").await;
     let room = create_room(&mut ada, "station").await;
     // The room is not open. System messages do not count as unread.
     ada.go("").await;
@@ -21,7 +21,7 @@ async fn shows_membership_changes_in_the_users_language() {
     ada.go(&room).await;
     ada.sees("the first word").await;
     assert_eq!(ada.browser.evaluate(LINES).await, json!(["Bob Martin joined"]));
-    let reader = ada.token(&server).await;
+    let reader = ada.token(server).await;
     let carol = server.register_as(&crate::support::unique("carol")).await;
     server.ok(&reader, "invite_member", json!({"conversation_id": room, "user_id": carol.id})).await;
     server.ok(&reader, "remove_member", json!({"conversation_id": room, "user_id": carol.id})).await;
@@ -59,8 +59,8 @@ async fn shows_membership_changes_in_the_users_language() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn folds_many_joins_into_one_line_that_opens() {
-    let server = Server::start(2, &[]);
-    let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
+    let server = server().await;
+    let mut ada = Person::sign_up(server, "", "ada", "Ada Lovelace").await;
     let room = create_room(&mut ada, "launch").await;
     ada.say("welcome, all").await;
     let mut names = Vec::new();
@@ -115,9 +115,9 @@ async fn discover_pages_through_all_rooms_and_searches_them() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leaving_owner_transfers_the_room_or_archives_it() {
-    let server = Server::start(2, &[]);
-    let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
-    let mut bob = Person::sign_up(&server, "", "bob", "Bob Martin").await;
+    let server = server().await;
+    let mut ada = Person::sign_up(server, "", "ada", "Ada Lovelace").await;
+    let mut bob = Person::sign_up(server, "", "bob", "Bob Martin").await;
     let carol = server.register_as(&unique("carol")).await;
     let room = create_room(&mut ada, "garden").await;
     server.ok(&carol, "join_conversation", json!({"conversation_id": room})).await;
@@ -130,7 +130,7 @@ async fn a_leaving_owner_transfers_the_room_or_archives_it() {
     ada.picture("web-hand-over.png", 1_280, 800, "light").await;
     ada.picture("web-hand-over-phone-dark.png", 360, 740, "dark").await;
     ada.browser.appear(1_280, 800, "light").await;
-    let bob_user = bob.token(&server).await;
+    let bob_user = bob.token(server).await;
     ada.browser.evaluate(&format!("void (document.getElementById('new-owner').value = '{}')", bob_user.id)).await;
     ada.confirm().await;
     ada.browser.wait_for("location.hash === '#/' && !document.querySelector('#rooms a')").await;
@@ -151,11 +151,11 @@ async fn a_leaving_owner_transfers_the_room_or_archives_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn joins_a_private_room_by_request() {
-    let server = Server::start(2, &[]);
-    let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
+    let server = server().await;
+    let mut ada = Person::sign_up(server, "", "ada", "Ada Lovelace").await;
     // A name that is wider than a phone.
     let name = "Bob Bartholomew Montgomery-Featherstonehaugh";
-    let mut bob = Person::sign_up(&server, "?format=json", "bob", name).await;
+    let mut bob = Person::sign_up(server, "?format=json", "bob", name).await;
     ada.click("#new").await;
     ada.fill("#room-name", "council").await;
     ada.click("#room-private").await;
@@ -248,9 +248,9 @@ async fn counts_requests_from_before_the_connection() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn counts_unread_replies_of_followed_threads() {
-    let server = Server::start(2, &[]);
-    let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
-    let mut bob = Person::sign_up(&server, "?format=json", "bob", "Bob Martin").await;
+    let server = server().await;
+    let mut ada = Person::sign_up(server, "", "ada", "Ada Lovelace").await;
+    let mut bob = Person::sign_up(server, "?format=json", "bob", "Bob Martin").await;
     let room = create_room(&mut ada, "workshop").await;
     join_room(&mut bob, &room).await;
     ada.say("Shall we meet on Thursday?").await;
@@ -262,7 +262,7 @@ async fn counts_unread_replies_of_followed_threads() {
         ada.browser.wait_for(&format!("document.querySelector('#threads .badge')?.textContent === '{}'", n + 1)).await;
     }
     // Another window of Ada shows the same.
-    let mut elsewhere = Person::sign_in(&server, &ada.name, crate::support::PASSWORD).await;
+    let mut elsewhere = Person::sign_in(server, &ada.name, crate::support::PASSWORD).await;
     elsewhere.browser.wait_for("document.querySelector('#threads .badge')?.textContent === '2'").await;
 
     ada.click("#threads").await;
@@ -279,7 +279,7 @@ async fn counts_unread_replies_of_followed_threads() {
     bob.fill("#reply", "Sunday it is").await;
     bob.press("Enter", 13).await;
     ada.browser.wait_for("document.getElementById('panel').innerText.includes('Sunday it is')").await;
-    let reader = ada.token(&server).await;
+    let reader = ada.token(server).await;
     let read = async || {
         let threads = server.ok(&reader, "list_threads", json!({})).await;
         threads["threads"].as_array().unwrap().iter().all(|thread| thread["unread_count"] == 0)
@@ -317,10 +317,10 @@ async fn hides_features_that_are_switched_off() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sends_no_read_receipts_when_they_are_off() {
-    let server = Server::start(2, &[]);
-    let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
-    let mut bob = Person::sign_up(&server, "", "bob", "Bob Martin").await;
-    let (reader, other) = (ada.token(&server).await, bob.token(&server).await);
+    let server = server().await;
+    let mut ada = Person::sign_up(server, "", "ada", "Ada Lovelace").await;
+    let mut bob = Person::sign_up(server, "", "bob", "Bob Martin").await;
+    let (reader, other) = (ada.token(server).await, bob.token(server).await);
     let data = json!({"kind": "direct", "member_ids": [other.id]});
     let dm = id_of(&server.ok(&reader, "create_conversation", data).await);
     ada.go(&dm).await;

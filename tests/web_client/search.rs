@@ -1,7 +1,7 @@
 //! Search: filters are typed, completed and chosen by keyboard, in both languages; invalid filters become hints.
 
 use crate::person::{Person, create_room, join_room, quoted};
-use crate::support::{Server, id_of, unique};
+use crate::support::{id_of, server, unique};
 use serde_json::json;
 
 const RESULTS: &str = "[...document.querySelectorAll('#results .found p')].map((found) => found.innerText)";
@@ -31,12 +31,12 @@ impl Person {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn filters_narrow_a_search_and_invalid_filters_become_hints() {
-    let server = Server::start(2, &[]);
-    let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
-    let mut bob = Person::sign_up(&server, "?format=json", "bob", "Bob Martin").await;
+    let server = server().await;
+    let mut ada = Person::sign_up(server, "", "ada", "Ada Lovelace").await;
+    let mut bob = Person::sign_up(server, "?format=json", "bob", "Bob Martin").await;
     let room = create_room(&mut ada, "workshop").await;
     join_room(&mut bob, &room).await;
-    let (ada_user, bob_user) = (ada.token(&server).await, bob.token(&server).await);
+    let (ada_user, bob_user) = (ada.token(server).await, bob.token(server).await);
     let pantry = json!({"kind": "public_room", "name": "pantry shelf"});
     let pantry = id_of(&server.ok(&ada_user, "create_conversation", pantry).await);
     // Today in the time zone of the page. If the day ends during the test, no message is older than it either.

@@ -1,7 +1,7 @@
 //! Messages: across a killed server, with all message actions, and through a long history.
 
 use crate::person::{Person, create_room, join_room, unread};
-use crate::support::{self, PATIENCE, Server, code, unique};
+use crate::support::{self, PATIENCE, Server, code, server, unique};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -110,14 +110,14 @@ async fn messages_arrive_once_and_in_order_across_a_killed_server() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn shows_message_actions_to_the_other_user() {
-    let server = Server::start(2, &[]);
-    let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
-    let mut bob = Person::sign_up(&server, "", "bob", "Bob Martin").await;
+    let server = server().await;
+    let mut ada = Person::sign_up(server, "", "ada", "Ada Lovelace").await;
+    let mut bob = Person::sign_up(server, "", "bob", "Bob Martin").await;
     let room = create_room(&mut ada, "workshop").await;
     join_room(&mut bob, &room).await;
     ada.say("Shall we meet on Thursday?").await;
     bob.sees("Shall we meet").await;
-    let user = ada.token(&server).await;
+    let user = ada.token(server).await;
     let known = async |command: &str, data: Value| {
         server.call(&user, command, data).await.err().is_none_or(|problem| code(&problem) != "unknown_command")
     };
@@ -164,7 +164,7 @@ async fn shows_message_actions_to_the_other_user() {
     bob.picture("web-thread.png", 1_280, 800, "light").await;
     bob.picture("web-thread-phone-dark.png", 390, 780, "dark").await;
 
-    let reader = ada.token(&server).await;
+    let reader = ada.token(server).await;
     server.found_in_time(&reader, "friday", 2).await;
     ada.click("#show-search").await;
     ada.fill("#search", "friday").await;
@@ -186,10 +186,10 @@ async fn shows_message_actions_to_the_other_user() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keeps_the_reading_position_when_switching_rooms() {
-    let server = Server::start(2, &[]);
-    let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
+    let server = server().await;
+    let mut ada = Person::sign_up(server, "", "ada", "Ada Lovelace").await;
     let room = create_room(&mut ada, "archive").await;
-    let user = ada.token(&server).await;
+    let user = ada.token(server).await;
     for n in 0..120 {
         let content = format!("line {n}");
         server.ok(&user, "send_message", json!({"conversation_id": room, "content": content})).await;
@@ -229,10 +229,10 @@ async fn keeps_the_reading_position_when_switching_rooms() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn loads_older_messages_while_scrolling_and_a_reload_keeps_the_session() {
-    let server = Server::start(2, &[]);
-    let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
+    let server = server().await;
+    let mut ada = Person::sign_up(server, "", "ada", "Ada Lovelace").await;
     let room = create_room(&mut ada, "archive").await;
-    let user = ada.token(&server).await;
+    let user = ada.token(server).await;
     for n in 0..180 {
         let content = format!("line {n}");
         server.ok(&user, "send_message", json!({"conversation_id": room, "content": content})).await;

@@ -5,7 +5,7 @@
 use crate::person::Person;
 use crate::support::app_codes::{app_code, early_in_a_step};
 use crate::support::browser::Browser;
-use crate::support::{PASSWORD, Server, unique};
+use crate::support::{PASSWORD, Server, server, unique};
 
 /// The open dialog in front.
 const FRONT: &str = "dialog[open]:last-of-type";
@@ -60,8 +60,8 @@ async fn enter_password(server: &Server, name: &str) -> Person {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_user_sets_it_up_signs_in_recovers_and_turns_it_off() {
-    let server = Server::start(2, &[]);
-    let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
+    let server = server().await;
+    let mut ada = Person::sign_up(server, "", "ada", "Ada Lovelace").await;
     early_in_a_step().await;
     ada.security().await;
     ada.click("#two-factor-on").await;
@@ -69,14 +69,14 @@ async fn a_user_sets_it_up_signs_in_recovers_and_turns_it_off() {
     ada.reads("#codes-left", "10 backup codes left.").await;
 
     // Signing in: a wrong code, the right one, a backup code.
-    let mut phone = enter_password(&server, &ada.name).await;
+    let mut phone = enter_password(server, &ada.name).await;
     phone.fill("#sign input[name=totp_code]", "000 000").await;
     phone.click("#sign button.primary").await;
     phone.reads("#sign-error", "wrong or was already used").await;
     phone.fill("#sign input[name=totp_code]", &app_code(&secret, 0)).await;
     phone.click("#sign button.primary").await;
     phone.is_up_to_date(0).await;
-    let mut laptop = enter_password(&server, &ada.name).await;
+    let mut laptop = enter_password(server, &ada.name).await;
     laptop.click("#sign .code-swap").await;
     laptop.fill("#sign input[name=backup_code]", &codes[0]).await;
     laptop.click("#sign button.primary").await;

@@ -4,7 +4,7 @@
 //! notices both as it would on a device.
 
 use crate::person::{Person, create_room};
-use crate::support::Server;
+use crate::support::server;
 use serde_json::{Value, json};
 
 const VALUE: &str = "document.getElementById('compose').value";
@@ -29,8 +29,8 @@ impl Person {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn shows_a_message_once_after_a_reload_in_another_room() {
-    let server = Server::start(2, &[]);
-    let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
+    let server = server().await;
+    let mut ada = Person::sign_up(server, "", "ada", "Ada Lovelace").await;
     let first = create_room(&mut ada, "first").await;
     let second = create_room(&mut ada, "second").await;
     ada.go(&first).await;
@@ -50,8 +50,8 @@ async fn shows_a_message_once_after_a_reload_in_another_room() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn shows_the_composer_on_a_phone() {
-    let server = Server::start(2, &[]);
-    let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
+    let server = server().await;
+    let mut ada = Person::sign_up(server, "", "ada", "Ada Lovelace").await;
     let room = create_room(&mut ada, "pocket").await;
     ada.go("").await;
     for (width, height) in [(375, 667), (360, 740)] {
@@ -79,8 +79,8 @@ async fn shows_the_composer_on_a_phone() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keeps_drafts_per_conversation_and_thread() {
-    let server = Server::start(2, &[]);
-    let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
+    let server = server().await;
+    let mut ada = Person::sign_up(server, "", "ada", "Ada Lovelace").await;
     let first = create_room(&mut ada, "first").await;
     ada.say("the root").await;
     ada.sees("the root").await;
@@ -132,8 +132,8 @@ async fn keeps_drafts_per_conversation_and_thread() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn refuses_to_send_a_text_that_is_too_long_and_counts_the_excess() {
-    let server = Server::start(2, &[]);
-    let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
+    let server = server().await;
+    let mut ada = Person::sign_up(server, "", "ada", "Ada Lovelace").await;
     create_room(&mut ada, "essays").await;
     // The limit is 4,000 characters. An emoji is one character, but two units of a JavaScript string.
     ada.fill("#compose", &"🎉".repeat(4_000)).await;
@@ -163,8 +163,8 @@ async fn refuses_to_send_a_text_that_is_too_long_and_counts_the_excess() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn shows_offline_without_a_network_and_sends_when_it_is_back() {
-    let server = Server::start(2, &[]);
-    let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
+    let server = server().await;
+    let mut ada = Person::sign_up(server, "", "ada", "Ada Lovelace").await;
     create_room(&mut ada, "tunnel").await;
     ada.browser.call("Network.enable", json!({})).await;
     let status: Value = ada.browser.evaluate("document.getElementById('connection').textContent").await;
