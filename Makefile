@@ -11,7 +11,7 @@ javascript = 'web/*.js' 'sdk/js/*.js' 'sdk/js/node/*.js' 'sdk/scenarios/*.mjs' '
 deny = target/tools/cargo-deny/bin/cargo-deny
 fuzz_targets = fuzz/targets/*.rs
 
-scripts = .ci/run deploy/compose/*.sh scripts/*.sh loadtest/peers/*.sh
+scripts = .ci/run benches/*.sh deploy/compose/*.sh scripts/*.sh loadtest/peers/*.sh
 
 help: ## print this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null || grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST)

@@ -10,6 +10,7 @@ use chat_server::chat::subscribers::{Fit, Mode, Room, Subscriber};
 use chat_server::ids::{ConnId, ConversationId, MessageId, Seq, ShardId, UserId};
 use chat_server::latency::LatencyHistogram;
 use chat_server::limits::Limits;
+use chat_server::mesh::log_watch::LogWatch;
 use chat_server::mesh::record::{MessageRecord, Sender};
 use chat_server::wire::json::JsonReader;
 use chat_server::wire::ws::decoder::DecodeContext;
@@ -172,5 +173,27 @@ fn filter(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, decode, encode, fan_out, record_latency, filter);
+/// What a commit pays for webhooks, for each conversation of its batch.
+fn webhooks(c: &mut Criterion) {
+    let mut group = c.benchmark_group("a commit noted for webhooks");
+    group.throughput(Throughput::Elements(1));
+    for (name, is_on) in [("nobody listens", false), ("somebody listens", true)] {
+        let watch = LogWatch::default();
+        watch.set_on(is_on);
+        let mut noted = 0_u64;
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                watch.note(black_box(6));
+                noted += 1;
+                // As often as 100,000 messages per second fill it between two looks.
+                if is_on && noted.is_multiple_of(10_000) {
+                    black_box(watch.take());
+                }
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, decode, encode, fan_out, record_latency, filter, webhooks);
 criterion_main!(benches);

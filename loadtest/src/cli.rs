@@ -4,6 +4,7 @@ use crate::bars::BarsOptions;
 use crate::compare::{CompareOptions, insert_server};
 use crate::floor::cli::FloorOptions;
 use crate::floor::sockets::FloorServerOptions;
+use crate::hooks::HooksOptions;
 use crate::options::RunOptions;
 use crate::pages::PagesOptions;
 use crate::presence::PresenceOptions;
@@ -51,6 +52,8 @@ pub enum Command {
     Pages(Box<PagesOptions>),
     /// Measure what bursts of changes of presence cost, with and without watchers
     Presence(Box<PresenceOptions>),
+    /// Measure how long webhooks take, and what a receiver that never answers costs the others
+    Hooks(Box<HooksOptions>),
     /// The server process of `floor sockets`
     #[command(hide = true)]
     FloorServer(FloorServerOptions),

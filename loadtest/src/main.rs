@@ -11,7 +11,7 @@
 //!   files and reports share), [`report`] (for people and for tools);
 //! - the physical limit for the same shape of work: [`floor`]; the project's own bars: [`bars`]; pages over a large
 //!   history: [`pages`]; changes of presence: [`presence`]; ordinary users beside floods: [`crowding`]; files:
-//!   [`uploads`]. These four use a small [`client`]. One server and a cluster in turn: [`nodes`];
+//!   [`uploads`]. These four use a small [`client`]. Webhooks: [`hooks`]. One server and a cluster in turn: [`nodes`];
 //! - a run: [`setup`] (server, users, rooms), [`run`] (from set-up to result), [`progress`], [`options`], [`cli`].
 //!
 //! Invariant: a pure module never names one that does I/O. Otherwise a test could not play any history.
@@ -27,6 +27,7 @@ mod compare;
 mod crowding;
 mod engine;
 mod floor;
+mod hooks;
 mod measure;
 mod nodes;
 mod options;
@@ -88,6 +89,7 @@ fn execute(command: Command) -> Result<bool, String> {
         Command::Bars(options) => bars::run(&options).map(|()| true),
         Command::Pages(options) => pages::run(&options).map(|()| true),
         Command::Presence(options) => presence::run(&options).map(|()| true),
+        Command::Hooks(options) => hooks::run(&options).map(|()| true),
         Command::FloorServer(options) => floor::sockets::run_server(&options).map(|()| true),
     }
 }

@@ -1,11 +1,15 @@
-//! An erased person does not come back: not with a restored backup, nor when the server dies in the middle.
+//! An erased person does not come back: not with a restored backup, nor when the server dies in the middle, nor from
+//! Redis and the other nodes.
 //!
 //! How: a backup is made before an erasure and restored after it. The ledger beside the backup erases again.
 
 use super::backup::{Scratch, succeeds};
-use crate::support::{PASSWORD, PATIENCE, Server, User, text, unique, wait_until};
+use super::cluster::{Cluster, wait_for_metric};
+use crate::support::redis::Redis;
+use crate::support::{Client, Format, PASSWORD, PATIENCE, Server, User, text, unique, wait_until};
 use reqwest::Method;
 use serde_json::{Value, json};
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 const SETTINGS: &[(&str, &str)] = &[("security.jwt_secret", "")];
@@ -143,4 +147,51 @@ async fn an_erasure_survives_kills_and_waits_for_a_hold() {
         assert!(seqs.is_sorted() && history.iter().all(|message| message["content"] != marker), "{history:#?}");
         assert_eq!(history.iter().filter(|message| message["deleted"] == true).count(), 60);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_and_the_other_nodes_forget_an_erased_person() {
+    let redis = Redis::start_on(Ipv4Addr::LOCALHOST.into(), &["--rdbcompression", "no"]);
+    let cluster = Cluster::start(2, Some(&redis.url()));
+    let (one, other) = cluster.pair();
+    for node in [one, other] {
+        wait_for_metric(node, "chat_server_redis_up", |up| up > 0.5).await;
+    }
+    let marker = unique("Zq8").replace(['-', '_'], "");
+    let (ann, eve) = (one.register().await, one.register_as(&format!("{marker}_e")).await);
+    let room = one.room(&[&ann, &eve]).await;
+    let mut anns = Client::all(other, &ann, Format::Json).await;
+    let mut eves = Client::all(one, &eve, Format::Json).await;
+    let watched = anns.ok("get_presence", json!({"user_ids": [eve.id]})).await;
+    assert_eq!(watched["presence"][0]["user_id"], eve.id, "{watched}");
+    eves.ok("set_presence", json!({"status": "busy", "status_text": format!("{marker} is away")})).await;
+    eves.ok("send_message", json!({"conversation_id": room, "content": format!("{marker} wrote")})).await;
+    let heard = anns.event_where("message_created", |data| data["sender"]["id"] == eve.id).await;
+    assert!(text(&heard["content"]).contains(&marker));
+
+    let erasure = erase(one, &eve).await["erasure_id"].clone();
+    completed(one, &erasure).await;
+    let tombstone = anns.event_where("message_deleted", |data| data["message_id"] == heard["message_id"]).await;
+    assert_eq!(tombstone["conversation_id"], room);
+    for node in [one, other] {
+        let history = node.history(&ann, &room).await;
+        assert!(!serde_json::to_string(&history).unwrap().contains(&marker), "{history:?}");
+        let path = format!("/users/{}", eve.id);
+        let (status, profile) = node.request(Method::GET, &path, Some(&ann.token), None).await;
+        assert!(!profile.to_string().contains(&marker), "{status} {profile}");
+    }
+    // All that Redis has, as it would write it to a disk.
+    let scratch = Scratch::new();
+    let started = Instant::now();
+    let found = loop {
+        assert!(redis.ask(&["--rdb", &scratch.text("all.rdb")]).status.success());
+        let all = std::fs::read(scratch.path("all.rdb")).unwrap();
+        assert!(all.starts_with(b"REDIS"), "{} bytes", all.len());
+        let found = all.windows(marker.len()).any(|part| part == marker.as_bytes());
+        if !found || started.elapsed() > PATIENCE {
+            break found;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    };
+    assert!(!found, "{}", redis.answer(&["KEYS", "*"]));
 }

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -391,6 +392,37 @@ async fn legacy_dumps_become_conversations_that_go_on() {
     let own = format!("SELECT count(*) FROM conversation_members WHERE user_id = {}", existing.id);
     assert_eq!(database.query_one(&own, &[]).await.unwrap().get::<_, i64>(0), 0);
 
+    let state_before = state(&database).await;
+    let shown = migrate_at_a_terminal(&server, &scratch, "mix0");
+    for part in ["% reading, ", "% planning: ", "[##############################] 100 % ", " imported"] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    assert_eq!(state(&database).await, state_before, "a second run changes nothing");
+
     server.start_again();
     users_find_what_they_wrote(&server, "all").await;
+}
+
+/// Runs `scripts/migrate_data.sh` at a terminal, for a dump that was imported before. Returns what it shows. The build
+/// is that of the tests: another one would take minutes.
+fn migrate_at_a_terminal(server: &Server, scratch: &Scratch, dump: &str) -> String {
+    let program = server.command(&[]);
+    let cargo = format!(
+        "#!/bin/sh\nwhile [ \"$1\" != -- ]; do shift; done\nshift\nexec '{}' \"$@\"\n",
+        program.get_program().to_str().unwrap()
+    );
+    fs::create_dir(scratch.path("bin")).unwrap();
+    fs::write(scratch.path("bin/cargo"), cargo).unwrap();
+    fs::set_permissions(scratch.path("bin/cargo"), fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", scratch.text("bin"), std::env::var("PATH").unwrap());
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/migrate_data.sh");
+    // The path of the dump is relative to the folder of the caller.
+    let typed = format!("{} {dump} --source {dump}", script.display());
+    let mut terminal = Command::new("script");
+    terminal.args(["--quiet", "--return", "--command", &typed, "/dev/null"]).current_dir(scratch.text("."));
+    terminal.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?)))).env("PATH", path);
+    let output = terminal.stdin(Stdio::null()).output().unwrap();
+    let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{shown}");
+    shown
 }

@@ -164,6 +164,29 @@ async fn owners_manage_their_bots_and_nobody_else_does() {
 }
 
 #[tokio::test]
+async fn administrators_list_the_bots_of_all_users_and_the_audit_trail_says_so() {
+    let server = Server::start(1, &[("security.admin_user_ids", "1")]);
+    let admin = server.register().await;
+    assert_eq!(admin.id, 1);
+    let (ann, bob) = (server.register().await, server.register().await);
+    let mut made = Vec::new();
+    for owner in [&ann, &bob, &admin] {
+        made.push((create(&server, owner).await["user_id"].clone(), json!(owner.id)));
+    }
+    let (status, listed) = call(&server, &admin, Method::GET, "/bots?all=true", None).await;
+    assert_eq!(status, 200, "{listed}");
+    let bots = listed["bots"].as_array().unwrap();
+    let shown: Vec<_> = bots.iter().map(|bot| (bot["user_id"].clone(), bot["owner_id"].clone())).collect();
+    assert_eq!(shown, made);
+    let (_, listed) = call(&server, &admin, Method::GET, "/bots?all=false", None).await;
+    assert_eq!(listed["bots"].as_array().unwrap().len(), 1, "the administrator's own");
+    let (status, problem) = call(&server, &ann, Method::GET, "/bots?all=true", None).await;
+    assert_eq!((status, code(&problem).as_str()), (403, "forbidden"), "{problem}");
+    let reads = "SELECT count(*) FROM audit_logs WHERE action = 'read_bots' AND user_id = 1";
+    assert_eq!(server.database().await.query_one(reads, &[]).await.unwrap().get::<_, i64>(0), 1);
+}
+
+#[tokio::test]
 async fn a_token_permits_what_its_scopes_say_and_nothing_else() {
     let server = host();
     let (ann, room, bot, _) = bot_in_a_room(server).await;

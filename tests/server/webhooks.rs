@@ -394,22 +394,42 @@ async fn sends_to_permitted_addresses_only() {
     let (_, outcome) = call(&strict, &bob, Method::POST, &format!("/webhooks/{}/test", webhook["id"]), None).await;
     assert!(text(&outcome["error"]).contains("not public"), "{outcome}");
     assert_eq!(receiver.received("/ok").len(), 0);
-    // The keys of secrets rotate as those of two-factor authentication do, also those of slash commands.
+}
+
+#[tokio::test]
+async fn deliveries_verify_after_the_keys_were_rotated() {
+    let (old, new) =
+        ("old:b2xkIGtleSBvZiB0aGlydHktdHdvIGJ5dGVzIC4uLi4=", "new:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=");
+    let keys = "security.encryption_keys";
+    let allowed = ("webhooks.allowed_networks", "127.0.0.0/8");
+    let (server, receiver) =
+        (Server::start(1, &[("features.webhooks", "true"), allowed, (keys, old)]), Receiver::start().await);
+    let ann = server.register().await;
+    let room = server.room(&[&ann]).await;
+    let hook = json!({"url": receiver.at("/ok"), "conversation_id": room, "events": ["message_created"]});
+    let webhook = create(&server, &ann, hook).await;
+    // A slash command is signed with a secret of its bot.
     let bot = json!({"username": "rotated-bot", "display_name": "Bot"});
-    let (_, bot) = call(&strict, &bob, Method::POST, "/bots", Some(bot)).await;
-    let commands = json!({"commands": [{"name": "x", "description": "x", "url": "https://bot.invalid/"}]});
+    let (_, bot) = call(&server, &ann, Method::POST, "/bots", Some(bot)).await;
+    let path = format!("/bots/{}/conversations", bot["user_id"]);
+    assert_eq!(call(&server, &ann, Method::POST, &path, Some(json!({"conversation_id": room}))).await.0, 204);
+    let commands = json!({"commands": [{"name": "x", "description": "x", "url": receiver.at("/answer/private")}]});
     let path = format!("/bots/{}/commands", bot["user_id"]);
-    let (status, registered) = call(&strict, &bob, Method::PUT, &path, Some(commands)).await;
+    let (status, registered) = call(&server, &ann, Method::PUT, &path, Some(commands)).await;
     assert_eq!(status, 200, "{registered}");
-    let other = "new:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
-    let output = strict.rotate_keys(&[("security.encryption_keys", other)]);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let keys = "SELECT string_agg(DISTINCT key_id, ',') FROM webhooks";
-    let keys: String = strict.database().await.query_one(keys, &[]).await.unwrap().get(0);
-    assert_eq!(keys, "new");
-    let keys = "SELECT string_agg(DISTINCT key_id, ',') FROM bots";
-    let keys: String = strict.database().await.query_one(keys, &[]).await.unwrap().get(0);
-    assert_eq!(keys, "new");
+
+    let rotated = server.rotate_keys(&[(keys, &format!("{new},{old}"))]);
+    assert!(rotated.status.success(), "{}", String::from_utf8_lossy(&rotated.stderr));
+    server.sigterm();
+    server.wait();
+    server.start_again_with(&[(keys, new)]);
+    say(&server, &ann, &room, "after the rotation").await;
+    let arrived = receiver.received_many("/ok", 1).await.remove(0);
+    assert_eq!(signed_by(&arrived, &webhook["secret"]), (true, 1));
+    server.ok(&ann, "run_command", json!({"conversation_id": room, "command": "x", "text": "1"})).await;
+    let asked = receiver.received_many("/answer/private", 1).await.remove(0);
+    assert_eq!(signed_by(&asked, &registered["secret"]), (true, 1));
+    assert!(!server.log().contains("is not in security.encryption_keys"));
 }
 
 #[tokio::test]

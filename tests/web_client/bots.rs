@@ -97,10 +97,11 @@ async fn a_bot_gets_a_token_writes_where_it_was_added_and_ends_with_its_owners_c
     let bot = signed_in(&username, &token);
     server.ok(&bot, "send_message", json!({"conversation_id": room, "content": "the build is green"})).await;
     ada.sees("the build is green").await;
+    ada.reads("#messages .message .bot", "BOT").await;
     let refused = server.call(&bot, "create_conversation", json!({"kind": "group", "member_ids": []})).await;
     assert_eq!(code(&refused.unwrap_err()).as_str(), "forbidden", "the token may not manage");
 
-    // Its profile, and its message shows the new name.
+    // Its profile, and its message shows the new name beside the badge.
     ada.click("#bot-profile").await;
     ada.overwrite("#bot-name", "Builder").await;
     ada.pictures("web-bot").await;

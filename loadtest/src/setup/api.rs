@@ -6,7 +6,7 @@
 //! - a call is retried only if that is harmless. This is true of all calls here: a second registration is a conflict,
 //!   and a second join changes nothing.
 
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -173,11 +173,28 @@ impl Api {
         B: Serialize + Sync,
         A: DeserializeOwned,
     {
-        let call = format!("POST {}{path}", self.target);
+        self.call(Method::POST, path, token, body).await
+    }
+
+    /// PATCHes `path` with `body`, likewise.
+    pub async fn patch<B, A>(&self, path: &str, token: &str, body: &B) -> Result<A, ApiError>
+    where
+        B: Serialize + Sync,
+        A: DeserializeOwned,
+    {
+        self.call(Method::PATCH, path, Some(token), body).await
+    }
+
+    async fn call<B, A>(&self, method: Method, path: &str, token: Option<&str>, body: &B) -> Result<A, ApiError>
+    where
+        B: Serialize + Sync,
+        A: DeserializeOwned,
+    {
+        let call = format!("{method} {}{path}", self.target);
         let deadline = Instant::now() + PATIENCE;
         let mut broken = 0;
         loop {
-            let mut request = self.http.post(format!("{}{path}", self.target)).json(body);
+            let mut request = self.http.request(method.clone(), format!("{}{path}", self.target)).json(body);
             if let Some(token) = token {
                 request = request.bearer_auth(token);
             }
