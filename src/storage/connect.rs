@@ -275,15 +275,17 @@ impl Target {
 
 /// Every join of the writer's statements is a look-up by key, whatever the arrays hold. Planned anew each time (which
 /// PostgreSQL prefers for arrays), a commit of one message costs twice as much; and of the plans that it would keep,
-/// those made while the tables are small read them whole for every batch, until they have grown.
+/// those made while the tables are small read them whole for every batch, until they have grown. The newest messages of
+/// a conversation are read by their order, and not all of them by a bitmap.
 const WRITER_PLANS: &str = " -c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_hashjoin=off \
-    -c enable_mergejoin=off";
+    -c enable_mergejoin=off -c enable_bitmapscan=off";
 
 /// A page is looked up by key as well, however little PostgreSQL knows of the tables: without statistics it takes a
 /// large conversation for a small one, reads all of it and sorts. The search, which does need bitmaps, switches them on
-/// for itself.
-pub const READER_PLANS: &str = " -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off \
-    -c enable_bitmapscan=off";
+/// for itself. The kept plan fits every page, and planning a page takes nearly as long as reading it. PostgreSQL would
+/// prefer plans for the partitions of one page, and plan each page anew.
+pub const READER_PLANS: &str = " -c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_hashjoin=off \
+    -c enable_mergejoin=off -c enable_bitmapscan=off";
 
 /// Connects and lets the connection run on the present runtime.
 ///

@@ -45,21 +45,10 @@ pub const SET_READER: &str = "SELECT set_config('app.user_id', $1, true), set_co
 /// Whether the user may read a conversation.
 pub const ACCESS: &str = "SELECT app_access($1)";
 
-macro_rules! messages_where {
-    ($condition:literal) => {
-        concat!(
-            "SELECT row_to_json(s) AS message, p.reply_count, p.last_reply_at FROM shown_messages s \
-             LEFT JOIN thread_statistics p ON p.root_message_id = s.parent_message_id \
-             WHERE s.conversation_id = $1 AND ",
-            $condition
-        )
-    };
-}
-
 /// Messages after a seq, ascending, each with the state of the thread that it replies to.
-pub const MESSAGES_AFTER: &str = messages_where!("s.seq > $2 ORDER BY s.seq LIMIT $3");
+pub const MESSAGES_AFTER: &str = "SELECT message, reply_count, last_reply_at FROM messages_after($1, $2, $3)";
 /// Messages before a seq, descending.
-pub const MESSAGES_BEFORE: &str = messages_where!("s.seq < $2 ORDER BY s.seq DESC LIMIT $3");
+pub const MESSAGES_BEFORE: &str = "SELECT message, reply_count, last_reply_at FROM messages_before($1, $2, $3)";
 /// The seq of a message of this conversation.
 pub const SEQ_OF_MESSAGE: &str = "SELECT seq FROM messages WHERE conversation_id = $1 AND id = $2";
 /// Mutations that are not messages after a seq, ascending.

@@ -372,7 +372,8 @@ async fn grow_old(database: &Database, room: &str, to_seq: i64) {
     run_retention(database).await;
 }
 
-async fn run_retention(database: &Database) {
+/// Runs the job of retention now.
+pub(super) async fn run_retention(database: &Database) {
     let run = "INSERT INTO jobs (kind, subject) VALUES ('apply_retention', 'all') \
         ON CONFLICT (kind, subject) DO UPDATE SET next_at = now()";
     database.execute(run, &[]).await.unwrap();

@@ -38,6 +38,7 @@ mod messages;
 mod old_passwords;
 mod operators;
 mod outsiders;
+mod partitions;
 mod passwords;
 mod people;
 mod permissions;

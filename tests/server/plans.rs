@@ -187,7 +187,8 @@ async fn check_that_no_large_table_is_scanned(session: &mut Session, room: i64, 
 }
 
 /// Rows of messages that the session's transaction has fetched so far.
-const FETCHED: &str = "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'messages'";
+const FETCHED: &str = r"SELECT sum(seq_tup_read + coalesce(idx_tup_fetch, 0))::bigint FROM pg_stat_xact_user_tables
+    WHERE relname ~ '^messages_\d+$'";
 /// What is unread, counted message by message.
 const UNREAD: &str = "SELECT count(*) FROM messages m JOIN conversation_members x USING (conversation_id)
     WHERE x.user_id = $1 AND m.conversation_id = $2 AND m.seq > x.read_seq AND m.sender_id <> x.user_id
@@ -219,6 +220,7 @@ async fn reads_every_page_without_scanning_a_large_table() {
     let database = server.database().await;
     for table in LARGE {
         // Autovacuum would add statistics at an unknown time.
+        let table = if table == "messages" { "messages_0" } else { table }; // its only partition
         let off = format!("ALTER TABLE {table} SET (autovacuum_enabled = off)");
         database.batch_execute(&off).await.unwrap();
     }

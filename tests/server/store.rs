@@ -11,11 +11,11 @@ use chat_server::storage::sql;
 use serde_json::json;
 use std::time::{Duration, Instant};
 
-/// Rows of `messages` read so far through indexes and by scans, and rows inserted.
+/// Rows of the partitions of `messages` read so far through indexes and by scans, and rows inserted.
 async fn read_and_written(database: &tokio_postgres::Client) -> (i64, i64, i64) {
-    let counts = "SELECT (SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes WHERE relname = 'messages'), \
-                         (SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'messages'), \
-                         (SELECT n_tup_ins FROM pg_stat_user_tables WHERE relname = 'messages')";
+    let counts = r"SELECT (SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes WHERE relname ~ '^messages_\d+$'),
+                          sum(seq_tup_read)::bigint, sum(n_tup_ins)::bigint
+                     FROM pg_stat_user_tables WHERE relname ~ '^messages_\d+$'";
     let row = database.query_one(counts, &[]).await.unwrap();
     (row.get(0), row.get(1), row.get(2))
 }

@@ -11,6 +11,11 @@ RETURNS TABLE (ord bigint, verdict text, message_id bigint, seq bigint, created_
     parent_message_id bigint, username text, display_name text, is_bot boolean, retry_after_ms bigint)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
+DECLARE
+    -- With these bounds, PostgreSQL opens the partitions within them and no others.
+    v_recent       bigint := recent_messages();
+    v_first_parent bigint := (SELECT min(x) FROM unnest(p_parent) x);
+    v_last_parent  bigint := (SELECT max(x) FROM unnest(p_parent) x);
 BEGIN
     -- The next statement takes its snapshot under these locks, so last_seq stays as it reads it. NO KEY is all that the
     -- UPDATE below needs, and it does not conflict with the check of a foreign key.
@@ -27,7 +32,8 @@ BEGIN
                first.id AS first_id, first.seq AS first_seq, first.created_at AS first_at,
                CASE WHEN i.parent_id IS NOT NULL THEN (
                    SELECT coalesce(p.parent_message_id, p.id) FROM messages p
-                    WHERE p.id = i.parent_id AND p.conversation_id = i.conversation_id AND p.deleted_at IS NULL)
+                    WHERE p.id = i.parent_id AND p.id >= v_first_parent AND p.id <= v_last_parent
+                      AND p.conversation_id = i.conversation_id AND p.deleted_at IS NULL)
                END AS root_id,
                -- Its files: those of its sender, in this conversation, that are there and stay until the commit. One
                -- that is being checked may be in ten messages, each of which the verdict announces.
@@ -49,14 +55,16 @@ BEGIN
           LEFT JOIN LATERAL (SELECT x.* FROM users x WHERE x.id = i.sender_id LIMIT 1) u ON true
           LEFT JOIN LATERAL (SELECT x.id, x.seq, x.created_at FROM messages x
                               WHERE x.conversation_id = i.conversation_id AND x.sender_id = i.sender_id
-                                AND x.client_message_id = i.client_message_id LIMIT 1) first ON true
+                                AND x.client_message_id = i.client_message_id AND x.id >= v_recent
+                              LIMIT 1) first ON true
     ), judged AS MATERIALIZED (
         SELECT f.*,
                -- Slow mode reads the last few thousand messages at most, which bounds its cost.
                CASE WHEN f.slow_s IS NOT NULL THEN (
                    SELECT max(x.created_at) + make_interval(secs => f.slow_s)
                      FROM (SELECT y.sender_id, y.created_at, y.message_type FROM messages y
-                            WHERE y.conversation_id = f.conversation_id ORDER BY y.seq DESC LIMIT 5000) x
+                            WHERE y.conversation_id = f.conversation_id AND y.id >= v_recent
+                            ORDER BY y.seq DESC LIMIT 5000) x
                     WHERE x.sender_id = f.sender_id AND x.message_type <> 'system') END AS slow_until,
                CASE
                    WHEN f.first_id IS NOT NULL THEN 'duplicate'

@@ -1,6 +1,9 @@
 -- The next conversation after p_after with messages that are older than retention allows: the shorter one of its own
 -- days and p_days of the whole server, each NULL for no limit. Returns the last conversation that it has looked at, and
 -- for one that is due the actor of the change and the seq up to which it goes. No row at the end.
+-- What the server's own limit removes ends where a range of ids ends, which is not more than a twelfth of the limit
+-- earlier: then its partition can be dropped. A conversation whose messages in a range are older than the range was
+-- imported, and is not rounded; neither is the first range, which has everything from before.
 -- It needs the rights of the owner, in a transaction with app.data_rights.
 -- Locks: none.
 
@@ -10,6 +13,7 @@ RETURNS TABLE (conversation_id bigint, actor_id bigint, to_seq bigint) LANGUAGE 
 DECLARE
     c conversations;
     v_cutoff timestamptz;
+    v_begun  bigint;
 BEGIN
     FOR c IN SELECT x.* FROM conversations x
               WHERE x.id > p_after AND (p_days IS NOT NULL OR x.retention_days IS NOT NULL) ORDER BY x.id LIMIT p_most
@@ -22,6 +26,20 @@ BEGIN
              WHERE m.conversation_id = c.id AND m.seq > c.cleared_seq AND m.created_at >= v_cutoff
              ORDER BY m.seq LIMIT 1;
             to_seq := coalesce(to_seq, c.last_seq);
+            IF to_seq > c.cleared_seq AND p_days <= coalesce(c.retention_days, p_days) THEN
+                -- Where the range of the first message that is kept begins, unless all of the range is old.
+                SELECT x.first_seq INTO v_begun
+                  FROM conversation_partitions x JOIN message_partitions r USING (first_id)
+                 WHERE x.conversation_id = c.id
+                   AND x.first_seq = (SELECT max(y.first_seq) FROM conversation_partitions y
+                                       WHERE y.conversation_id = c.id AND y.first_seq <= to_seq + 1)
+                   AND coalesce(r.closed_at, 'infinity') > v_cutoff
+                   AND r.opened_at - interval '1 hour' <= (
+                           SELECT m.created_at FROM messages m
+                            WHERE m.conversation_id = c.id AND m.seq >= x.first_seq AND m.id >= x.first_id
+                            ORDER BY m.seq LIMIT 1);
+                to_seq := coalesce(v_begun - 1, to_seq);
+            END IF;
             IF to_seq > c.cleared_seq AND EXISTS (
                 SELECT FROM messages m
                  WHERE m.conversation_id = c.id AND m.seq > c.cleared_seq AND m.seq <= to_seq) THEN

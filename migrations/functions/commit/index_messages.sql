@@ -10,6 +10,7 @@ CREATE FUNCTION index_messages(p_conversation bigint, p_limit bigint, p_bytes bi
 SECURITY DEFINER SET search_path FROM CURRENT AS $$
 DECLARE
     v_from bigint := locked_progress(p_conversation, true);
+    v_floor bigint := (SELECT s.p_floor FROM message_span(p_conversation, v_from, v_from) s);
     v_head bigint;
     v_last bigint;
     v_ids  bigint[];
@@ -30,6 +31,7 @@ BEGIN
                        ORDER BY x.seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS earlier
               FROM (SELECT z.id, z.seq, z.content FROM messages z
                      WHERE z.conversation_id = p_conversation AND z.seq > v_from AND z.seq <= v_head
+                       AND z.id >= v_floor
                      ORDER BY z.seq LIMIT p_limit) x) y
      WHERE y.earlier < p_bytes;
     BEGIN
@@ -48,7 +50,7 @@ BEGIN
      WHERE p.conversation_id = p_conversation;
     IF has_more THEN
         SELECT extract(epoch FROM now() - m.created_at) INTO lag_s FROM messages m
-         WHERE m.conversation_id = p_conversation AND m.seq > v_last ORDER BY m.seq LIMIT 1;
+         WHERE m.conversation_id = p_conversation AND m.seq > v_last AND m.id >= v_floor ORDER BY m.seq LIMIT 1;
         lag_s := coalesce(lag_s, 0);
     END IF;
 END $$;

@@ -6,11 +6,14 @@
 CREATE FUNCTION reindex_messages(p_conversation bigint, p_messages bigint[]) RETURNS void LANGUAGE plpgsql
 SECURITY DEFINER SET search_path FROM CURRENT AS $$
 DECLARE
-    v_seq bigint := locked_progress(p_conversation, false);
+    v_seq   bigint := locked_progress(p_conversation, false);
+    v_first bigint := (SELECT min(x) FROM unnest(p_messages) x);
+    v_last  bigint := (SELECT max(x) FROM unnest(p_messages) x);
 BEGIN
     PERFORM indexed_rows(array(
         SELECT m.id FROM messages m
-         WHERE m.id = ANY (p_messages) AND m.conversation_id = p_conversation AND m.seq <= v_seq));
+         WHERE m.id = ANY (p_messages) AND m.conversation_id = p_conversation AND m.seq <= v_seq
+           AND m.id >= v_first AND m.id <= v_last));
 END $$;
 
 REVOKE ALL ON FUNCTION reindex_messages(bigint, bigint[]) FROM PUBLIC;

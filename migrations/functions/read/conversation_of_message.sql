@@ -1,4 +1,6 @@
 -- The conversation of a message that the user may see. The server asks the owner shard of that conversation.
 
-CREATE FUNCTION conversation_of_message(p_message bigint) RETURNS bigint LANGUAGE sql STABLE AS
-    $$ SELECT conversation_id FROM messages WHERE id = p_message $$;
+CREATE FUNCTION conversation_of_message(p_message bigint) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN (SELECT m.conversation_id FROM messages m WHERE m.id = p_message);
+END $$;

@@ -23,7 +23,8 @@ DECLARE
     v_found  searched;
 BEGIN
     SELECT sum(c.last_ordinal) INTO v_size FROM conversations c WHERE c.id = ANY (p_rooms);
-    SELECT r.reltuples INTO v_all FROM pg_class r WHERE r.oid = 'message_search'::regclass; -- an estimate
+    SELECT sum(r.reltuples) INTO v_all -- an estimate
+      FROM pg_inherits i JOIN pg_class r ON r.oid = i.inhrelid WHERE i.inhparent = 'message_search'::regclass;
     SELECT * INTO v_where FROM search_conditions(p_arguments);
     v_source := CASE
         WHEN v_where.sender IS NOT NULL AND v_size > p_most THEN

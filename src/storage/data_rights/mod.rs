@@ -6,6 +6,7 @@
 pub mod erasures;
 pub mod exports;
 pub mod holds;
+pub mod ranges;
 pub mod retention;
 
 use super::StorageError;

@@ -286,6 +286,8 @@ pub const TABLES: &[CataloguedTable] = &[
         "a copy of conversation_events for a day",
     ),
     impersonal("conversation_statistics", &["conversation_id", "message_count", "member_count", "last_message_at"]),
+    impersonal("conversation_partitions", &["conversation_id", "first_seq", "first_id", "ordinal_before"]),
+    impersonal("message_partitions", &["first_id", "opened_at", "closed_at", "dropped_at"]),
     CataloguedTable {
         name: "messages",
         rows: "t.sender_id = $1",

@@ -73,6 +73,21 @@ pub const NEXT_CLEARED: &str = "SELECT c.id FROM conversations c WHERE c.id > $1
     ORDER BY c.id LIMIT 1";
 /// $1 conversation, $2 limit.
 pub const REMOVE_CLEARED: &str = "SELECT removed, more FROM remove_cleared($1, $2)";
+/// $1 days → where the next range of message ids begins, and where the first partition must end before that.
+pub const DUE_RANGE: &str = "SELECT first_id, first_end FROM due_message_partition($1)";
+/// $1 an id that is larger than those of the first partition.
+pub const END_FIRST_RANGE: &str = "SELECT end_first_partition($1)";
+/// $1 the first id of a range.
+pub const MAKE_RANGE: &str = "SELECT make_message_partition($1)";
+/// $1 the first id of a range that has partitions.
+pub const OPEN_RANGE: &str = "SELECT open_message_partition($1)";
+/// $1 range after which, $2 days → the range that goes: its first id, that of the next one, and the states of its tables.
+pub const DROP_RANGE: &str =
+    "SELECT first_id, next_id, messages_state, search_state FROM drop_message_partition($1, $2)";
+/// $1 and $2 the first ids of a dropped range and of the next one, $3 limit → whether there is more.
+pub const FORGET_MESSAGES: &str = "SELECT forget_messages($1, $2, $3)";
+/// $1 conversation after which, $2 limit → the last one, or null.
+pub const RECOUNT_MESSAGES: &str = "SELECT recount_messages($1, $2)";
 /// $1 whether the server has a limit. The job of retention, if there is any limit, unless the job is there.
 pub const PLAN_RETENTION: &str = "INSERT INTO jobs (kind, subject) SELECT 'apply_retention', 'all' \
     WHERE $1 OR EXISTS (SELECT FROM conversations c WHERE c.retention_days IS NOT NULL) ON CONFLICT DO NOTHING";

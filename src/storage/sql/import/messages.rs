@@ -199,7 +199,9 @@ WITH winners AS (
     SELECT w.*, x.id AS known_id, x.seq AS known_seq,
            w.id BETWEEN 1 AND 4503599627370496 AND x.id IS NULL
            AND row_number() OVER (PARTITION BY w.id ORDER BY x.id NULLS LAST, w.tab, w.no) = 1
-           AND NOT EXISTS (SELECT FROM messages y WHERE y.id = w.id) AS keeps_id
+           AND NOT EXISTS (SELECT FROM messages y WHERE y.id = w.id)
+           -- In a later range of ids, the ids of a conversation rise with seq.
+           AND (SELECT count(*) = 1 FROM message_partitions) AS keeps_id
       FROM winners w
       LEFT JOIN messages x ON x.conversation_id = w.conversation_id AND x.sender_id = w.sender
                           AND x.client_message_id = w.key

@@ -1,0 +1,153 @@
+//! Ranges of message ids, each of which is a partition of `messages` and of the search index. Retention begins the next
+//! one, and drops those that it has cleared, so that their disk is free at once.
+//!
+//! Invariants:
+//! - the partitions for a range are there before the sequence gives its first id: a row without a partition is refused;
+//! - the decision to drop a range is committed before anything of it is detached. A server that dies in between goes on
+//!   from the decision, and a legal hold that comes later no longer counts;
+//! - no reader or writer waits for a scan or a drop. The first partition gets its end under an exclusive lock of
+//!   milliseconds, for which the job waits [`LOCK_TIMEOUT`] at most.
+
+use super::{RightsTables, setup};
+use crate::error::Refusal;
+use crate::storage::sql::data_rights as sql;
+use std::time::Duration;
+use tokio_postgres::error::SqlState;
+
+/// Ids of a range; `message_partition` of the rule sets has the same number.
+const RANGE: i64 = 10_000_000_000;
+/// Rows that one statement removes of what belonged to dropped messages.
+const ROWS: i64 = 5_000;
+/// Conversations that are counted again at a time; they wait meanwhile.
+const CONVERSATIONS: i64 = 100;
+/// How long the job waits for a lock that others wait behind, and for a detachment, which a long transaction delays.
+const LOCK_TIMEOUT: &str = "SET lock_timeout = '5s'; SET statement_timeout = '60s'";
+const NO_TIMEOUT: &str = "RESET lock_timeout; RESET statement_timeout";
+
+/// A range that was dropped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DroppedRange {
+    /// Its first id; the next look begins behind it.
+    pub first_id: i64,
+    /// Bytes of disk that are free now.
+    pub freed: i64,
+}
+
+impl RightsTables {
+    /// Begins the next range of ids, if the present one is as old as `period` and has messages. Returns whether it did.
+    ///
+    /// # Errors
+    /// PostgreSQL's, such as a lock that was not to be had. The next call goes on.
+    pub async fn begin_range(&self, period: Duration) -> Result<bool, Refusal> {
+        let failed = || setup("beginning a range of message ids");
+        let due = self.client.query_opt(sql::DUE_RANGE, &[&days(period)]).await.map_err(failed())?;
+        let Some(due) = due else { return Ok(false) };
+        let first_id: i64 = due.try_get(0).map_err(failed())?;
+        let end: Option<i64> = due.try_get(1).map_err(failed())?;
+        if let Some(end) = end {
+            self.within_timeouts(async || {
+                for (table, key) in [("messages", "id"), ("message_search", "message_id")] {
+                    // Stated without reading the table, then proved beside readers and writers.
+                    let state = format!(
+                        "ALTER TABLE public.{table}_0 DROP CONSTRAINT IF EXISTS messages_0_end; \
+                         ALTER TABLE public.{table}_0 ADD CONSTRAINT messages_0_end CHECK ({key} < {end}) NOT VALID"
+                    );
+                    self.client.batch_execute(&state).await?;
+                }
+                Ok(())
+            })
+            .await
+            .map_err(failed())?;
+            for table in ["messages", "message_search"] {
+                let prove = format!("ALTER TABLE public.{table}_0 VALIDATE CONSTRAINT messages_0_end");
+                self.client.batch_execute(&prove).await.map_err(failed())?;
+            }
+            let ended = self.within_timeouts(async || self.client.execute(sql::END_FIRST_RANGE, &[&end]).await).await;
+            ended.map_err(failed())?;
+        }
+        self.client.execute(sql::MAKE_RANGE, &[&first_id]).await.map_err(failed())?;
+        self.client.execute(sql::OPEN_RANGE, &[&first_id]).await.map_err(failed())?;
+        Ok(true)
+    }
+
+    /// Drops the next range behind `after` that is older than `limit`, if retention has cleared it. `None` if there is
+    /// none.
+    ///
+    /// # Errors
+    /// PostgreSQL's. The next call goes on.
+    pub async fn drop_range(&self, after: i64, limit: Duration) -> Result<Option<DroppedRange>, Refusal> {
+        let failed = || setup("dropping old messages");
+        let found = self.client.query_opt(sql::DROP_RANGE, &[&after, &days(limit)]).await.map_err(failed())?;
+        let Some(found) = found else { return Ok(None) };
+        let (first_id, next_id): (i64, i64) =
+            (found.try_get(0).map_err(failed())?, found.try_get(1).map_err(failed())?);
+        let (mut freed, mut is_gone) = (0, true);
+        for (column, table) in [(3, "message_search"), (2, "messages")] {
+            let state: Option<String> = found.try_get(column).map_err(failed())?;
+            let Some(state) = state else { continue };
+            let name = format!("public.{table}_{}", first_id / RANGE);
+            let dropped = self.within_timeouts(async || self.drop_partition(table, &name, &state).await).await;
+            let (bytes, is_dropped) = dropped.map_err(failed())?;
+            freed += bytes;
+            is_gone &= is_dropped;
+        }
+        while is_gone {
+            let more = self.client.query_one(sql::FORGET_MESSAGES, &[&first_id, &next_id, &ROWS]).await;
+            is_gone = more.and_then(|row| row.try_get(0)).map_err(failed())?;
+        }
+        Ok(Some(DroppedRange { first_id, freed }))
+    }
+
+    /// Detaches and drops a partition. Returns its size, and whether it is gone: while rule sets of earlier versions
+    /// name the type of its rows, it is emptied only.
+    async fn drop_partition(&self, table: &str, name: &str, state: &str) -> Result<(i64, bool), tokio_postgres::Error> {
+        match state {
+            "attached" => {
+                let detach = format!("ALTER TABLE public.{table} DETACH PARTITION {name} CONCURRENTLY");
+                self.client.batch_execute(&detach).await?;
+            }
+            "pending" => {
+                let finish = format!("ALTER TABLE public.{table} DETACH PARTITION {name} FINALIZE");
+                self.client.batch_execute(&finish).await?;
+            }
+            _ => {}
+        }
+        let size = format!("SELECT pg_total_relation_size('{name}')");
+        let size: i64 = self.client.query_one(&size, &[]).await?.try_get(0)?;
+        match self.client.batch_execute(&format!("DROP TABLE {name}")).await {
+            Ok(()) => Ok((size, true)),
+            Err(error) if error.code() == Some(&SqlState::DEPENDENT_OBJECTS_STILL_EXIST) => {
+                self.client.batch_execute(&format!("TRUNCATE {name}")).await?;
+                Ok((size, false))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Counts the messages of conversations that have lost some with a partition.
+    ///
+    /// # Errors
+    /// PostgreSQL's.
+    pub async fn recount_messages(&self) -> Result<(), Refusal> {
+        let mut after = Some(0_i64);
+        while let Some(last) = after {
+            let row = self.client.query_one(sql::RECOUNT_MESSAGES, &[&last, &CONVERSATIONS]).await;
+            after = row.and_then(|row| row.try_get(0)).map_err(setup("counting messages"))?;
+        }
+        Ok(())
+    }
+
+    async fn within_timeouts<T>(
+        &self,
+        step: impl AsyncFnOnce() -> Result<T, tokio_postgres::Error>,
+    ) -> Result<T, tokio_postgres::Error> {
+        self.client.batch_execute(LOCK_TIMEOUT).await?;
+        let done = step().await;
+        self.client.batch_execute(NO_TIMEOUT).await?;
+        done
+    }
+}
+
+fn days(time: Duration) -> f64 {
+    time.as_secs_f64() / 86_400.0
+}
