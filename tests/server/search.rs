@@ -165,8 +165,8 @@ async fn finds_the_messages_that_a_full_scan_finds() {
     // Settings that force each way of the search. With so few messages, the first one would answer every query.
     let database = server.database().await;
     // As if the users' conversations were few among many, which takes another way than if they were most.
-    let few_of_many = "ALTER TABLE message_search SET (autovacuum_enabled = off); \
-         UPDATE pg_class SET reltuples = 1000000 WHERE relname = 'message_search'";
+    let few_of_many = "ALTER TABLE message_search_0 SET (autovacuum_enabled = off); \
+         UPDATE pg_class SET reltuples = 1000000 WHERE relname = 'message_search_0'";
     let slow_index = "CREATE OR REPLACE FUNCTION matching_messages(p_words tsquery, p_like text, p_most bigint) \
          RETURNS SETOF message_search LANGUAGE sql AS 'SELECT m FROM pg_sleep(10), message_search m'";
     for (newest, most, scan, scan_bytes, change, ends_early) in [

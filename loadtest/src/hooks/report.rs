@@ -38,8 +38,11 @@ pub struct MeasuredPhase {
 
 const HEADER: [&str; 4] = ["deliveries", "all answer", "one never answers", "ratio of each round"];
 
+/// Reads a figure.
+type Figure = fn(&Latency) -> f64;
+
 /// The figures of a phase that are compared.
-const FIGURES: [(&str, fn(&Latency) -> f64); 4] = [
+const FIGURES: [(&str, Figure); 4] = [
     ("mean", |latency| latency.mean_us),
     ("P50", |latency| latency.p50_us as f64),
     ("P90", |latency| latency.p90_us as f64),
@@ -48,12 +51,12 @@ const FIGURES: [(&str, fn(&Latency) -> f64); 4] = [
 
 impl HooksReport {
     /// A figure of each round, of the phases with this state.
-    fn of(&self, hangs: bool, figure: fn(&Latency) -> f64) -> Vec<(u32, f64)> {
+    fn of(&self, hangs: bool, figure: Figure) -> Vec<(u32, f64)> {
         let phases = self.phases.iter().filter(|phase| phase.hangs == hangs);
         phases.map(|phase| (phase.round, figure(&phase.latency))).collect()
     }
 
-    fn row(&self, name: &str, figure: fn(&Latency) -> f64) -> [String; 4] {
+    fn row(&self, name: &str, figure: Figure) -> [String; 4] {
         let (quiet, hung) = (self.of(false, figure), self.of(true, figure));
         let ratios: Vec<f64> = hung
             .iter()

@@ -176,7 +176,7 @@ impl Api {
         self.call(Method::POST, path, token, body).await
     }
 
-    /// PATCHes `path` with `body`, likewise.
+    /// Sends `body` to `path` with PATCH, likewise.
     pub async fn patch<B, A>(&self, path: &str, token: &str, body: &B) -> Result<A, ApiError>
     where
         B: Serialize + Sync,
