@@ -46,7 +46,8 @@ def message(n):
 print("--\n-- PostgreSQL database dump\n--\n\nSET client_encoding = 'UTF8';\nSET standard_conforming_strings = on;\n")
 table("users", ["id", "username", "email", "password", "created_at"],
       ([str(n), f"user{n}", f"user{n}@example.org", "$2b$04$" + "a" * 53, time(0)] for n in range(1, users + 1)))
-table("rooms", ["id", "name", "is_private", "created_at"], ([str(n + 1), f"room{n}", "f", time(0)] for n in range(rooms)))
+table("rooms", ["id", "name", "is_private", "owner_id", "created_at"],
+      ([str(n + 1), f"room{n}", "f", str(n + 1), time(0)] for n in range(rooms)))
 table("messages", ["id", "from_user", "to_user", "room", "content", "timestamp"],
       (message(n) for n in range(1, count + 1)))
 print("--\n-- PostgreSQL database dump complete\n--")

@@ -1,6 +1,6 @@
--- message_search is partitioned by the same ranges of message ids as messages (V27), since it is several times as large:
--- otherwise retention would free little. The table so far becomes the first partition, without being read. Its primary
--- key begins with the id, so all keys stay, and a new partition gets its indexes from the partitioned table.
+-- message_search is partitioned by the same ranges of message ids as messages (V27), since it is several times as
+-- large: otherwise retention would free little. The table so far becomes the first partition, without being read. Its
+-- primary key begins with the id, so all keys stay, and a new partition gets its indexes from the partitioned table.
 -- Locks: message_search, ACCESS EXCLUSIVE, for milliseconds.
 
 SET LOCAL lock_timeout = '10s';

@@ -394,7 +394,7 @@ async fn legacy_dumps_become_conversations_that_go_on() {
 
     let state_before = state(&database).await;
     let shown = migrate_at_a_terminal(&server, &scratch, "mix0");
-    for part in ["% reading, ", "% planning: ", "[##############################] 100 % ", " imported"] {
+    for part in ["% reading, ", "[##############################] 100 % ", "Nothing was left to import."] {
         assert!(shown.contains(part), "{part}: {shown}");
     }
     assert_eq!(state(&database).await, state_before, "a second run changes nothing");

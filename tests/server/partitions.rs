@@ -1,5 +1,5 @@
-//! Messages in several partitions read as messages of one table. When retention drops the oldest partition, its messages
-//! are gone, and everything else stays as it was.
+//! Messages in several partitions read as messages of one table. When retention drops the oldest partition, its
+//! messages are gone, and everything else stays as it was.
 //!
 //! How: the tests begin new ranges of ids between messages, as the job of retention does, and make the first one old.
 

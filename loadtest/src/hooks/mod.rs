@@ -17,16 +17,19 @@ use crate::progress;
 use crate::report::files::write_json;
 use crate::result::{Latency, Machine};
 use crate::run::{Interrupts, interruptible_runtime};
-use crate::setup::account::{Account, PASSWORD, SignIn};
+use crate::scenario::{RoomKind, RoomPlan};
+use crate::setup::account::{Account, PASSWORD, SETUP_CONCURRENCY, SignIn};
 use crate::setup::api::Api;
 use crate::setup::launch::{Launch, Server};
+use crate::setup::rooms::{self, Preparation};
 use clap::Args;
 use receiver::Receivers;
-use report::{HooksReport, MeasuredPhase};
+use report::{HooksPhase, HooksReport};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::json;
 use std::path::PathBuf;
+use std::slice::from_ref;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
@@ -45,6 +48,7 @@ Exit status: 0 measured, 2 wrong usage, nothing measured, or deliveries are miss
 
 /// How long deliveries of a phase may still arrive after its last message.
 const PATIENCE: Duration = Duration::from_secs(30);
+const PREFIX: &str = "hooks";
 
 /// Options of `loadtest hooks`.
 #[derive(Args, Debug, Clone)]
@@ -73,16 +77,6 @@ pub struct HooksOptions {
     quiet: bool,
     #[command(flatten)]
     server: ServerOptions,
-}
-
-#[derive(Deserialize)]
-struct Created {
-    conversation: Room,
-}
-
-#[derive(Deserialize)]
-struct Room {
-    id: String,
 }
 
 #[derive(Deserialize)]
@@ -122,22 +116,20 @@ pub fn run(options: &HooksOptions) -> Result<(), String> {
     Ok(())
 }
 
-async fn measure(
-    options: &HooksOptions,
-    interrupts: &Interrupts,
-    phases: &mut Vec<MeasuredPhase>,
-) -> Result<(), String> {
+async fn measure(options: &HooksOptions, interrupts: &Interrupts, phases: &mut Vec<HooksPhase>) -> Result<(), String> {
     let mut launch: Launch = options.server.launch();
     launch.settings.insert("features.webhooks".to_owned(), true.into());
     launch.settings.insert("webhooks.allowed_networks".to_owned(), "127.0.0.0/8".into());
     let mut server = Server::start(&launch)?;
     let api = Api::new(server.target().clone()).map_err(|error| error.to_string())?;
     server.ready(&api).await?;
-    let owner = SignIn { prefix: "hooks".to_owned(), password: PASSWORD.to_owned() }.enter(&api, 0).await?;
-    let room = json!({"kind": "private_room", "name": "events", "member_ids": []});
-    let created: Created = api.command(&owner.token, "create_conversation", room).await.map_err(|e| e.to_string())?;
+    let owner = SignIn { prefix: PREFIX.to_owned(), password: PASSWORD.to_owned() }.enter(&api, 0).await?;
+    let plan = RoomPlan { class: 0, name: "events".to_owned(), kind: RoomKind::PublicRoom, members: vec![0] };
+    let how = Preparation { prefix: PREFIX, concurrency: SETUP_CONCURRENCY, quiet: options.quiet };
+    let rooms = rooms::prepare(&api, from_ref(&owner), &[plan], how).await?;
+    let room = rooms.into_iter().next().ok_or("no room was made")?;
     let receivers = Receivers::start(options.receivers).await?;
-    let hooked = Hooked { api, owner, room: created.conversation.id, receivers };
+    let hooked = Hooked { api, owner, room, receivers };
     for n in 0..options.receivers {
         hooked.create(&hooked.receivers.url(n)).await?;
     }
@@ -162,7 +154,7 @@ impl Hooked {
     }
 
     /// Sends messages for a phase, and waits for their deliveries.
-    async fn go_through(&self, options: &HooksOptions, round: u32, hangs: bool) -> Result<MeasuredPhase, String> {
+    async fn go_through(&self, options: &HooksOptions, round: u32, hangs: bool) -> Result<HooksPhase, String> {
         let other = self.create(&self.receivers.other(hangs)).await?;
         let messages = options.rate * options.seconds;
         let first = self.receivers.begin(messages);
@@ -188,13 +180,13 @@ impl Hooked {
             sleep(Duration::from_millis(50)).await;
         }
         let path = format!("/webhooks/{other}");
-        let off = self.api.patch::<_, IgnoredAny>(&path, &self.owner.token, &json!({"active": false})).await;
-        off.map_err(|error| format!("cannot switch a webhook off: {error}"))?;
+        let deleted = self.api.delete(&path, &self.owner.token).await;
+        deleted.map_err(|error| format!("cannot delete a webhook: {error}"))?;
         let mut latencies = histogram()?;
         for latency in self.receivers.end() {
             latencies.saturating_record(latency.as_micros() as u64);
         }
         let latency = Latency::of(&latencies).map_err(|error| error.to_string())?;
-        Ok(MeasuredPhase { round, hangs, latency })
+        Ok(HooksPhase { round, hangs, latency })
     }
 }

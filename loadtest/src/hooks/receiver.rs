@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 use memchr::memmem;
-use serde::Deserialize;
+use serde_json::Value;
 use std::future::pending;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,20 +14,9 @@ use tokio::task::JoinHandle;
 const REQUEST_MAX: usize = 64 * 1024;
 const ANSWER: &[u8] = b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
-/// A body, as far as it matters here.
-#[derive(Deserialize)]
-struct Body {
-    data: Data,
-}
-
-#[derive(Deserialize)]
-struct Data {
-    content: String,
-}
-
 /// The messages of a phase.
 #[derive(Default)]
-struct Phase {
+struct Arrivals {
     /// The number of its first message.
     first: u64,
     /// When each was sent.
@@ -37,7 +26,7 @@ struct Phase {
     latencies: Vec<Duration>,
 }
 
-impl Phase {
+impl Arrivals {
     /// A request for a message has arrived. Repeats and those of an earlier phase do not count.
     fn arrive(&mut self, receiver: usize, number: u64, at: Instant) {
         let Some(index) = number.checked_sub(self.first).map(|index| index as usize) else { return };
@@ -53,7 +42,7 @@ impl Phase {
 pub struct Receivers {
     url: String,
     count: u32,
-    phase: Arc<Mutex<Phase>>,
+    phase: Arc<Mutex<Arrivals>>,
     serving: JoinHandle<()>,
 }
 
@@ -62,7 +51,7 @@ impl Receivers {
     pub async fn start(count: u32) -> Result<Self, String> {
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(|error| format!("cannot listen: {error}"))?;
         let address = listener.local_addr().map_err(|error| format!("cannot listen: {error}"))?;
-        let phase = Arc::new(Mutex::new(Phase::default()));
+        let phase = Arc::new(Mutex::new(Arrivals::default()));
         let serving = tokio::spawn({
             let phase = Arc::clone(&phase);
             async move {
@@ -84,7 +73,7 @@ impl Receivers {
         format!("{}/{}", self.url, if hangs { "hang" } else { "other" })
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Phase> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Arrivals> {
         self.phase.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -93,7 +82,7 @@ impl Receivers {
         let mut phase = self.lock();
         let first = phase.first + phase.sent.len() as u64;
         let cells = messages as usize * self.count as usize;
-        *phase = Phase {
+        *phase = Arrivals {
             first,
             sent: vec![None; messages as usize],
             arrived: vec![false; cells],
@@ -127,14 +116,15 @@ impl Drop for Receivers {
 }
 
 /// Reads one request, which ends the connection.
-async fn serve(mut socket: TcpStream, phase: Arc<Mutex<Phase>>) {
+async fn serve(mut socket: TcpStream, phase: Arc<Mutex<Arrivals>>) {
     let mut bytes = BytesMut::new();
     let Some((path, head)) = read_head(&mut socket, &mut bytes).await else { return };
     let at = Instant::now();
     if path == "/hang" {
         pending::<()>().await;
     }
-    let number = serde_json::from_slice::<Body>(&bytes[head..]).ok().and_then(|body| body.data.content.parse().ok());
+    let body: Value = serde_json::from_slice(&bytes[head..]).unwrap_or_default();
+    let number = body["data"]["content"].as_str().and_then(|content| content.parse().ok());
     let receiver = path.trim_start_matches('/').parse();
     if let (Ok(receiver), Some(number)) = (receiver, number) {
         phase.lock().unwrap_or_else(PoisonError::into_inner).arrive(receiver, number, at);
@@ -169,7 +159,8 @@ mod tests {
     #[test]
     fn counts_each_delivery_of_the_phase_once() {
         let now = Instant::now();
-        let mut phase = Phase { first: 10, sent: vec![Some(now); 2], arrived: vec![false; 4], latencies: Vec::new() };
+        let mut phase =
+            Arrivals { first: 10, sent: vec![Some(now); 2], arrived: vec![false; 4], latencies: Vec::new() };
         let later = now + Duration::from_millis(5);
         for (receiver, number) in [(0, 10), (0, 10), (1, 10), (1, 11), (0, 9), (0, 12), (2, 10)] {
             phase.arrive(receiver, number, later);

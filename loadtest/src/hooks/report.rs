@@ -22,12 +22,12 @@ pub struct HooksReport {
     /// Messages per second.
     pub rate: u32,
     /// Every phase.
-    pub phases: Vec<MeasuredPhase>,
+    pub phases: Vec<HooksPhase>,
 }
 
 /// One phase.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct MeasuredPhase {
+pub struct HooksPhase {
     /// The round it belongs to.
     pub round: u32,
     /// Whether the receiver of the other webhook never answered.
@@ -84,7 +84,7 @@ impl HooksReport {
         table.add_rows(FIGURES.iter().map(|(name, figure)| self.row(name, *figure)));
         let deliveries: u64 = self.phases.iter().map(|phase| phase.latency.count).sum();
         format!(
-            "{}\n{} webhooks of one room, {} messages per second, {} deliveries; medians (extremes) of the rounds\n\n{}\n",
+            "{}\n{} webhooks of one room, {} messages per second, {} deliveries; medians (extremes)\n\n{}\n",
             machine_line(&self.machine),
             self.receivers,
             self.rate,
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn compares_the_two_phases_of_each_round() {
-        let phase = |round, hangs, us: u64| MeasuredPhase {
+        let phase = |round, hangs, us: u64| HooksPhase {
             round,
             hangs,
             latency: Latency {

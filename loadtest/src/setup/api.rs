@@ -6,7 +6,7 @@
 //! - a call is retried only if that is harmless. This is true of all calls here: a second registration is a conflict,
 //!   and a second join changes nothing.
 
-use reqwest::{Method, StatusCode};
+use reqwest::StatusCode;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -173,28 +173,11 @@ impl Api {
         B: Serialize + Sync,
         A: DeserializeOwned,
     {
-        self.call(Method::POST, path, token, body).await
-    }
-
-    /// Sends `body` to `path` with PATCH, likewise.
-    pub async fn patch<B, A>(&self, path: &str, token: &str, body: &B) -> Result<A, ApiError>
-    where
-        B: Serialize + Sync,
-        A: DeserializeOwned,
-    {
-        self.call(Method::PATCH, path, Some(token), body).await
-    }
-
-    async fn call<B, A>(&self, method: Method, path: &str, token: Option<&str>, body: &B) -> Result<A, ApiError>
-    where
-        B: Serialize + Sync,
-        A: DeserializeOwned,
-    {
-        let call = format!("{method} {}{path}", self.target);
+        let call = format!("POST {}{path}", self.target);
         let deadline = Instant::now() + PATIENCE;
         let mut broken = 0;
         loop {
-            let mut request = self.http.request(method.clone(), format!("{}{path}", self.target)).json(body);
+            let mut request = self.http.post(format!("{}{path}", self.target)).json(body);
             if let Some(token) = token {
                 request = request.bearer_auth(token);
             }
@@ -230,6 +213,20 @@ impl Api {
             }
             let detail = if problem.detail.is_empty() { problem.title } else { problem.detail };
             return Err(ApiError::Refused { call, status: status.as_u16(), code: problem.code, detail });
+        }
+    }
+
+    /// Deletes what `path` names, in one attempt.
+    pub async fn delete(&self, path: &str, token: &str) -> Result<(), ApiError> {
+        let call = format!("DELETE {}{path}", self.target);
+        let sent = self.http.delete(format!("{}{path}", self.target)).bearer_auth(token).send().await;
+        match sent {
+            Ok(response) if response.status().is_success() => Ok(()),
+            Ok(response) => {
+                let status = response.status().as_u16();
+                Err(ApiError::Refused { call, status, code: String::new(), detail: String::new() })
+            }
+            Err(error) => Err(ApiError::Unreachable { call, reason: root_cause(&error) }),
         }
     }
 

@@ -1,7 +1,7 @@
 -- Decides that the partition of the next range of ids after p_after goes: one that was closed p_days or more ago, and
 -- whose messages are all before the beginnings of their histories, in conversations that no legal hold keeps. A range
--- that was decided before comes again until nothing of it is left. Returns its ids, and what of its tables is there: NULL,
--- `attached`, `pending` (a detachment was cut short) or `detached`. No row if there is none.
+-- that was decided before comes again until nothing of it is left. Returns its ids, and what of its tables is there
+-- (partition_state). No row if there is none.
 -- It needs the rights of the owner, in a transaction with app.data_rights.
 -- Locks: legal_holds, SHARE, so that no hold comes between the look and the decision; the row of message_partitions.
 

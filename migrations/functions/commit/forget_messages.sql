@@ -1,4 +1,4 @@
--- Removes what belongs to messages of a dropped partition, those with ids from p_first_id on and below p_next_id: p_most
+-- Removes what belongs to messages of a dropped partition, whose ids are p_first_id or more and below p_next_id, p_most
 -- rows at a time. Returns whether there is more. At the end it forgets the range.
 -- It needs the rights of the owner, in a transaction with app.data_rights.
 -- Locks: the rows; those of the files and of file_usage.

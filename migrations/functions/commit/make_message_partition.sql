@@ -1,15 +1,15 @@
 -- Makes the partitions of messages and message_search for the range of ids that begins with p_first_id, unless they are
 -- there. A row for an id without a partition is refused, so the partitions must be committed before the sequence is
 -- moved there.
--- The indexes of messages are those of messages_0, but those for counting have the id too: the counts are bounded by it,
--- and read no message. message_search gives its own to a partition. Only the owner can execute it.
+-- The indexes of messages are those of messages_0, but those for counting have the id too: the counts are bounded by
+-- it, and read no message. message_search gives its own to a partition. Only the owner can execute it.
 -- Locks: messages and message_search, SHARE UPDATE EXCLUSIVE. Neither readers nor writers wait for it.
 
 CREATE FUNCTION make_message_partition(p_first_id bigint) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-    v_name text := 'messages_' || p_first_id / 10000000000;
+    v_number bigint := p_first_id / 10000000000;
 BEGIN
-    IF to_regclass('public.' || v_name) IS NOT NULL THEN
+    IF to_regclass('public.messages_' || v_number) IS NOT NULL THEN
         RETURN;
     END IF;
     EXECUTE format(replace(replace($sql$
@@ -29,5 +29,6 @@ BEGIN
         CREATE TABLE public.SEARCH (LIKE public.message_search INCLUDING DEFAULTS INCLUDING CONSTRAINTS);
         ALTER TABLE public.SEARCH ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
         ALTER TABLE public.message_search ATTACH PARTITION public.SEARCH FOR VALUES FROM (%1$s) TO (%2$s)$sql$,
-        'NAME', v_name), 'SEARCH', 'message_search_' || p_first_id / 10000000000), p_first_id, p_first_id + 10000000000);
+        'NAME', 'messages_' || v_number), 'SEARCH', 'message_search_' || v_number),
+        p_first_id, p_first_id + 10000000000);
 END $$;

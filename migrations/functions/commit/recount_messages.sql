@@ -2,8 +2,8 @@
 -- and may have lost messages with a partition. What is left is the difference of two ordinals. Returns the last
 -- conversation; NULL at the end.
 -- It needs the rights of the owner, in a transaction with app.data_rights and app.rules.
--- Locks: the conversations' rows, in the order of their ids, FOR NO KEY UPDATE, so that no message comes in between; then
--- those of conversation_statistics.
+-- Locks: the conversations' rows, in the order of their ids, FOR NO KEY UPDATE, so that no message comes in between;
+-- then those of conversation_statistics.
 
 CREATE FUNCTION recount_messages(p_after bigint, p_most bigint) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE

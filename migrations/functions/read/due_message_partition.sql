@@ -1,6 +1,6 @@
 -- Whether the next range of ids is due: the present one was begun p_days or more ago and has messages, fewer than 64
--- ranges are there, and every installed rule set notes the partitions of conversations (message_span). Returns where the
--- next range begins, and where the first partition must end before that, NULL if it has an end. No row otherwise.
+-- ranges are there, and every installed rule set notes the partitions of conversations (message_span). Returns where
+-- the next range begins, and where the first partition must end before that, NULL if it has an end. No row otherwise.
 
 CREATE FUNCTION due_message_partition(p_days double precision, OUT first_id bigint, OUT first_end bigint)
 RETURNS SETOF record LANGUAGE plpgsql STABLE AS $$

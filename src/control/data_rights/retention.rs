@@ -5,8 +5,8 @@
 //! 2. A range of message ids of which nothing is left is dropped, which frees its disk at once
 //!    ([`storage::data_rights::ranges`](crate::storage::data_rights::ranges)). So the server's own limit clears whole
 //!    ranges, each of which is a twelfth of it.
-//! 3. Other rows that are behind a beginning are removed, some at a time, with everything that belongs to them: those of
-//!    conversations with a shorter limit, of imports, and from before the first range ended.
+//! 3. Other rows that are behind a beginning are removed, some at a time, with everything that belongs to them: those
+//!    of conversations with a shorter limit, of imports, and from before the first range ended.
 //!
 //! Invariant: rows go from the beginning of a log on, so what is left has no gap. A client whose cursor is in the
 //! removed part receives `reset`.

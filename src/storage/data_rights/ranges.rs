@@ -112,8 +112,7 @@ impl RightsTables {
             }
             _ => {}
         }
-        let size = format!("SELECT pg_total_relation_size('{name}')");
-        let size: i64 = self.client.query_one(&size, &[]).await?.try_get(0)?;
+        let size: i64 = self.client.query_one(sql::SIZE_OF_PARTITION, &[&name]).await?.try_get(0)?;
         match self.client.batch_execute(&format!("DROP TABLE {name}")).await {
             Ok(()) => Ok((size, true)),
             Err(error) if error.code() == Some(&SqlState::DEPENDENT_OBJECTS_STILL_EXIST) => {

@@ -81,9 +81,11 @@ pub const END_FIRST_RANGE: &str = "SELECT end_first_partition($1)";
 pub const MAKE_RANGE: &str = "SELECT make_message_partition($1)";
 /// $1 the first id of a range that has partitions.
 pub const OPEN_RANGE: &str = "SELECT open_message_partition($1)";
-/// $1 range after which, $2 days → the range that goes: its first id, that of the next one, and the states of its tables.
+/// $1 range after which, $2 days → the range that goes: its first id, that of the next one, the states of its tables.
 pub const DROP_RANGE: &str =
     "SELECT first_id, next_id, messages_state, search_state FROM drop_message_partition($1, $2)";
+/// $1 a partition → its bytes, with its indexes.
+pub const SIZE_OF_PARTITION: &str = "SELECT pg_total_relation_size(($1::text)::regclass)";
 /// $1 and $2 the first ids of a dropped range and of the next one, $3 limit → whether there is more.
 pub const FORGET_MESSAGES: &str = "SELECT forget_messages($1, $2, $3)";
 /// $1 conversation after which, $2 limit → the last one, or null.
