@@ -1,9 +1,9 @@
 -- messages is partitioned by ranges of ids. The table so far becomes the first partition, as it is, and without being
 -- read: it has every id that there can be.
 --
--- A range has 10,000,000,000 ids. The job of retention begins the next one by moving the sequence
--- (open_message_partition). So a partition holds the messages of a period, and retention drops it whole, which frees
--- its disk at once. Without retention for the whole server, nothing begins a second range.
+-- Ranges begin at multiples of 10,000,000,000, and the last one has no end. The job of retention begins the next one and
+-- moves the sequence there (open_message_partition). So a partition holds the messages of a period, and retention drops
+-- it whole, which frees its disk at once. Without retention for the whole server, nothing begins a second range.
 --
 -- Invariants:
 -- - ids rise with seq in each conversation from the second range on: the sequence gives single numbers (CACHE 1), under

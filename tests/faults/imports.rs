@@ -71,6 +71,11 @@ pub fn import_of(kind: &str, server: &Server, scratch: &Scratch, source: &str, d
         let explained = count("imported") + count("present") + count("united") + count("rejected");
         assert_eq!(count("rows"), explained, "{table} of {report}");
     }
+    let sums = report["checksums"].as_array().unwrap();
+    assert_eq!(sums.is_empty(), report["dry_run"] == true, "{report}");
+    for table in sums {
+        assert_eq!((&table["equal"], &table["expected"]), (&json!(true), &table["found"]), "{report}");
+    }
     report
 }
 

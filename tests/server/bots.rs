@@ -164,7 +164,7 @@ async fn owners_manage_their_bots_and_nobody_else_does() {
 }
 
 #[tokio::test]
-async fn administrators_list_the_bots_of_all_users_and_the_audit_trail_says_so() {
+async fn administrators_list_the_bots_of_all_users_and_the_audit_trail_records_it() {
     let server = Server::start(1, &[("security.admin_user_ids", "1")]);
     let admin = server.register().await;
     assert_eq!(admin.id, 1);

@@ -1,9 +1,7 @@
--- Makes the partitions of messages and message_search for the range of ids that begins with p_first_id, unless they are
--- there. A row for an id without a partition is refused, so the partitions must be committed before the sequence is
--- moved there.
--- The indexes of messages are those of messages_0, but those for counting have the id too: the counts are bounded by
--- it, and read no message. message_search gives its own to a partition. Only the owner can execute it.
--- Locks: messages and message_search, SHARE UPDATE EXCLUSIVE. Neither readers nor writers wait for it.
+-- Makes tables for the range of ids that begins with p_first_id, unless they are there: future partitions of messages
+-- and message_search (open_message_partition). The indexes of messages are those of messages_0, but those for counting
+-- have the id too: the counts are bounded by it, and read no message. Only the owner can execute it.
+-- Locks: none of other tables that anybody waits for.
 
 CREATE FUNCTION make_message_partition(p_first_id bigint) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
@@ -12,7 +10,7 @@ BEGIN
     IF to_regclass('public.messages_' || v_number) IS NOT NULL THEN
         RETURN;
     END IF;
-    EXECUTE format(replace(replace($sql$
+    EXECUTE replace(replace($sql$
         CREATE TABLE public.NAME (LIKE public.messages INCLUDING DEFAULTS INCLUDING CONSTRAINTS);
         ALTER TABLE public.NAME ADD CONSTRAINT NAME_pkey PRIMARY KEY (conversation_id, seq);
         CREATE UNIQUE INDEX NAME_id_key ON public.NAME (id);
@@ -25,10 +23,8 @@ BEGIN
         CREATE INDEX NAME_deleted_replies ON public.NAME (parent_message_id, seq) INCLUDE (sender_id, id)
             WHERE deleted_at IS NOT NULL AND parent_message_id IS NOT NULL;
         ALTER TABLE public.NAME ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
-        ALTER TABLE public.messages ATTACH PARTITION public.NAME FOR VALUES FROM (%1$s) TO (%2$s);
-        CREATE TABLE public.SEARCH (LIKE public.message_search INCLUDING DEFAULTS INCLUDING CONSTRAINTS);
-        ALTER TABLE public.SEARCH ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
-        ALTER TABLE public.message_search ATTACH PARTITION public.SEARCH FOR VALUES FROM (%1$s) TO (%2$s)$sql$,
-        'NAME', 'messages_' || v_number), 'SEARCH', 'message_search_' || v_number),
-        p_first_id, p_first_id + 10000000000);
+        CREATE TABLE public.SEARCH (LIKE public.message_search INCLUDING DEFAULTS INCLUDING CONSTRAINTS
+            INCLUDING INDEXES);
+        ALTER TABLE public.SEARCH ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY$sql$,
+        'NAME', 'messages_' || v_number), 'SEARCH', 'message_search_' || v_number);
 END $$;

@@ -22,7 +22,7 @@ BEGIN
                last_reply_at = coalesce((
                    SELECT max(x.created_at) FROM messages x
                     WHERE x.parent_message_id = h.parent_message_id AND x.deleted_at IS NULL
-                      AND x.id >= message_partition(h.parent_message_id)), t.last_reply_at)
+                      AND x.id >= message_floor(h.parent_message_id)), t.last_reply_at)
          WHERE t.root_message_id = h.parent_message_id;
         DELETE FROM thread_statistics t WHERE t.root_message_id = h.parent_message_id AND t.reply_count <= 0;
     END IF;

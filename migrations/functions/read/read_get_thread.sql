@@ -8,17 +8,18 @@ DECLARE
     v_before bigint := (p_arguments ->> 'before_seq')::bigint;
     v_after  bigint := (p_arguments ->> 'after_seq')::bigint;
     v_ids    bigint[];
+    v_floor  bigint := message_floor(v_root);
     v_first  bigint;
     v_last   bigint;
     v_more   boolean;
 BEGIN
     IF v_before IS NULL THEN
         v_ids := ARRAY(SELECT x.id FROM messages x WHERE x.parent_message_id = v_root AND x.seq > coalesce(v_after, 0)
-                          AND x.id >= message_partition(v_root)
+                          AND x.id >= v_floor
                         ORDER BY x.seq LIMIT v_limit + 1);
     ELSE
         v_ids := ARRAY(SELECT x.id FROM messages x WHERE x.parent_message_id = v_root AND x.seq < v_before
-                          AND x.id >= message_partition(v_root)
+                          AND x.id >= v_floor
                         ORDER BY x.seq DESC LIMIT v_limit + 1);
     END IF;
     SELECT min(x), max(x) INTO v_first, v_last FROM unnest(v_ids) x;

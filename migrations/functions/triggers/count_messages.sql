@@ -16,10 +16,13 @@ BEGIN
     -- The first range of ids needs no rows, and most servers have no other.
     IF v_second IS NOT NULL THEN
         INSERT INTO conversation_partitions (conversation_id, first_seq, first_id, ordinal_before)
-        SELECT conversation_id, min(seq), message_partition(id),
-               min(ordinal - CASE WHEN message_type = 'system' THEN 0 ELSE 1 END)
-          FROM new_messages WHERE id >= v_second
-         GROUP BY conversation_id, message_partition(id) ORDER BY 1, 2
+        SELECT n.conversation_id, min(n.seq), r.first_id,
+               min(n.ordinal - CASE WHEN n.message_type = 'system' THEN 0 ELSE 1 END)
+          FROM new_messages n
+          JOIN (SELECT x.first_id, lead(x.first_id) OVER (ORDER BY x.first_id) AS next_id FROM message_partitions x) r
+            ON n.id >= r.first_id AND (n.id < r.next_id OR r.next_id IS NULL)
+         WHERE n.id >= v_second
+         GROUP BY n.conversation_id, r.first_id ORDER BY 1, 2
         ON CONFLICT DO NOTHING;
     END IF;
     RETURN NULL;

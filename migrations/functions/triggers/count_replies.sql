@@ -24,7 +24,7 @@ BEGIN
                                 AND r.message_type <> 'system'
                                 AND NOT EXISTS (SELECT FROM messages e
                                                  WHERE e.parent_message_id = n.parent_message_id AND e.seq < n.seq
-                                                   AND e.id >= message_partition(v_first))
+                                                   AND e.id >= message_floor(v_first))
                                 AND EXISTS (
                                     SELECT FROM conversation_members m
                                      WHERE m.conversation_id = n.conversation_id AND m.user_id = r.sender_id)

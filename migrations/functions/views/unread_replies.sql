@@ -6,7 +6,7 @@
 CREATE FUNCTION unread_replies(p_root bigint, p_user bigint, p_read_seq bigint) RETURNS bigint
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path FROM CURRENT AS $$
 DECLARE
-    v_floor bigint := message_partition(p_root);
+    v_floor bigint := message_floor(p_root);
 BEGIN
     IF v_floor = 0 THEN
         RETURN (SELECT count(*) FROM messages x

@@ -2,11 +2,11 @@
 //! one, and drops those that it has cleared, so that their disk is free at once.
 //!
 //! Invariants:
-//! - the partitions for a range are there before the sequence gives its first id: a row without a partition is refused;
+//! - there is a partition for every id: the last one has no end. It gets one when the next range begins;
 //! - the decision to drop a range is committed before anything of it is detached. A server that dies in between goes on
 //!   from the decision, and a legal hold that comes later no longer counts;
-//! - no reader or writer waits for a scan or a drop. The first partition gets its end under an exclusive lock of
-//!   milliseconds, for which the job waits [`LOCK_TIMEOUT`] at most.
+//! - no reader or writer waits for a scan or a drop. A partition gets its end under an exclusive lock of milliseconds,
+//!   for which the job waits [`LOCK_TIMEOUT`] at most.
 
 use super::{RightsTables, setup};
 use crate::error::Refusal;
@@ -14,7 +14,7 @@ use crate::storage::sql::data_rights as sql;
 use std::time::Duration;
 use tokio_postgres::error::SqlState;
 
-/// Ids of a range; `message_partition` of the rule sets has the same number.
+/// Ranges begin at multiples of this, which number their partitions.
 const RANGE: i64 = 10_000_000_000;
 /// Rows that one statement removes of what belonged to dropped messages.
 const ROWS: i64 = 5_000;
@@ -37,36 +37,31 @@ impl RightsTables {
     /// Begins the next range of ids, if the present one is as old as `period` and has messages. Returns whether it did.
     ///
     /// # Errors
-    /// PostgreSQL's, such as a lock that was not to be had. The next call goes on.
+    /// PostgreSQL's, such as a lock timeout. The next call goes on.
     pub async fn begin_range(&self, period: Duration) -> Result<bool, Refusal> {
         let failed = || setup("beginning a range of message ids");
+        // An earlier call may have been cut short before this.
+        self.client.execute(sql::MOVE_MESSAGE_IDS, &[]).await.map_err(failed())?;
         let due = self.client.query_opt(sql::DUE_RANGE, &[&days(period)]).await.map_err(failed())?;
         let Some(due) = due else { return Ok(false) };
-        let first_id: i64 = due.try_get(0).map_err(failed())?;
-        let end: Option<i64> = due.try_get(1).map_err(failed())?;
-        if let Some(end) = end {
-            self.within_timeouts(async || {
-                for (table, key) in [("messages", "id"), ("message_search", "message_id")] {
-                    // Stated without reading the table, then proved beside readers and writers.
-                    let state = format!(
-                        "ALTER TABLE public.{table}_0 DROP CONSTRAINT IF EXISTS messages_0_end; \
-                         ALTER TABLE public.{table}_0 ADD CONSTRAINT messages_0_end CHECK ({key} < {end}) NOT VALID"
-                    );
-                    self.client.batch_execute(&state).await?;
-                }
-                Ok(())
-            })
-            .await
-            .map_err(failed())?;
-            for table in ["messages", "message_search"] {
-                let prove = format!("ALTER TABLE public.{table}_0 VALIDATE CONSTRAINT messages_0_end");
-                self.client.batch_execute(&prove).await.map_err(failed())?;
-            }
-            let ended = self.within_timeouts(async || self.client.execute(sql::END_FIRST_RANGE, &[&end]).await).await;
-            ended.map_err(failed())?;
+        let (present, next): (i64, i64) = (due.try_get(0).map_err(failed())?, due.try_get(1).map_err(failed())?);
+        self.client.execute(sql::MAKE_RANGE, &[&next]).await.map_err(failed())?;
+        let name = |table: &str| format!("public.{table}_{}", present / RANGE);
+        for (table, key) in [("messages", "id"), ("message_search", "message_id")] {
+            // Stated without reading the table, then proved beside readers and writers.
+            let partition = name(table);
+            let state = format!(
+                "ALTER TABLE {partition} DROP CONSTRAINT IF EXISTS messages_end; \
+                 ALTER TABLE {partition} ADD CONSTRAINT messages_end CHECK ({key} < {next}) NOT VALID"
+            );
+            let stated = self.within_timeouts(async || self.client.batch_execute(&state).await).await;
+            stated.map_err(failed())?;
+            let prove = format!("ALTER TABLE {partition} VALIDATE CONSTRAINT messages_end");
+            self.client.batch_execute(&prove).await.map_err(failed())?;
         }
-        self.client.execute(sql::MAKE_RANGE, &[&first_id]).await.map_err(failed())?;
-        self.client.execute(sql::OPEN_RANGE, &[&first_id]).await.map_err(failed())?;
+        let open = async || self.client.execute(sql::OPEN_RANGE, &[&present, &next]).await;
+        self.within_timeouts(open).await.map_err(failed())?;
+        self.client.execute(sql::MOVE_MESSAGE_IDS, &[]).await.map_err(failed())?;
         Ok(true)
     }
 

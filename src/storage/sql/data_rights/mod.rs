@@ -73,14 +73,13 @@ pub const NEXT_CLEARED: &str = "SELECT c.id FROM conversations c WHERE c.id > $1
     ORDER BY c.id LIMIT 1";
 /// $1 conversation, $2 limit.
 pub const REMOVE_CLEARED: &str = "SELECT removed, more FROM remove_cleared($1, $2)";
-/// $1 days → where the next range of message ids begins, and where the first partition must end before that.
-pub const DUE_RANGE: &str = "SELECT first_id, first_end FROM due_message_partition($1)";
-/// $1 an id that is larger than those of the first partition.
-pub const END_FIRST_RANGE: &str = "SELECT end_first_partition($1)";
+/// $1 days → the first ids of the present range of message ids and of the next one, if it is due.
+pub const DUE_RANGE: &str = "SELECT present_id, next_id FROM due_message_partition($1)";
 /// $1 the first id of a range.
 pub const MAKE_RANGE: &str = "SELECT make_message_partition($1)";
-/// $1 the first id of a range that has partitions.
-pub const OPEN_RANGE: &str = "SELECT open_message_partition($1)";
+/// $1 and $2 the first ids of the present range and of the next one.
+pub const OPEN_RANGE: &str = "SELECT open_message_partition($1, $2)";
+pub const MOVE_MESSAGE_IDS: &str = "SELECT move_message_ids()";
 /// $1 range after which, $2 days → the range that goes: its first id, that of the next one, the states of its tables.
 pub const DROP_RANGE: &str =
     "SELECT first_id, next_id, messages_state, search_state FROM drop_message_partition($1, $2)";

@@ -136,6 +136,9 @@ SELECT p.conversation_id, p.user_id, p.role::member_role, p.joined_at, p.read_se
 
 /// Before the first batch: nobody else may take an id of the messages.
 pub const MESSAGE_IDS: &str = "
+-- A job of retention that was cut short has left it. It would refuse large ids that are kept.
+ALTER TABLE IF EXISTS messages_0 DROP CONSTRAINT IF EXISTS messages_end;
+ALTER TABLE IF EXISTS message_search_0 DROP CONSTRAINT IF EXISTS messages_end;
 SELECT setval('message_ids', greatest((SELECT last_value FROM message_ids),
                                       (SELECT coalesce(max(target_id), 1) FROM p_messages)));";
 /// How many batches there are.

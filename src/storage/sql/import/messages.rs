@@ -231,7 +231,7 @@ CREATE INDEX ON p_messages (batch);
 CREATE INDEX ON p_messages (conversation_id, id);
 CREATE INDEX ON p_messages (conversation_id, created_at, seq);
 ANALYZE p_messages;
-INSERT INTO mended SELECT 'messages', src, line, id::text, format('the id %s is taken; it became %s', id, target_id)
+INSERT INTO mended SELECT 'messages', src, line, id::text, format('the id %s is not free; it became %s', id, target_id)
   FROM p_messages WHERE target_id <> id AND id < 1::bigint << 62 AND NOT existing;";
 
 /// Reactions, mentions and pins.
