@@ -1,9 +1,9 @@
 -- messages is partitioned by ranges of ids. The table so far becomes the first partition, as it is, and without being
 -- read: it has every id that there can be.
 --
--- Ranges begin at multiples of 10,000,000,000, and the last one has no end. The job of retention begins the next one and
--- moves the sequence there (open_message_partition). So a partition holds the messages of a period, and retention drops
--- it whole, which frees its disk at once. Without retention for the whole server, nothing begins a second range.
+-- Ranges begin at multiples of 10,000,000,000, and the last one has no end. The job of retention begins the next one
+-- and moves the sequence there (open_message_partition). So a partition holds the messages of a period, and retention
+-- drops it whole, which frees its disk at once. Without retention for the whole server, nothing begins a second range.
 --
 -- Invariants:
 -- - ids rise with seq in each conversation from the second range on: the sequence gives single numbers (CACHE 1), under
@@ -13,6 +13,8 @@
 -- Locks: messages and message_edits, ACCESS EXCLUSIVE, for milliseconds.
 
 SET LOCAL lock_timeout = '10s';
+-- Before the lock: commits take an id first, and the table then.
+ALTER SEQUENCE message_ids CACHE 1;
 LOCK TABLE messages, message_edits IN ACCESS EXCLUSIVE MODE;
 
 -- The rule sets that are installed, also those of earlier versions, have triggers on the table and a view of it. Both
@@ -52,7 +54,7 @@ CREATE TABLE message_partitions (
     dropped_at timestamptz
 );
 -- The first message of each conversation in each range but the first. Pages of a history read the partitions that this
--- table names, instead of all. A trigger writes it (count_messages).
+-- table names, instead of all. A trigger writes it (note_ranges).
 CREATE TABLE conversation_partitions (
     conversation_id bigint NOT NULL,
     first_seq       bigint NOT NULL,
@@ -90,7 +92,6 @@ BEGIN
         EXECUTE v_statement;
     END LOOP;
 END $$;
-ALTER SEQUENCE message_ids CACHE 1;
 
 -- Rights and policies, as V6 gives them.
 REVOKE ALL ON messages_0 FROM chat_app, chat_writer;
@@ -131,9 +132,35 @@ DECLARE
 BEGIN
     SELECT string_agg(DISTINCT pg_describe_object(d.classid, d.objid, d.objsubid), ', ') INTO v_left FROM pg_depend d
      WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = 'messages_0'::regclass
-       AND (d.classid IN ('pg_rewrite'::regclass, 'pg_trigger'::regclass)
-            OR d.classid = 'pg_policy'::regclass);
+       AND (d.classid IN ('pg_rewrite'::regclass, 'pg_policy'::regclass)
+            -- Those for each row are copies of the partitioned table's.
+            OR EXISTS (SELECT FROM pg_trigger t
+                        WHERE d.classid = 'pg_trigger'::regclass AND t.oid = d.objid AND t.tgparentid = 0));
     IF v_left IS NOT NULL THEN
         RAISE EXCEPTION 'these use the first partition of messages alone: %', v_left;
     END IF;
 END $$;
+
+-- Notes a conversation's first message in each range. It is here and not in a rule set, so that servers of every
+-- version note it: a page would skip the messages of a range that is not noted.
+-- Locks: the conversations' rows of conversation_partitions, in the order of their ids.
+CREATE FUNCTION note_ranges() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+DECLARE
+    v_second bigint := (SELECT x.first_id FROM message_partitions x WHERE x.first_id > 0 ORDER BY x.first_id LIMIT 1);
+BEGIN
+    -- The first range needs no rows, and most servers have no other.
+    IF v_second IS NOT NULL THEN
+        INSERT INTO conversation_partitions (conversation_id, first_seq, first_id, ordinal_before)
+        SELECT n.conversation_id, min(n.seq), r.first_id,
+               min(n.ordinal - CASE WHEN n.message_type = 'system' THEN 0 ELSE 1 END)
+          FROM new_messages n
+          JOIN (SELECT x.first_id, lead(x.first_id) OVER (ORDER BY x.first_id) AS next_id FROM message_partitions x) r
+            ON n.id >= r.first_id AND (n.id < r.next_id OR r.next_id IS NULL)
+         WHERE n.id >= v_second
+         GROUP BY n.conversation_id, r.first_id ORDER BY 1, 2
+        ON CONFLICT DO NOTHING;
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER note_ranges AFTER INSERT ON messages REFERENCING NEW TABLE AS new_messages
+    FOR EACH STATEMENT EXECUTE FUNCTION note_ranges();

@@ -18,28 +18,30 @@ BEGIN
     FOR c IN SELECT x.* FROM conversations x
               WHERE x.id > p_after AND (p_days IS NOT NULL OR x.retention_days IS NOT NULL) ORDER BY x.id LIMIT p_most
     LOOP
-        conversation_id := c.id; actor_id := coalesce(c.owner_id, c.direct_low); to_seq := NULL;
+        conversation_id := c.id; to_seq := NULL;
+        -- A room of an import can have no owner. Then it is the sender of its first message.
+        actor_id := coalesce(c.owner_id, c.direct_low, (
+            SELECT m.sender_id FROM messages m
+             WHERE m.conversation_id = c.id AND m.seq > c.cleared_seq ORDER BY m.seq LIMIT 1));
         v_cutoff := now() - make_interval(secs => 86400 * least(c.retention_days, p_days));
         IF actor_id IS NOT NULL AND NOT is_on_hold(c.id) THEN
-            -- The messages of a log are in the order of their times: only old ones are read.
-            SELECT m.seq - 1 INTO to_seq FROM messages m
-             WHERE m.conversation_id = c.id AND m.seq > c.cleared_seq AND m.created_at >= v_cutoff
-             ORDER BY m.seq LIMIT 1;
-            to_seq := coalesce(to_seq, c.last_seq);
-            IF to_seq > c.cleared_seq AND p_days <= coalesce(c.retention_days, p_days) THEN
-                -- Where the range of the first message that is kept begins, unless all of the range is old.
-                SELECT x.first_seq INTO v_begun
+            -- What the server's limit removes ends where the first range begins that is not old as a whole.
+            v_begun := NULL;
+            IF p_days <= coalesce(c.retention_days, p_days) THEN
+                SELECT min(x.first_seq) INTO v_begun
                   FROM conversation_partitions x JOIN message_partitions r USING (first_id)
-                 WHERE x.conversation_id = c.id
-                   AND x.first_seq = (SELECT max(y.first_seq) FROM conversation_partitions y
-                                       WHERE y.conversation_id = c.id AND y.first_seq <= to_seq + 1)
-                   AND coalesce(r.closed_at, 'infinity') > v_cutoff
+                 WHERE x.conversation_id = c.id AND coalesce(r.closed_at, 'infinity') > v_cutoff
                    AND r.opened_at - interval '1 hour' <= (
                            SELECT m.created_at FROM messages m
                             WHERE m.conversation_id = c.id AND m.seq >= x.first_seq AND m.id >= x.first_id
                             ORDER BY m.seq LIMIT 1);
-                to_seq := coalesce(v_begun - 1, to_seq);
             END IF;
+            -- The messages of a log are in the order of their times: only old ones are read.
+            SELECT m.seq - 1 INTO to_seq FROM messages m
+             WHERE m.conversation_id = c.id AND m.seq > c.cleared_seq AND m.created_at >= v_cutoff
+               AND (m.seq < v_begun OR v_begun IS NULL)
+             ORDER BY m.seq LIMIT 1;
+            to_seq := coalesce(to_seq, v_begun - 1, c.last_seq);
             IF to_seq > c.cleared_seq AND EXISTS (
                 SELECT FROM messages m
                  WHERE m.conversation_id = c.id AND m.seq > c.cleared_seq AND m.seq <= to_seq) THEN

@@ -55,10 +55,8 @@ pub(super) async fn run(rights: &DataRights) -> Result<JobEnd, Refusal> {
             break;
         }
     }
-    if let Some(limit) = rights.parts.retention.filter(|_| is_complete) {
-        if let Err(refusal) = drop_ranges(&tables, limit).await {
-            warn_limited!(%refusal, "old messages were not dropped; the next run goes on");
-        }
+    if is_complete && let Err(refusal) = drop_ranges(&tables, rights.parts.retention).await {
+        warn_limited!(%refusal, "old messages were not dropped; the next run goes on");
     }
     // Also what an earlier run, or one that was cut short, has left.
     let mut after = None;
@@ -73,13 +71,12 @@ pub(super) async fn run(rights: &DataRights) -> Result<JobEnd, Refusal> {
 }
 
 /// Drops the ranges of message ids that are cleared.
-async fn drop_ranges(tables: &RightsTables, limit: Duration) -> Result<(), Refusal> {
+async fn drop_ranges(tables: &RightsTables, limit: Option<Duration>) -> Result<(), Refusal> {
     let (mut after, mut freed) = (-1, 0);
     while let Some(dropped) = tables.drop_range(after, limit).await? {
         (after, freed) = (dropped.first_id, freed + dropped.freed);
     }
     if after >= 0 {
-        tables.recount_messages().await?;
         tracing::info!("dropped a range of old messages: {} MB of disk are free", freed / 1_000_000);
     }
     Ok(())

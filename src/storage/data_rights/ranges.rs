@@ -6,7 +6,7 @@
 //! - the decision to drop a range is committed before anything of it is detached. A server that dies in between goes on
 //!   from the decision, and a legal hold that comes later no longer counts;
 //! - no reader or writer waits for a scan or a drop. A partition gets its end under an exclusive lock of milliseconds,
-//!   for which the job waits [`LOCK_TIMEOUT`] at most.
+//!   for which the job waits half a second.
 
 use super::{RightsTables, setup};
 use crate::error::Refusal;
@@ -20,8 +20,10 @@ const RANGE: i64 = 10_000_000_000;
 const ROWS: i64 = 5_000;
 /// Conversations that are counted again at a time; they wait meanwhile.
 const CONVERSATIONS: i64 = 100;
-/// How long the job waits for a lock that others wait behind, and for a detachment, which a long transaction delays.
-const LOCK_TIMEOUT: &str = "SET lock_timeout = '5s'; SET statement_timeout = '60s'";
+/// For a lock that readers and writers wait behind meanwhile.
+const SHORT: &str = "SET lock_timeout = '500ms'";
+/// For a detachment, which a long transaction delays and nobody waits behind.
+const LONG: &str = "SET lock_timeout = '5s'; SET statement_timeout = '60s'";
 const NO_TIMEOUT: &str = "RESET lock_timeout; RESET statement_timeout";
 
 /// A range that was dropped.
@@ -46,45 +48,49 @@ impl RightsTables {
         let Some(due) = due else { return Ok(false) };
         let (present, next): (i64, i64) = (due.try_get(0).map_err(failed())?, due.try_get(1).map_err(failed())?);
         self.client.execute(sql::MAKE_RANGE, &[&next]).await.map_err(failed())?;
-        let name = |table: &str| format!("public.{table}_{}", present / RANGE);
-        for (table, key) in [("messages", "id"), ("message_search", "message_id")] {
+        for (table, key) in [("message_search", "message_id"), ("messages", "id")] {
             // Stated without reading the table, then proved beside readers and writers.
-            let partition = name(table);
+            let partition = format!("public.{table}_{}", present / RANGE);
             let state = format!(
                 "ALTER TABLE {partition} DROP CONSTRAINT IF EXISTS messages_end; \
                  ALTER TABLE {partition} ADD CONSTRAINT messages_end CHECK ({key} < {next}) NOT VALID"
             );
-            let stated = self.within_timeouts(async || self.client.batch_execute(&state).await).await;
+            let stated = self.within(SHORT, async || self.client.batch_execute(&state).await).await;
             stated.map_err(failed())?;
             let prove = format!("ALTER TABLE {partition} VALIDATE CONSTRAINT messages_end");
             self.client.batch_execute(&prove).await.map_err(failed())?;
+            let divide = if table == "messages" { sql::OPEN_RANGE } else { sql::DIVIDE_SEARCH };
+            let divided = self.within(SHORT, async || self.client.execute(divide, &[&present, &next]).await).await;
+            divided.map_err(failed())?;
         }
-        let open = async || self.client.execute(sql::OPEN_RANGE, &[&present, &next]).await;
-        self.within_timeouts(open).await.map_err(failed())?;
         self.client.execute(sql::MOVE_MESSAGE_IDS, &[]).await.map_err(failed())?;
         Ok(true)
     }
 
-    /// Drops the next range behind `after` that is older than `limit`, if retention has cleared it. `None` if there is
-    /// none.
+    /// Drops the next range behind `after` that is older than `limit`, if retention has cleared it. Without a limit,
+    /// one that an earlier call has begun to drop. `None` if there is none.
     ///
     /// # Errors
     /// PostgreSQL's. The next call goes on.
-    pub async fn drop_range(&self, after: i64, limit: Duration) -> Result<Option<DroppedRange>, Refusal> {
+    pub async fn drop_range(&self, after: i64, limit: Option<Duration>) -> Result<Option<DroppedRange>, Refusal> {
         let failed = || setup("dropping old messages");
-        let found = self.client.query_opt(sql::DROP_RANGE, &[&after, &days(limit)]).await.map_err(failed())?;
+        let found = self.client.query_opt(sql::DROP_RANGE, &[&after, &limit.map(days)]).await.map_err(failed())?;
         let Some(found) = found else { return Ok(None) };
         let (first_id, next_id): (i64, i64) =
             (found.try_get(0).map_err(failed())?, found.try_get(1).map_err(failed())?);
         let (mut freed, mut is_gone) = (0, true);
-        for (column, table) in [(3, "message_search"), (2, "messages")] {
+        for (column, table) in [(2, "messages"), (3, "message_search")] {
             let state: Option<String> = found.try_get(column).map_err(failed())?;
             let Some(state) = state else { continue };
             let name = format!("public.{table}_{}", first_id / RANGE);
-            let dropped = self.within_timeouts(async || self.drop_partition(table, &name, &state).await).await;
+            let dropped = self.within(LONG, async || self.drop_partition(table, &name, &state).await).await;
             let (bytes, is_dropped) = dropped.map_err(failed())?;
             freed += bytes;
             is_gone &= is_dropped;
+        }
+        if is_gone {
+            // Before the range is forgotten, so that a server that dies here does it again.
+            self.recount_messages().await?;
         }
         while is_gone {
             let more = self.client.query_one(sql::FORGET_MESSAGES, &[&first_id, &next_id, &ROWS]).await;
@@ -119,10 +125,7 @@ impl RightsTables {
     }
 
     /// Counts the messages of conversations that have lost some with a partition.
-    ///
-    /// # Errors
-    /// PostgreSQL's.
-    pub async fn recount_messages(&self) -> Result<(), Refusal> {
+    async fn recount_messages(&self) -> Result<(), Refusal> {
         let mut after = Some(0_i64);
         while let Some(last) = after {
             let row = self.client.query_one(sql::RECOUNT_MESSAGES, &[&last, &CONVERSATIONS]).await;
@@ -131,11 +134,12 @@ impl RightsTables {
         Ok(())
     }
 
-    async fn within_timeouts<T>(
+    async fn within<T>(
         &self,
+        timeouts: &str,
         step: impl AsyncFnOnce() -> Result<T, tokio_postgres::Error>,
     ) -> Result<T, tokio_postgres::Error> {
-        self.client.batch_execute(LOCK_TIMEOUT).await?;
+        self.client.batch_execute(timeouts).await?;
         let done = step().await;
         self.client.batch_execute(NO_TIMEOUT).await?;
         done

@@ -78,9 +78,12 @@ pub const DUE_RANGE: &str = "SELECT present_id, next_id FROM due_message_partiti
 /// $1 the first id of a range.
 pub const MAKE_RANGE: &str = "SELECT make_message_partition($1)";
 /// $1 and $2 the first ids of the present range and of the next one.
+pub const DIVIDE_SEARCH: &str = "SELECT divide_partition('message_search', $1, $2)";
+/// $1 and $2 the first ids of the present range and of the next one.
 pub const OPEN_RANGE: &str = "SELECT open_message_partition($1, $2)";
 pub const MOVE_MESSAGE_IDS: &str = "SELECT move_message_ids()";
-/// $1 range after which, $2 days → the range that goes: its first id, that of the next one, the states of its tables.
+/// $1 range after which, $2 days, or null → the range that goes: its first id, that of the next one, and the states of
+/// its tables.
 pub const DROP_RANGE: &str =
     "SELECT first_id, next_id, messages_state, search_state FROM drop_message_partition($1, $2)";
 /// $1 a partition → its bytes, with its indexes.
@@ -91,7 +94,8 @@ pub const FORGET_MESSAGES: &str = "SELECT forget_messages($1, $2, $3)";
 pub const RECOUNT_MESSAGES: &str = "SELECT recount_messages($1, $2)";
 /// $1 whether the server has a limit. The job of retention, if there is any limit, unless the job is there.
 pub const PLAN_RETENTION: &str = "INSERT INTO jobs (kind, subject) SELECT 'apply_retention', 'all' \
-    WHERE $1 OR EXISTS (SELECT FROM conversations c WHERE c.retention_days IS NOT NULL) ON CONFLICT DO NOTHING";
+    WHERE $1 OR EXISTS (SELECT FROM conversations c WHERE c.retention_days IS NOT NULL) \
+          OR EXISTS (SELECT FROM message_partitions p WHERE p.dropped_at IS NOT NULL) ON CONFLICT DO NOTHING";
 
 /// $1 user, $2 conversation, $3 reason, $4 audit row → the hold.
 pub const CREATE_HOLD: &str = "SELECT create_hold($1, $2, $3, $4)";
