@@ -277,9 +277,9 @@ async fn ids_that_an_import_has_kept_stay_in_the_first_range() {
     let database = server.database().await;
     let (ann, bob) = (server.register().await, server.register().await);
     let room = server.room(&[&ann, &bob]).await;
-    let root = json!({"conversation_id": room, "content": "root"});
-    let root = server.ok(&ann, "send_message", root).await["message_id"].as_i64().unwrap();
-    let reply = json!({"conversation_id": room, "content": "reply", "parent_message_id": root});
+    let message = json!({"conversation_id": room, "content": "the first of a thread"});
+    let first = server.ok(&ann, "send_message", message).await["message_id"].as_i64().unwrap();
+    let reply = json!({"conversation_id": room, "content": "reply", "parent_message_id": first});
     server.ok(&bob, "send_message", reply).await;
     // The first message has a larger id than its reply.
     for (table, column) in [
@@ -289,7 +289,7 @@ async fn ids_that_an_import_has_kept_stay_in_the_first_range() {
         ("thread_followers", "root_message_id"),
     ] {
         let keep = format!("UPDATE {table} SET {column} = $1 WHERE {column} = $2");
-        database.execute(&keep, &[&KEPT, &root]).await.unwrap();
+        database.execute(&keep, &[&KEPT, &first]).await.unwrap();
     }
     for _ in 0..2 {
         let thread = server.ok(&ann, "get_thread", json!({"message_id": KEPT, "limit": 10})).await;

@@ -81,6 +81,7 @@ pub const MAKE_RANGE: &str = "SELECT make_message_partition($1)";
 pub const DIVIDE_SEARCH: &str = "SELECT divide_partition('message_search', $1, $2)";
 /// $1 and $2 the first ids of the present range and of the next one.
 pub const OPEN_RANGE: &str = "SELECT open_message_partition($1, $2)";
+/// The sequence of message ids goes to the present range, if it is behind it.
 pub const MOVE_MESSAGE_IDS: &str = "SELECT move_message_ids()";
 /// $1 range after which, $2 days, or null → the range that goes: its first id, that of the next one, and the states of
 /// its tables.
