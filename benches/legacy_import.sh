@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Times `chat-server import veza-legacy` of a plain dump with many messages, into an empty database:
 #
-#   benches/legacy_import.sh              1,000,000 messages of 1,000 users in 200 rooms and 100 direct conversations
+#   benches/legacy_import.sh              1,000,000 messages of 1,000 users in 200 rooms and 1,000 direct conversations
 #   benches/legacy_import.sh 100000       another number of messages
 #
 # Build the server first: cargo build --release. What it writes goes into a temporary folder, which is removed.

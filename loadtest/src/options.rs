@@ -248,6 +248,20 @@ pub struct OutputOptions {
     pub quiet: bool,
 }
 
+/// Where the table of a measurement goes.
+#[derive(Args, Debug, Clone)]
+pub struct TableOptions {
+    /// Also write all figures to this file as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Print the table as Markdown
+    #[arg(long)]
+    pub markdown: bool,
+    /// No progress bars
+    #[arg(long)]
+    pub quiet: bool,
+}
+
 impl RunOptions {
     /// The scenario's name and the scenario, with the overrides of the command line.
     pub fn scenario(&self) -> Result<(String, Scenario), String> {

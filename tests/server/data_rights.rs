@@ -372,6 +372,13 @@ async fn grow_old(database: &Database, room: &str, to_seq: i64) {
     run_retention(database).await;
 }
 
+/// Waits until the job of retention has ended that was begun last.
+pub(super) async fn retention_ends(database: &Database) {
+    let waits = "SELECT EXISTS (SELECT FROM jobs WHERE kind = 'apply_retention' AND leased_until IS NULL \
+        AND next_at > now())";
+    crate::support::wait_until(database, waits).await;
+}
+
 /// Runs the job of retention now.
 pub(super) async fn run_retention(database: &Database) {
     let run = "INSERT INTO jobs (kind, subject) VALUES ('apply_retention', 'all') \
@@ -413,9 +420,7 @@ async fn retention_removes_old_messages_and_clients_start_over() {
     assert_eq!(changed["conversation"]["retention_days"], 30, "{changed}");
     grow_old(&database, &room, old_seq).await;
     let mut watching = Client::all(&server, &bob, Format::Json).await;
-    let waits = "SELECT EXISTS (SELECT FROM jobs WHERE kind = 'apply_retention' AND leased_until IS NULL \
-        AND next_at > now())";
-    crate::support::wait_until(&database, waits).await;
+    retention_ends(&database).await;
     assert_eq!(server.history(&bob, &room).await.len(), 61);
     let (_, holds) = server.request(Method::GET, "/admin/holds", Some(&admin.token), None).await;
     assert_eq!((&holds["holds"][0]["reason"], &holds["holds"][0]["released_at"]), (&json!("case 7"), &Value::Null));
@@ -451,7 +456,7 @@ async fn retention_removes_old_messages_and_clients_start_over() {
     // A second run finds nothing, and the log does not grow by it.
     let last = server.last_seq(&ann, &room).await;
     run_retention(&database).await;
-    crate::support::wait_until(&database, waits).await;
+    retention_ends(&database).await;
     assert_eq!(server.last_seq(&ann, &room).await, last);
     // The server's own limit holds where a conversation has none: in direct ones too.
     let direct =

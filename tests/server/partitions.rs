@@ -3,7 +3,7 @@
 //!
 //! How: the tests begin new ranges of ids between messages, as the job of retention does, and make the first one old.
 
-use super::data_rights::run_retention;
+use super::data_rights::{retention_ends, run_retention};
 use crate::support::{Client, Format, Log, Server, User, unique, wait_until};
 use chat_server::storage::data_rights::RightsTables;
 use reqwest::Method;
@@ -43,13 +43,6 @@ async fn grow_old(database: &Database, most: i64) {
     );
     database.execute(&begun, &[]).await.unwrap();
     run_retention(database).await;
-}
-
-/// Waits until a job of retention has ended that was begun now.
-async fn retention_ends(database: &Database) {
-    let waits = "SELECT EXISTS (SELECT FROM jobs WHERE kind = 'apply_retention' AND leased_until IS NULL
-        AND next_at > now())";
-    wait_until(database, waits).await;
 }
 
 async fn wait_until_dropped(database: &Database, number: i64) {

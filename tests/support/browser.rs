@@ -2,6 +2,7 @@
 //!
 //! The browser collects errors and warnings on the console and uncaught exceptions of the page, for tests to check.
 
+use super::process::watch;
 use super::{PATIENCE, unique};
 use base64::Engine;
 use futures_util::{SinkExt, StreamExt};
@@ -72,10 +73,7 @@ impl Chromium {
             .expect("no Chromium in PATH; type this and try again:\n\n    scripts/install-test-clients.sh\n");
         let profile = tempfile::tempdir().unwrap().keep(); // the watchdog removes it
         let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}.log", unique("browser")));
-        let mut command = Command::new("/bin/sh");
-        command.args(["-c", WATCHDOG, "watchdog"]).arg(&profile).process_group(0);
-        let mut watchdog = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let mut input = watchdog.stdin.take().unwrap();
+        let (watchdog, mut input) = watch(WATCHDOG, &profile);
         let mut command = Command::new(browser);
         command.args(SWITCHES).arg("--remote-debugging-port=0").arg("about:blank");
         command.arg(format!("--user-data-dir={}", profile.display()));
@@ -117,7 +115,7 @@ impl Browser {
         for domain in ["Page", "Runtime", "Log"] {
             browser.call(&format!("{domain}.enable"), json!({})).await;
         }
-        // Each user looks at the own page, though one window alone can have the focus.
+        // Each user looks at a page, and only one window can have the focus.
         browser.call("Emulation.setFocusEmulationEnabled", json!({"enabled": true})).await;
         browser
     }

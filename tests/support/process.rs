@@ -52,6 +52,16 @@ fi
 rm -rf "$1"
 "#;
 
+/// Starts a watchdog: a shell that runs `script` with `folder`. Its standard input, which the script reads, closes
+/// however the test process ends.
+pub(super) fn watch(script: &str, folder: &Path) -> (Child, ChildStdin) {
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", script, "watchdog"]).arg(folder).process_group(0);
+    let mut watchdog = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let input = watchdog.stdin.take().unwrap();
+    (watchdog, input)
+}
+
 /// The server that the tests of this binary share; `CHAT_TEST_WORKERS` sets its number of shards.
 #[allow(clippy::unused_async)] // async, so that the start can become asynchronous without a change of every caller
 pub async fn server() -> &'static Server {
@@ -157,16 +167,7 @@ impl Server {
         variables.push(variable("data_dir", data_dir.to_str().unwrap()));
         variables.extend(environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
 
-        let mut watchdog = Command::new("/bin/sh")
-            .args(["-c", WATCHDOG, "watchdog"])
-            .arg(&data_dir)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .spawn()
-            .unwrap();
-        let reports = watchdog.stdin.take();
+        let (watchdog, reports) = watch(WATCHDOG, &data_dir);
         fill(&data_dir, &variables);
         let child = spawn(&launcher, &variables, &data_dir, &log, handed.as_ref());
         let server = Self {
@@ -178,7 +179,7 @@ impl Server {
             log,
             handed,
             child: Mutex::new(child),
-            watchdog: Mutex::new((watchdog, reports)),
+            watchdog: Mutex::new((watchdog, Some(reports))),
         };
         server.report();
         server.wait_until_ready();

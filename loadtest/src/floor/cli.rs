@@ -4,7 +4,7 @@ use super::beside::{self, Ratios};
 use super::frames;
 use super::postgres::{PostgresFloor, PostgresShape, Store};
 use super::sockets::{FloorLoad, Sending, Shape, SocketFloor};
-use super::summary::median;
+use super::summary::median_and_extremes;
 use crate::plan::Spacing;
 use crate::report::files::write_json;
 use crate::result::Machine;
@@ -354,8 +354,7 @@ fn cases(options: &FloorOptions) -> Result<(Vec<Shape>, Vec<PostgresShape>), Str
 /// A figure over the rounds: the median, and the extremes when there are several.
 fn figure<T>(rounds: &[&T], digits: usize, of: impl Fn(&T) -> f64) -> String {
     let figures: Vec<f64> = rounds.iter().map(|round| of(round)).collect();
-    let (low, high) = figures.iter().fold((f64::MAX, f64::MIN), |(low, high), f| (low.min(*f), high.max(*f)));
-    let middle = median(figures);
+    let [middle, low, high] = median_and_extremes(&figures);
     if rounds.len() > 1 {
         format!("{middle:.digits$} ({low:.digits$}-{high:.digits$})")
     } else {

@@ -38,6 +38,12 @@ pub fn median(mut figures: Vec<f64>) -> f64 {
     }
 }
 
+/// The median, the smallest and the largest of some figures.
+pub fn median_and_extremes(figures: &[f64]) -> [f64; 3] {
+    let (low, high) = figures.iter().fold((f64::MAX, f64::MIN), |(low, high), f| (low.min(*f), high.max(*f)));
+    [median(figures.to_vec()), low, high]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

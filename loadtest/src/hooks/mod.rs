@@ -12,7 +12,7 @@ mod receiver;
 mod report;
 
 use crate::engine::recorder::histogram;
-use crate::options::ServerOptions;
+use crate::options::{ServerOptions, TableOptions};
 use crate::progress;
 use crate::report::files::write_json;
 use crate::result::{Latency, Machine};
@@ -28,7 +28,6 @@ use report::{HooksPhase, HooksReport};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::json;
-use std::path::PathBuf;
 use std::slice::from_ref;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
@@ -66,15 +65,8 @@ pub struct HooksOptions {
     /// Rounds of two phases
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
-    /// Also write all phases to this file as JSON
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Print the table as Markdown
-    #[arg(long)]
-    markdown: bool,
-    /// No progress bars
-    #[arg(long)]
-    quiet: bool,
+    #[command(flatten)]
+    table: TableOptions,
     #[command(flatten)]
     server: ServerOptions,
 }
@@ -106,11 +98,11 @@ pub fn run(options: &HooksOptions) -> Result<(), String> {
     }
     let (receivers, rate) = (options.receivers, options.rate);
     let report = HooksReport { version: report::VERSION, machine, receivers, rate, phases };
-    print!("{}", report.render(options.markdown));
+    print!("{}", report.render(options.table.markdown));
     if interrupts.count() > 0 {
         println!("\ninterrupted: the unfinished phase is left out");
     }
-    if let Some(path) = &options.json {
+    if let Some(path) = &options.table.json {
         write_json(path, &report)?;
     }
     Ok(())
@@ -125,7 +117,7 @@ async fn measure(options: &HooksOptions, interrupts: &Interrupts, phases: &mut V
     server.ready(&api).await?;
     let owner = SignIn { prefix: PREFIX.to_owned(), password: PASSWORD.to_owned() }.enter(&api, 0).await?;
     let plan = RoomPlan { class: 0, name: "events".to_owned(), kind: RoomKind::PublicRoom, members: vec![0] };
-    let how = Preparation { prefix: PREFIX, concurrency: SETUP_CONCURRENCY, quiet: options.quiet };
+    let how = Preparation { prefix: PREFIX, concurrency: SETUP_CONCURRENCY, quiet: options.table.quiet };
     let rooms = rooms::prepare(&api, from_ref(&owner), &[plan], how).await?;
     let room = rooms.into_iter().next().ok_or("no room was made")?;
     let receivers = Receivers::start(options.receivers).await?;
@@ -133,7 +125,7 @@ async fn measure(options: &HooksOptions, interrupts: &Interrupts, phases: &mut V
     for n in 0..options.receivers {
         hooked.create(&hooked.receivers.url(n)).await?;
     }
-    let bar = progress::bar(options.quiet, u64::from(options.rounds) * 2, "phases");
+    let bar = progress::bar(options.table.quiet, u64::from(options.rounds) * 2, "phases");
     for round in 0..options.rounds {
         let hangs_first = round % 2 == 1;
         for hangs in [hangs_first, !hangs_first] {

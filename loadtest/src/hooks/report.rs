@@ -1,10 +1,9 @@
 //! The results of `loadtest hooks`.
 
-use crate::floor::summary::median;
+use crate::floor::summary::{median, median_and_extremes};
 use crate::report::format::{count, micros};
-use crate::report::terminal::{machine_line, table};
+use crate::report::terminal::{machine_line, table_as};
 use crate::result::{Latency, Machine};
-use comfy_table::presets;
 use serde::{Deserialize, Serialize};
 
 /// Version of [`HooksReport`].
@@ -65,22 +64,15 @@ impl HooksReport {
                 Some(us / beside.max(1.0))
             })
             .collect();
-        let (low, high) = ratios.iter().fold((f64::MAX, f64::MIN), |(low, high), r| (low.min(*r), high.max(*r)));
         let middle = |figures: Vec<(u32, f64)>| micros(median(figures.into_iter().map(|(_, us)| us).collect()));
-        let ratio =
-            if ratios.is_empty() { "–".to_owned() } else { format!("{:.3} ({low:.3}–{high:.3})", median(ratios)) };
+        let [ratio, low, high] = median_and_extremes(&ratios);
+        let ratio = if ratios.is_empty() { "–".to_owned() } else { format!("{ratio:.3} ({low:.3}–{high:.3})") };
         [name.to_owned(), middle(quiet), middle(hung), ratio]
     }
 
     /// The table, for a terminal or for documentation.
     pub fn render(&self, markdown: bool) -> String {
-        let mut table = table(&HEADER);
-        if markdown {
-            table.load_style(presets::ASCII_MARKDOWN);
-            for column in table.column_iter_mut() {
-                column.set_padding((1, 1));
-            }
-        }
+        let mut table = table_as(&HEADER, markdown);
         table.add_rows(FIGURES.iter().map(|(name, figure)| self.row(name, *figure)));
         let deliveries: u64 = self.phases.iter().map(|phase| phase.latency.count).sum();
         format!(

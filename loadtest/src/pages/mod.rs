@@ -23,7 +23,7 @@ mod town;
 use crate::client::Socket;
 use crate::measure::latency::LatencyError;
 use crate::measure::pair::{Pair, Used};
-use crate::options::ServerOptions;
+use crate::options::{ServerOptions, TableOptions};
 use crate::progress;
 use crate::report::files::write_json;
 use crate::result::{Latency, Machine};
@@ -91,18 +91,11 @@ pub struct PagesOptions {
     /// Same seed, same history and same questions
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Also write all figures to this file as JSON
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
     /// Also write an HTML page with curves
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-    /// Print the table as Markdown
-    #[arg(long)]
-    markdown: bool,
-    /// No progress bars
-    #[arg(long)]
-    quiet: bool,
+    #[command(flatten)]
+    table: TableOptions,
     #[command(flatten)]
     server: ServerOptions,
 }
@@ -150,11 +143,11 @@ pub fn run(options: &PagesOptions) -> Result<(), String> {
         return complete;
     }
     let report = PagesReport { version: report::VERSION, machine, filled: mark.filled, kinds };
-    print!("{}", if options.markdown { report.markdown() } else { report.terminal() });
+    print!("{}", if options.table.markdown { report.markdown() } else { report.terminal() });
     if interrupts.count() > 0 {
         println!("\ninterrupted: kinds that are missing were not measured");
     }
-    if let Some(path) = &options.json {
+    if let Some(path) = &options.table.json {
         write_json(path, &report)?;
     }
     if let Some(path) = &options.html {
@@ -197,10 +190,10 @@ async fn filled(options: &PagesOptions, directory: &Path, interrupts: &Interrupt
         return Ok(mark);
     }
     let (server, api) = start(options, directory).await?;
-    let accounts = sign_in().sign_in_all(from_ref(&api), options.users, SETUP_CONCURRENCY, options.quiet).await?;
+    let accounts = sign_in().sign_in_all(from_ref(&api), options.users, SETUP_CONCURRENCY, options.table.quiet).await?;
     interrupts.check()?;
     let plans = town::rooms(options.users);
-    let how = Preparation { prefix: PREFIX, concurrency: SETUP_CONCURRENCY, quiet: options.quiet };
+    let how = Preparation { prefix: PREFIX, concurrency: SETUP_CONCURRENCY, quiet: options.table.quiet };
     let texts = rooms::prepare(&api, &accounts, &plans, how).await?;
     let number = |text: &String| text.split_once('_').and_then(|(_, number)| number.parse().ok());
     let rooms: Vec<i64> = texts.iter().filter_map(number).collect();
@@ -214,7 +207,7 @@ async fn filled(options: &PagesOptions, directory: &Path, interrupts: &Interrupt
         owners: &plans.iter().map(|plan| plan.members[0]).collect::<Vec<_>>(),
         messages: options.messages,
         seed: options.seed,
-        quiet: options.quiet,
+        quiet: options.table.quiet,
     };
     let filled = fill.run(interrupts).await?;
     let mark = Mark { filled, rooms, users: accounts.iter().map(|account| account.id as i64).collect() };
@@ -251,7 +244,7 @@ async fn measure(
         through_server.push(ThroughServer { sockets });
         direct.push(Direct::connect(&target, mark.rooms[town::LARGE], &users).await?);
     }
-    let bar = progress::bar(options.quiet, (wanted.len() * options.concurrency.len()) as u64, "kinds of pages");
+    let bar = progress::bar(options.table.quiet, (wanted.len() * options.concurrency.len()) as u64, "kinds of pages");
     for (index, kind) in wanted.iter().enumerate() {
         let mut random = SmallRng::seed_from_u64(options.seed.wrapping_add(index as u64));
         let mut questions: Vec<Question> = (0..options.requests).map(|_| (kind.ask)(&samples, &mut random)).collect();

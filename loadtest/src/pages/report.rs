@@ -3,9 +3,8 @@
 use super::fill::Filled;
 use crate::report::format::{bytes, count, micros};
 use crate::report::html::{Page, PageError};
-use crate::report::terminal::{machine_line, table};
+use crate::report::terminal::{machine_line, table_as};
 use crate::result::{Latency, Machine, RESULT_VERSION, RunResult, SystemUnderTest};
-use comfy_table::presets;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -111,13 +110,7 @@ impl PagesReport {
     }
 
     fn render(&self, markdown: bool) -> String {
-        let mut table = table(&HEADER);
-        if markdown {
-            table.load_style(presets::ASCII_MARKDOWN);
-            for column in table.column_iter_mut() {
-                column.set_padding((1, 1));
-            }
-        }
+        let mut table = table_as(&HEADER, markdown);
         table.add_rows(self.kinds.iter().map(Measured::row));
         let mut text = format!("{}\n{}\n\n{}\n", machine_line(&self.machine), self.describe(), table.trim_fmt());
         for remark in self.kinds.iter().flat_map(Measured::remarks) {

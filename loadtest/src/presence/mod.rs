@@ -17,7 +17,7 @@ mod phase;
 mod report;
 
 use crate::measure::pair::Pair;
-use crate::options::ServerOptions;
+use crate::options::{ServerOptions, TableOptions};
 use crate::progress;
 use crate::report::files::write_json;
 use crate::result::Machine;
@@ -31,7 +31,6 @@ use burst::Crowd;
 use clap::Args;
 use phase::PresencePhase;
 use report::{MeasuredPhase, PresenceReport};
-use std::path::PathBuf;
 use std::slice::from_ref;
 
 const EXAMPLES: &str = "\
@@ -67,15 +66,8 @@ pub struct PresenceOptions {
     /// Rounds; the output has the median and the extremes
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
-    /// Also write all rounds to this file as JSON
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Print the table as Markdown
-    #[arg(long)]
-    markdown: bool,
-    /// No progress bars
-    #[arg(long)]
-    quiet: bool,
+    #[command(flatten)]
+    table: TableOptions,
     #[command(flatten)]
     server: ServerOptions,
 }
@@ -96,11 +88,11 @@ pub fn run(options: &PresenceOptions) -> Result<(), String> {
     }
     let (users, watched, toggles) = (options.users, options.watched.min(options.users), options.toggles);
     let report = PresenceReport { version: report::VERSION, machine, users, watched, toggles, bursts: measured };
-    print!("{}", report.render(options.markdown));
+    print!("{}", report.render(options.table.markdown));
     if interrupts.count() > 0 {
         println!("\ninterrupted: the unfinished measurement is left out");
     }
-    if let Some(path) = &options.json {
+    if let Some(path) = &options.table.json {
         write_json(path, &report)?;
     }
     let too_much = report.bursts.iter().find(|burst| burst.most_in_interval > u64::from(watched));
@@ -125,15 +117,15 @@ async fn measure(
     let most = options.watchers.iter().copied().max().unwrap_or(0);
     let all = options.users + most;
     let sign_in = SignIn { prefix: PREFIX.to_owned(), password: PASSWORD.to_owned() };
-    let accounts = sign_in.sign_in_all(from_ref(&api), all, SETUP_CONCURRENCY, options.quiet).await?;
+    let accounts = sign_in.sign_in_all(from_ref(&api), all, SETUP_CONCURRENCY, options.table.quiet).await?;
     let name = format!("crowd-of-{all}");
     let plan = RoomPlan { class: 0, name, kind: RoomKind::PublicRoom, members: (0..all).collect() };
-    let how = Preparation { prefix: PREFIX, concurrency: SETUP_CONCURRENCY, quiet: options.quiet };
+    let how = Preparation { prefix: PREFIX, concurrency: SETUP_CONCURRENCY, quiet: options.table.quiet };
     rooms::prepare(&api, &accounts, &[plan], how).await?;
     let (crowd, watchers) = accounts.split_at(options.users as usize);
     let mut meters = Pair::find(api.target().resolve()?, &server.data_dir())?;
     let numbers: Vec<u32> = std::iter::once(0).chain(options.watchers.iter().copied()).collect();
-    let bar = progress::bar(options.quiet, (numbers.len() as u32 * options.rounds).into(), "bursts");
+    let bar = progress::bar(options.table.quiet, (numbers.len() as u32 * options.rounds).into(), "bursts");
     for round in 0..options.rounds {
         for watching in &numbers {
             let watching = &watchers[..*watching as usize];

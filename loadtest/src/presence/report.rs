@@ -1,11 +1,10 @@
 //! The results of `loadtest presence`.
 
 use super::phase::PresencePhase;
-use crate::floor::summary::median;
+use crate::floor::summary::{median, median_and_extremes};
 use crate::report::format::{count, micros};
-use crate::report::terminal::{machine_line, table};
+use crate::report::terminal::{machine_line, table_as};
 use crate::result::Machine;
-use comfy_table::presets;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -72,9 +71,8 @@ const HEADER: [&str; 11] = [
 
 /// Median and extremes of the rounds.
 fn figure(figures: &[f64], show: impl Fn(f64) -> String) -> String {
-    let (low, high) = figures.iter().fold((f64::MAX, f64::MIN), |(low, high), f| (low.min(*f), high.max(*f)));
-    let middle = show(median(figures.to_vec()));
-    if figures.len() > 1 { format!("{middle} ({}–{})", show(low), show(high)) } else { middle }
+    let [middle, low, high] = median_and_extremes(figures);
+    if figures.len() > 1 { format!("{} ({}–{})", show(middle), show(low), show(high)) } else { show(middle) }
 }
 
 impl PresenceReport {
@@ -119,13 +117,7 @@ impl PresenceReport {
 
     /// The table, for a terminal or for documentation.
     pub fn render(&self, markdown: bool) -> String {
-        let mut table = table(&HEADER);
-        if markdown {
-            table.load_style(presets::ASCII_MARKDOWN);
-            for column in table.column_iter_mut() {
-                column.set_padding((1, 1));
-            }
-        }
+        let mut table = table_as(&HEADER, markdown);
         let numbers: BTreeSet<u32> = self.bursts.iter().map(|burst| burst.watchers).collect();
         for phase in PresencePhase::ALL {
             table.add_rows(numbers.iter().filter_map(|watchers| self.row(phase, *watchers)));

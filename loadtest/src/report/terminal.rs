@@ -31,6 +31,18 @@ pub fn table(header: &[&str]) -> Table {
     table
 }
 
+/// The same for documentation too: with `markdown`, the table is one of Markdown.
+pub fn table_as(header: &[&str], markdown: bool) -> Table {
+    let mut table = table(header);
+    if markdown {
+        table.load_style(presets::ASCII_MARKDOWN);
+        for column in table.column_iter_mut() {
+            column.set_padding((1, 1));
+        }
+    }
+    table
+}
+
 /// Writes a table and the empty line after it.
 pub fn write_table(f: &mut fmt::Formatter<'_>, table: &Table) -> fmt::Result {
     writeln!(f, "{}\n", table.trim_fmt())

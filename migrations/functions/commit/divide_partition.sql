@@ -6,7 +6,7 @@
 CREATE FUNCTION divide_partition(p_table text, p_present_id bigint, p_next_id bigint) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
-    v_present text := p_table || '_' || p_present_id / 10000000000;
+    v_present text := partition_name(p_table, p_present_id);
 BEGIN
     EXECUTE format('LOCK TABLE public.%I IN ACCESS EXCLUSIVE MODE', p_table);
     IF partition_state(p_table, p_next_id) = 'attached' THEN
@@ -21,5 +21,5 @@ BEGIN
                    CASE WHEN p_present_id = 0 THEN 'MINVALUE' ELSE p_present_id::text END, p_next_id);
     EXECUTE format('ALTER TABLE public.%I DROP CONSTRAINT messages_end', v_present);
     EXECUTE format('ALTER TABLE public.%I ATTACH PARTITION public.%I FOR VALUES FROM (%s) TO (MAXVALUE)', p_table,
-                   p_table || '_' || p_next_id / 10000000000, p_next_id);
+                   partition_name(p_table, p_next_id), p_next_id);
 END $$;

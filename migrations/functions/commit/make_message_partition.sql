@@ -5,9 +5,9 @@
 
 CREATE FUNCTION make_message_partition(p_first_id bigint) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-    v_number bigint := p_first_id / 10000000000;
+    v_messages text := partition_name('messages', p_first_id);
 BEGIN
-    IF to_regclass('public.messages_' || v_number) IS NOT NULL THEN
+    IF to_regclass('public.' || v_messages) IS NOT NULL THEN
         RETURN;
     END IF;
     EXECUTE replace(replace($sql$
@@ -26,5 +26,5 @@ BEGIN
         CREATE TABLE public.SEARCH (LIKE public.message_search INCLUDING DEFAULTS INCLUDING CONSTRAINTS
             INCLUDING INDEXES);
         ALTER TABLE public.SEARCH ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY$sql$,
-        'NAME', 'messages_' || v_number), 'SEARCH', 'message_search_' || v_number);
+        'NAME', v_messages), 'SEARCH', partition_name('message_search', p_first_id));
 END $$;

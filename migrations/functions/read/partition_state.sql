@@ -4,5 +4,5 @@
 CREATE FUNCTION partition_state(p_table text, p_first_id bigint) RETURNS text LANGUAGE sql STABLE AS $$
     SELECT CASE WHEN i.inhrelid IS NULL THEN 'detached' WHEN i.inhdetachpending THEN 'pending' ELSE 'attached' END
       FROM pg_class c LEFT JOIN pg_inherits i ON i.inhrelid = c.oid
-     WHERE c.oid = to_regclass(format('public.%I', p_table || '_' || p_first_id / 10000000000))
+     WHERE c.oid = to_regclass(format('public.%I', partition_name(p_table, p_first_id)))
 $$;

@@ -14,8 +14,6 @@ use crate::storage::sql::data_rights as sql;
 use std::time::Duration;
 use tokio_postgres::error::SqlState;
 
-/// Ranges begin at multiples of this, which number their partitions.
-const RANGE: i64 = 10_000_000_000;
 /// Rows that one statement removes of what belonged to dropped messages.
 const ROWS: i64 = 5_000;
 /// Conversations that are counted again at a time; they wait meanwhile.
@@ -48,18 +46,18 @@ impl RightsTables {
         let Some(due) = due else { return Ok(false) };
         let (present, next): (i64, i64) = (due.try_get(0).map_err(failed())?, due.try_get(1).map_err(failed())?);
         self.client.execute(sql::MAKE_RANGE, &[&next]).await.map_err(failed())?;
-        for (table, key) in [("message_search", "message_id"), ("messages", "id")] {
+        let divided = [(2, "message_id", sql::DIVIDE_SEARCH), (3, "id", sql::OPEN_RANGE)];
+        for (column, key, divide) in divided {
             // Stated without reading the table, then proved beside readers and writers.
-            let partition = format!("public.{table}_{}", present / RANGE);
+            let partition: String = due.try_get(column).map_err(failed())?;
             let state = format!(
-                "ALTER TABLE {partition} DROP CONSTRAINT IF EXISTS messages_end; \
-                 ALTER TABLE {partition} ADD CONSTRAINT messages_end CHECK ({key} < {next}) NOT VALID"
+                "ALTER TABLE public.{partition} DROP CONSTRAINT IF EXISTS messages_end; \
+                 ALTER TABLE public.{partition} ADD CONSTRAINT messages_end CHECK ({key} < {next}) NOT VALID"
             );
             let stated = self.within(SHORT, async || self.client.batch_execute(&state).await).await;
             stated.map_err(failed())?;
-            let prove = format!("ALTER TABLE {partition} VALIDATE CONSTRAINT messages_end");
+            let prove = format!("ALTER TABLE public.{partition} VALIDATE CONSTRAINT messages_end");
             self.client.batch_execute(&prove).await.map_err(failed())?;
-            let divide = if table == "messages" { sql::OPEN_RANGE } else { sql::DIVIDE_SEARCH };
             let divided = self.within(SHORT, async || self.client.execute(divide, &[&present, &next]).await).await;
             divided.map_err(failed())?;
         }
@@ -79,10 +77,10 @@ impl RightsTables {
         let (first_id, next_id): (i64, i64) =
             (found.try_get(0).map_err(failed())?, found.try_get(1).map_err(failed())?);
         let (mut freed, mut is_gone) = (0, true);
-        for (column, table) in [(2, "messages"), (3, "message_search")] {
+        for (column, table) in [(2, "messages"), (4, "message_search")] {
             let state: Option<String> = found.try_get(column).map_err(failed())?;
             let Some(state) = state else { continue };
-            let name = format!("public.{table}_{}", first_id / RANGE);
+            let name = format!("public.{}", found.try_get::<_, String>(column + 1).map_err(failed())?);
             let dropped = self.within(LONG, async || self.drop_partition(table, &name, &state).await).await;
             let (bytes, is_dropped) = dropped.map_err(failed())?;
             freed += bytes;
@@ -141,8 +139,8 @@ impl RightsTables {
     ) -> Result<T, tokio_postgres::Error> {
         self.client.batch_execute(timeouts).await?;
         let done = step().await;
-        self.client.batch_execute(NO_TIMEOUT).await?;
-        done
+        let reset = self.client.batch_execute(NO_TIMEOUT).await;
+        done.and_then(|done| reset.map(|()| done))
     }
 }
 

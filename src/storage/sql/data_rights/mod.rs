@@ -73,8 +73,10 @@ pub const NEXT_CLEARED: &str = "SELECT c.id FROM conversations c WHERE c.id > $1
     ORDER BY c.id LIMIT 1";
 /// $1 conversation, $2 limit.
 pub const REMOVE_CLEARED: &str = "SELECT removed, more FROM remove_cleared($1, $2)";
-/// $1 days → the first ids of the present range of message ids and of the next one, if it is due.
-pub const DUE_RANGE: &str = "SELECT present_id, next_id FROM due_message_partition($1)";
+/// $1 days → the first ids of the present range of message ids and of the next one, if it is due, and the partitions of
+/// the present one.
+pub const DUE_RANGE: &str = "SELECT present_id, next_id, partition_name('message_search', present_id), \
+    partition_name('messages', present_id) FROM due_message_partition($1)";
 /// $1 the first id of a range.
 pub const MAKE_RANGE: &str = "SELECT make_message_partition($1)";
 /// $1 and $2 the first ids of the present range and of the next one.
@@ -84,9 +86,9 @@ pub const OPEN_RANGE: &str = "SELECT open_message_partition($1, $2)";
 /// The sequence of message ids goes to the present range, if it is behind it.
 pub const MOVE_MESSAGE_IDS: &str = "SELECT move_message_ids()";
 /// $1 range after which, $2 days, or null → the range that goes: its first id, that of the next one, and the states of
-/// its tables.
-pub const DROP_RANGE: &str =
-    "SELECT first_id, next_id, messages_state, search_state FROM drop_message_partition($1, $2)";
+/// its partitions with their names.
+pub const DROP_RANGE: &str = "SELECT first_id, next_id, messages_state, partition_name('messages', first_id), \
+    search_state, partition_name('message_search', first_id) FROM drop_message_partition($1, $2)";
 /// $1 a partition → its bytes, with its indexes.
 pub const SIZE_OF_PARTITION: &str = "SELECT pg_total_relation_size(($1::text)::regclass)";
 /// $1 and $2 the first ids of a dropped range and of the next one, $3 limit → whether there is more.
