@@ -6,7 +6,7 @@
 //! `pg_dump` and imported under names of their own. `CHAT_TEST_SEED` repeats a run.
 
 use super::backup::{Scratch, fails, succeeds};
-use crate::support::legacy::{FILE, LegacyDatabase};
+use crate::support::legacy::{FILE, LegacyDatabase, OTHER_NAMES};
 use crate::support::{PASSWORD, Random, Server, User, text, wait_until};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -255,6 +255,13 @@ async fn users_find_what_they_wrote(server: &Server, prefix: &str) {
     let banned = json!({"login": format!("{prefix}_dan"), "password": PASSWORD});
     assert_eq!(server.post("/auth/login", None, &banned).await.0, 401);
 
+    // A ban that was lifted is over, a mute that lasts is not, and one that has expired is.
+    let fay = sign_in(server, &format!("{prefix}_fay")).await;
+    let line = json!({"kind": "direct", "member_ids": [ann.id]});
+    let refused = server.call(&fay, "create_conversation", line.clone()).await.unwrap_err();
+    assert_eq!((text(&refused["code"]), refused["retry_after_ms"].is_u64()), ("muted", true), "{refused}");
+    server.ok(&bob, "create_conversation", line).await;
+
     // The room of two generations is one, and so is the message that both have.
     let general = conversation(server, &ann, "general").await;
     let room = text(&general["id"]).to_owned();
@@ -264,7 +271,8 @@ async fn users_find_what_they_wrote(server: &Server, prefix: &str) {
     let hello = hello[0];
     assert_eq!((hello["seq"].as_i64(), hello["pinned"].as_bool()), (Some(1), Some(true)), "{hello}");
     assert_eq!(hello["created_at"], "2020-01-01T10:00:00.000Z", "{hello}");
-    assert_eq!(hello["mentions"].as_array().unwrap().len(), 2, "Bob by the text, Carol by the table: {hello}");
+    let mentioned = hello["mentions"].as_array().unwrap().len();
+    assert_eq!(mentioned, 3, "Bob by the text, Carol by two tables, Ann by one of them: {hello}");
     let thumb = &hello["reactions"][0];
     assert_eq!((text(&thumb["emoji"]), thumb["count"].as_i64()), ("👍", Some(1)), "{hello}");
     assert_eq!(hello["thread"]["reply_count"], 1, "{hello}");
@@ -327,19 +335,21 @@ async fn legacy_dumps_become_conversations_that_go_on() {
     fs::create_dir_all(scratch.path("files/2024")).unwrap();
     fs::write(scratch.path("files/2024/report.txt"), FILE).unwrap();
     let files = scratch.text("files");
-    for (n, (generations, options)) in [
-        (vec![1], &["--format=plain"][..]),
-        (vec![2], &["--inserts"]),
-        (vec![3], &["--format=custom"]),
-        (vec![1, 2], &["--column-inserts", "--rows-per-insert=50"]),
-        (vec![2, 3], &["--format=tar"]),
-        (vec![1, 3], &["--format=directory"]),
+    for (n, (generations, options, renamed)) in [
+        (vec![1], &["--format=plain"][..], &[][..]),
+        (vec![2], &["--inserts"], &[]),
+        (vec![3], &["--format=custom"], &[]),
+        (vec![1, 2], &["--column-inserts", "--rows-per-insert=50"], &[]),
+        (vec![2, 3], &["--format=tar"], &[]),
+        (vec![1, 3], &["--format=directory"], &[]),
+        (vec![1], &["--format=plain"], OTHER_NAMES),
     ]
     .into_iter()
     .enumerate()
     {
         let (prefix, seed) = (format!("mix{n}"), random.below(1 << 32));
-        let old = LegacyDatabase { prefix, generations, messages: 200, seed, password_hash: password_hash.clone() };
+        let old =
+            LegacyDatabase { prefix, generations, messages: 200, seed, password_hash: password_hash.clone(), renamed };
         let path = scratch.path(&old.prefix);
         dump(&server, &old, options, &path).await;
         let report = import(&server, &scratch, &old.prefix, path.to_str().unwrap(), &["--files", &files]);
@@ -348,7 +358,8 @@ async fn legacy_dumps_become_conversations_that_go_on() {
     }
 
     let generations = vec![1, 2, 3];
-    let old = LegacyDatabase { prefix: "all".to_owned(), generations, messages: 500, seed: 1, password_hash };
+    let old =
+        LegacyDatabase { prefix: "all".to_owned(), generations, messages: 500, seed: 1, password_hash, renamed: &[] };
     for (name, options) in [("all.sql", &["--format=plain"][..]), ("all.dump", &["--format=custom"])] {
         dump(&server, &old, options, &scratch.path(name)).await;
     }
@@ -360,7 +371,7 @@ async fn legacy_dumps_become_conversations_that_go_on() {
     kill_while_it_writes_messages(&server, &complete).await;
     assert_ne!(state(&database).await["users"], before["users"], "nothing was committed before the kill");
     let resumed = import(&server, &scratch, "all", &custom, &["--files", &files]);
-    assert_eq!((count(&resumed, "users", "present"), count(&resumed, "messages", "present")), (3, 0));
+    assert_eq!((count(&resumed, "users", "present"), count(&resumed, "messages", "present")), (4, 0));
     for (table, name) in [("messages", "imported"), ("messages", "united"), ("messages", "rejected")] {
         assert_eq!(count(&resumed, table, name), count(&planned, table, name), "{table} {name}");
     }
@@ -387,6 +398,7 @@ async fn legacy_dumps_become_conversations_that_go_on() {
         "its content is not in the folder",
         "its type 'telepathy'",
         "its message is deleted",
+        "its user is unknown or was rejected",
     ] {
         assert!(reasons.contains(reason), "{reason}: {reasons}");
     }

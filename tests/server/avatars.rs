@@ -27,7 +27,7 @@ impl Server {
     }
 
     /// Sends a picture, which must be accepted. Returns its address.
-    async fn avatar(&self, user: &User, media_type: &str, bytes: Vec<u8>) -> String {
+    pub(super) async fn avatar(&self, user: &User, media_type: &str, bytes: Vec<u8>) -> String {
         let (status, profile) = self.put_avatar(user, media_type, bytes).await;
         assert_eq!(status, 200, "{profile}: {}", self.log_tail());
         assert_eq!(profile["id"], user.id);
@@ -64,7 +64,7 @@ fn start() -> Server {
 }
 
 /// A PNG of one colour.
-fn png(colour: [u8; 3]) -> Vec<u8> {
+pub(super) fn png(colour: [u8; 3]) -> Vec<u8> {
     encoded(&RgbImage::from_pixel(400, 300, Rgb(colour)), ImageFormat::Png)
 }
 

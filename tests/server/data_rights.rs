@@ -3,10 +3,13 @@
 //! How: a person leaves a marker in everything that the server stores: names, texts, files, devices, webhooks. After
 //! the erasure every row of every table and every stored file is searched for it.
 
+use crate::avatars::png;
+use crate::file_shares::share;
 use crate::filter::{set_rules, words};
-use crate::support::{Client, Format, PASSWORD, PATIENCE, Server, User, id_of, text, unique};
+use crate::support::{Client, Format, PASSWORD, PATIENCE, Server, User, id_of, text, unique, upgrade};
 use chat_server::audit::note::AuditPublicKey;
-use chat_server::storage::sql::data_rights::catalogue::{Fate, TABLES};
+use chat_server::ids::ConversationId;
+use chat_server::storage::sql::data_rights::catalogue::{CataloguedTable, Fate, TABLES};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -54,6 +57,13 @@ async fn rows_with(database: &Database, marker: &str) -> Vec<String> {
     found
 }
 
+/// How many rows of a table are of a person.
+async fn rows_of(database: &Database, table: &CataloguedTable, user: &User) -> i64 {
+    let of_person = table.rows.replace("$1", &user.id.to_string());
+    let rows = format!("SELECT count(*) FROM {} t WHERE {of_person}", table.name);
+    database.query_one(&rows, &[]).await.unwrap().get(0)
+}
+
 async fn erase(server: &Server, user: &User, proof: &Value) -> (u16, Value) {
     server.request(Method::DELETE, "/users/me", Some(&user.token), Some(proof)).await
 }
@@ -77,9 +87,21 @@ async fn send(server: &Server, user: &User, conversation: &str, content: &str) -
     server.ok(user, "send_message", data).await
 }
 
-/// Leaves a marker in everything that a person can write. Returns a room with everybody, and the direct conversation
-/// with `friend`.
-async fn leave_traces(server: &Server, eve: &User, friend: &User, marker: &str) -> (String, String) {
+/// What [`leave_traces`] made.
+struct Traces {
+    /// A room with everybody.
+    room: String,
+    /// The direct conversation with the friend.
+    direct: String,
+    /// Proves the person's second factor, once.
+    backup_code: Value,
+}
+
+/// The settings of servers on which a person can leave traces everywhere.
+const SETTINGS: &[(&str, &str)] = &[("features.webhooks", "true"), ("files.public_links", "true")];
+
+/// Leaves a marker in everything that a person can write, and a row in every table that has some of persons.
+async fn leave_traces(server: &Server, eve: &User, friend: &User, marker: &str) -> Traces {
     let profile = json!({"display_name": format!("{marker} shown"), "bio": format!("about {marker}"),
         "avatar_url": format!("https://example.org/{marker}.png")});
     let (status, answer) = server.request(Method::PATCH, "/users/me", Some(&eve.token), Some(&profile)).await;
@@ -163,55 +185,78 @@ async fn leave_traces(server: &Server, eve: &User, friend: &User, marker: &str) 
     let other = server.room(&[friend, eve]).await;
     let ban = json!({"conversation_id": other, "user_id": eve.id, "reason": format!("because of {marker}")});
     server.ok(friend, "ban_member", ban).await;
-    (room, direct)
+
+    // A public link, and pictures.
+    assert_eq!(share(server, eve, file, json!({})).await.0, 201);
+    server.avatar(eve, "image/png", png([200, 0, 0])).await;
+    server.upload(eve, &own, &format!("{marker}.png"), &png([0, 200, 0])).await;
+
+    // An invitation that is not answered, a room left while muted, and what the server found out.
+    let asked = json!({"group_invitations": "nobody"});
+    assert_eq!(server.request(Method::PATCH, "/users/me", Some(&eve.token), Some(&asked)).await.0, 200);
+    let (another, left) = (server.room(&[friend]).await, server.room(&[&dan]).await);
+    server.ok(friend, "invite_member", json!({"conversation_id": another, "user_id": eve.id})).await;
+    let database = server.database().await;
+    let found = format!(
+        "INSERT INTO conversation_restrictions VALUES ({}, {id}, 'member', now() + interval '1 day');
+         WITH event AS (
+             INSERT INTO security_events (severity, event_type, user_id, details, dedupe_key)
+             VALUES ('warning', 'test', {id}, '{{\"name\": \"{marker}\"}}', '{marker}') RETURNING id
+         )
+         INSERT INTO account_responses (user_id, response, reason, event_id, ends_at)
+         SELECT {id}, 'slow_down', 'test', id, now() FROM event",
+        ConversationId::parse(&left).unwrap().number(),
+        id = eve.id
+    );
+    database.batch_execute(&found).await.unwrap();
+
+    // A second factor, a sign-in that is not completed, a ticket, and a copy of everything.
+    let guarded = server.guard(eve.clone()).await;
+    let sign_in = json!({"login": eve.name, "password": PASSWORD, "device_name": format!("{marker}'s tablet")});
+    assert_eq!(server.post("/auth/login", None, &sign_in).await.0, 401);
+    let ticket = server.ticket(eve).await;
+    drop(upgrade(server, &format!("/ws?ticket={ticket}"), &[], None).await.unwrap());
+    let (status, copy) = server.post("/users/me/exports", Some(&eve.token), &json!({"password": PASSWORD})).await;
+    assert_eq!(status, 202, "{copy}");
+    Traces { room, direct, backup_code: json!(guarded.backup_codes[0]) }
 }
 
 #[tokio::test]
 async fn an_erased_person_is_in_no_table_and_no_file() {
-    let server = Server::start(2, &[("features.webhooks", "true")]);
+    let server = Server::start(2, SETTINGS);
     let database = server.database().await;
     let marker = unique("Zq7").replace(['-', '_'], "");
     let (ann, eve) = (server.register().await, server.register_as(&format!("{marker}_e")).await);
-    let (room, direct) = leave_traces(&server, &eve, &ann, &marker).await;
+    let Traces { room, direct, backup_code } = leave_traces(&server, &eve, &ann, &marker).await;
     server.found_in_time(&ann, &marker, 10).await;
     let found = rows_with(&database, &marker).await;
-    for table in [
-        "users",
-        "credentials",
-        "sessions",
-        "messages",
-        "message_edits",
-        "message_search",
-        "files",
-        "webhooks",
-        "conversation_events",
-        "conversation_bans",
-        "conversation_join_requests",
-        "held_messages",
-        "mutation_outcomes",
-        "audit_logs",
-    ] {
+    for table in ["users", "messages", "message_search", "conversation_events", "mutation_outcomes", "audit_logs"] {
         assert!(
             found.iter().any(|row| row.starts_with(&format!("{table}: "))),
             "nothing to erase in {table}: {found:#?}"
         );
     }
+    let mut without_rows = Vec::new();
+    for table in TABLES.iter().filter(|table| table.fate == Fate::Gone) {
+        if rows_of(&database, table, &eve).await == 0 {
+            without_rows.push(table.name);
+        }
+    }
+    assert_eq!(without_rows, [""; 0], "leave_traces must leave rows in every table");
 
     let mut watching = Client::all(&server, &ann, Format::MessagePack).await;
     let seq = server.last_seq(&ann, &room).await;
     let (status, problem) = erase(&server, &eve, &json!({"password": "wrong password"})).await;
     assert_eq!((status, problem["code"].as_str()), (403, Some("forbidden")), "{problem}");
-    let (status, requested) = erase(&server, &eve, &json!({"password": PASSWORD})).await;
+    let proof = json!({"password": PASSWORD, "backup_code": backup_code});
+    let (status, requested) = erase(&server, &eve, &proof).await;
     assert_eq!(status, 202, "{requested}");
     assert_eq!(server.request(Method::GET, "/users/me", Some(&eve.token), None).await.0, 401);
     let done = completed(&server, &requested).await;
 
     assert_eq!(rows_with(&database, &marker).await, Vec::<String>::new(), "{done}");
     for table in TABLES.iter().filter(|table| table.fate == Fate::Gone) {
-        let rows = table.rows.replace("$1", &eve.id.to_string());
-        let rows = format!("SELECT count(*), min(left(t::text, 300)) FROM {} t WHERE {rows}", table.name);
-        let row = database.query_one(&rows, &[]).await.unwrap();
-        assert_eq!(row.get::<_, i64>(0), 0, "{}: {:?}", table.name, row.get::<_, Option<String>>(1));
+        assert_eq!(rows_of(&database, table, &eve).await, 0, "rows are left in {}", table.name);
     }
     server.stores(0).await;
     let found = server.ok(&ann, "search_messages", json!({"query": marker})).await;
@@ -225,7 +270,7 @@ async fn an_erased_person_is_in_no_table_and_no_file() {
     let stated: Value = serde_json::from_str(&stated).unwrap();
     assert_eq!((&stated["erasure"], &stated["user_id"]), (&requested["erasure_id"], &json!(eve.id)));
     for (kind, count) in
-        [("messages", 12), ("mentions", 2), ("reactions", 1), ("files", 1), ("webhooks", 1), ("rooms", 1)]
+        [("messages", 12), ("mentions", 2), ("reactions", 1), ("files", 2), ("webhooks", 1), ("rooms", 1)]
     {
         assert_eq!(stated["removed"][kind], count, "{kind}: {stated}");
     }
@@ -294,11 +339,11 @@ async fn copy_of(server: &Server, user: &User) -> Vec<u8> {
 
 #[tokio::test]
 async fn a_person_gets_a_copy_of_everything() {
-    let server = Server::start(2, &[("features.webhooks", "true")]);
+    let server = Server::start(2, SETTINGS);
     let database = server.database().await;
     let marker = unique("Zq6").replace(['-', '_'], "");
     let (ann, eve) = (server.register().await, server.register_as(&format!("{marker}_e")).await);
-    let (room, direct) = leave_traces(&server, &eve, &ann, &marker).await;
+    let Traces { room, direct, backup_code } = leave_traces(&server, &eve, &ann, &marker).await;
     let only_anns = send(&server, &ann, &room, "<only of ann>").await;
     let (status, problem) = server.post("/users/me/exports", Some(&eve.token), &json!({"password": "wrong"})).await;
     assert_eq!((status, problem["code"].as_str()), (403, Some("forbidden")), "{problem}");
@@ -317,12 +362,10 @@ async fn a_person_gets_a_copy_of_everything() {
     for table in TABLES.iter().filter(|table| table.fate != Fate::Impersonal && !table.exported.is_empty()) {
         let lines = read(&format!("data/{}.jsonl", table.name));
         let rows: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        let stored =
-            format!("SELECT count(*) FROM {} t WHERE {}", table.name, table.rows.replace("$1", &eve.id.to_string()));
-        let stored: i64 = database.query_one(&stored, &[]).await.unwrap().get(0);
+        let stored = rows_of(&database, table, &eve).await;
         // One request of each kind.
         let stored = if table.name == "conversation_join_requests" { 2 } else { stored };
-        let moves = ["data_exports", "audit_logs", "sessions"].contains(&table.name);
+        let moves = ["data_exports", "audit_logs", "sessions", "webhook_deliveries"].contains(&table.name);
         assert!(moves || rows.len() as i64 == stored, "{}: {stored} rows, and {} copied", table.name, rows.len());
         let columns: BTreeSet<&str> = table.exported.iter().copied().collect();
         for row in &rows {
@@ -342,7 +385,7 @@ async fn a_person_gets_a_copy_of_everything() {
     assert!(read(&format!("conversations/{direct}.html")).contains(&format!("{marker} wrote 2")));
     assert!(read("index.html").contains(&format!("{marker} shown")));
     let files = std::fs::read_dir(folder.path().join("files")).unwrap();
-    assert_eq!(files.count(), 2, "the file of a message, and the unsent one");
+    assert_eq!(files.count(), 3, "the file of a message, and the unsent ones");
     assert!(only_anns["seq"].is_number());
 
     assert!(audited(&database, &eve).await.contains("request_export"));
@@ -351,7 +394,8 @@ async fn a_person_gets_a_copy_of_everything() {
     let (_, list) = server.request(Method::GET, "/users/me/exports", Some(&eve.token), None).await;
     let url = list["exports"][0]["archive_url"].clone();
     assert_eq!(server.send(&ann, "GET", text(&url), &[], vec![]).await.status(), 404);
-    let (_, requested) = erase(&server, &eve, &json!({"password": PASSWORD})).await;
+    let proof = json!({"password": PASSWORD, "backup_code": backup_code});
+    let (_, requested) = erase(&server, &eve, &proof).await;
     completed(&server, &requested).await;
     server.stores(0).await;
     assert!(audited(&database, &eve).await.contains("request_erasure"));
@@ -365,7 +409,7 @@ async fn audited(database: &Database, user: &User) -> BTreeSet<String> {
 
 /// Makes the messages of a conversation up to a seq a year old, and runs the job of retention.
 async fn grow_old(database: &Database, room: &str, to_seq: i64) {
-    let room = chat_server::ids::ConversationId::parse(room).unwrap().number();
+    let room = ConversationId::parse(room).unwrap().number();
     let age =
         "UPDATE messages SET created_at = created_at - interval '366 days' WHERE conversation_id = $1 AND seq <= $2";
     database.execute(age, &[&room, &to_seq]).await.unwrap();

@@ -3,7 +3,7 @@
 use crate::support::{Server, User, wait_until};
 use serde_json::{Value, json};
 
-async fn share(server: &Server, user: &User, file: i64, given: Value) -> (u16, Value) {
+pub(super) async fn share(server: &Server, user: &User, file: i64, given: Value) -> (u16, Value) {
     let fields = [("content-type", "application/json")];
     let path = format!("/files/{file}/shares");
     let response = server.send(user, "POST", &path, &fields, given.to_string().into_bytes()).await;

@@ -295,6 +295,14 @@ async fn ids_that_an_import_has_kept_stay_in_the_first_range() {
         }
     }
     let next = server.ok(&ann, "send_message", json!({"conversation_id": room, "content": "next"})).await;
+    // Holds of years can keep as many ranges as there can be. The present one grows then, and the log says so.
+    let many = "INSERT INTO message_partitions (first_id, opened_at, closed_at)
+        SELECT n * 10000000000, now(), now() FROM generate_series(1000, 1061) n";
+    database.execute(many, &[]).await.unwrap();
+    let tables = RightsTables::open(&server.target()).await.unwrap();
+    let refusal = tables.begin_range(Duration::ZERO).await.unwrap_err();
+    assert!(refusal.to_string().contains("64 ranges"), "{refusal}");
+    database.execute("DELETE FROM message_partitions WHERE first_id >= 10000000000000", &[]).await.unwrap();
     assert!(next["message_id"].as_i64().unwrap() >= 30_000_000_000, "{next}");
     let late = json!({"conversation_id": room, "content": "late reply", "parent_message_id": KEPT});
     server.ok(&bob, "send_message", late).await;

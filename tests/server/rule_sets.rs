@@ -6,8 +6,9 @@
 use crate::support::protocol::documents;
 use crate::support::{Client, Format, Server, server, text, unique};
 use chat_server::storage::connect::{Role, Target, connect};
-use chat_server::storage::rules::RuleSet;
-use chat_server::storage::{StorageError, installer, migrate};
+use chat_server::storage::data_rights::RightsTables;
+use chat_server::storage::rules::{RuleFile, RuleSet};
+use chat_server::storage::{StorageError, installer, logins, migrate};
 use chat_server::wire::command::changes::CHANGES;
 use serde_json::json;
 use std::collections::{BTreeSet, VecDeque};
@@ -169,6 +170,77 @@ async fn drops_sets_that_no_process_has_used_for_a_day() {
     assert!(!installer::touch(&target, &unused).await.unwrap());
     installer::maintain(&target, &unused).await.unwrap();
     assert!(installer::touch(&target, &unused).await.unwrap());
+}
+
+mod every_version {
+    refinery::embed_migrations!("migrations/tables");
+}
+
+/// Creates a database as the version before partitions left it: tables up to 26, and a rule set with a trigger on
+/// `messages`, a view of it, and a function that names the type of its rows.
+async fn database_before_partitions(server: &Server) -> (Target, RuleSet) {
+    let target = empty_database(server).await;
+    let login = target.connect_as_login().await.unwrap();
+    logins::prepare(&target, &login).await.unwrap();
+    let mut owner = logins::connect_as(&target, Role::Owner).await.unwrap();
+    let runner = every_version::migrations::runner().set_target(refinery::Target::Version(26));
+    runner.run_async(&mut owner).await.unwrap();
+    let mut files = RuleSet::embedded().files().to_vec();
+    files.retain(|file| file.path == "triggers/count_messages.sql");
+    let view = "CREATE VIEW earlier WITH (security_invoker = true) AS SELECT id, content FROM messages;\n";
+    let function = "CREATE FUNCTION first_letter(m messages) RETURNS text LANGUAGE sql STABLE AS $$\n\
+        SELECT left((m).content, 1);\n$$;\n";
+    for (path, text) in [("views/earlier.sql", view), ("read/first_letter.sql", function)] {
+        files.push(RuleFile { path: path.to_owned(), text: text.to_owned() });
+    }
+    let earlier = RuleSet::new(files);
+    installer::install(&target, &earlier).await.unwrap();
+    (target, earlier)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgrade_to_partitions_keeps_the_rules_of_the_version_before() {
+    let (target, earlier) = database_before_partitions(server().await).await;
+    let older = target.clone().with_rules(&earlier).connect_as_login().await.unwrap();
+    let set_up = "INSERT INTO users (username, display_name) VALUES ('anna', 'Anna');
+        INSERT INTO conversations (id, kind, name) VALUES (6, 'public_room', 'room');
+        INSERT INTO conversation_members (conversation_id, user_id) SELECT 6, id FROM users";
+    older.batch_execute(set_up).await.unwrap();
+    let send = async |seq: i64| {
+        let message = "INSERT INTO messages (conversation_id, seq, ordinal, client_message_id, sender_id, content)
+            VALUES (6, $1, $1, $1::bigint::text, 1, 'text') RETURNING id";
+        older.query_one(message, &[&seq]).await.unwrap().get::<_, i64>(0)
+    };
+    let seen = format!("SELECT count(*) FROM {}.earlier", earlier.name());
+    let seen = async || older.query_one(&seen, &[]).await.unwrap().get::<_, i64>(0);
+    send(1).await;
+    migrate::migrate(&target).await.unwrap();
+
+    // A server of the version before goes on beside the new one, also in a range that the new one has begun.
+    send(2).await;
+    let tables = RightsTables::open(&target).await.unwrap();
+    assert!(tables.begin_range(Duration::ZERO).await.unwrap());
+    assert!(send(3).await >= 10_000_000_000);
+    assert_eq!((counted(&older).await, seen().await), (3, 3));
+
+    // While its rules name the type of the first range's rows, the range is emptied only.
+    let cleared = "UPDATE conversations SET cleared_seq = 2 WHERE id = 6;
+        UPDATE message_partitions SET closed_at = now() - interval '10 days' WHERE first_id = 0";
+    older.batch_execute(cleared).await.unwrap();
+    let limit = Some(5 * DAY);
+    let state = "SELECT ARRAY[(SELECT count(*) FROM messages), (SELECT count(*) FROM message_partitions),
+        (to_regclass('messages_0') IS NOT NULL)::int]";
+    let state = async || older.query_one(state, &[]).await.unwrap().get::<_, Vec<i64>>(0);
+    assert!(tables.drop_range(-1, limit).await.unwrap().is_some());
+    assert_eq!((state().await, seen().await), (vec![1, 2, 1], 1));
+
+    // When they are dropped, so is the range.
+    let age = "UPDATE rule_sets SET last_used_at = now() - interval '25 hours' WHERE name = $1";
+    older.execute(age, &[&earlier.name()]).await.unwrap();
+    assert_eq!(installer::drop_unused(&target, RuleSet::embedded(), DAY).await.unwrap(), [earlier.name()]);
+    assert!(tables.drop_range(-1, None).await.unwrap().is_some());
+    assert_eq!(state().await, [1, 1, 0]);
+    assert!(tables.drop_range(-1, None).await.unwrap().is_none());
 }
 
 #[tokio::test(flavor = "multi_thread")]

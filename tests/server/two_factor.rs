@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 /// A user with two-factor authentication.
-struct Guarded {
+pub(super) struct Guarded {
     user: User,
     secret: String,
-    backup_codes: Vec<String>,
+    pub(super) backup_codes: Vec<String>,
     /// The code that confirmed the enrolment.
     first_code: String,
 }
@@ -35,7 +35,7 @@ impl Server {
 
     /// Sets two-factor authentication up with the code of the previous step. So those of this step and the next one are
     /// left for the test.
-    async fn guard(&self, user: User) -> Guarded {
+    pub(super) async fn guard(&self, user: User) -> Guarded {
         let secret = text(&self.begin_two_factor(&user).await["secret"]).to_owned();
         let first_code = app_code(&secret, -1);
         let (status, answer) = self.post("/auth/2fa/confirm", Some(&user.token), &json!({"code": first_code})).await;

@@ -17,7 +17,13 @@ pub struct LegacyDatabase {
     pub seed: u64,
     /// The hash of every password.
     pub password_hash: String,
+    /// Columns that some versions of the legacy server named differently: as below, and as here.
+    pub renamed: &'static [(&'static str, &'static str)],
 }
+
+/// Other names of the first generation's columns.
+pub const OTHER_NAMES: &[(&str, &str)] =
+    &[("\"timestamp\"", "created_at"), ("creator_id", "owner_id"), ("room_members (room_id", "room_members (room")];
 
 /// The content of the file of [`LegacyDatabase`], at `2024/report.txt`.
 pub const FILE: &[u8] = b"the quarterly figures";
@@ -57,7 +63,7 @@ impl LegacyDatabase {
             );
         }
         sql.push_str("COMMIT;\n");
-        sql
+        self.renamed.iter().fold(sql, |sql, (name, other)| sql.replace(name, other))
     }
 
     fn filled(&self, rows: &str) -> String {
@@ -93,7 +99,8 @@ impl LegacyDatabase {
             "INSERT INTO users (id, username, email, password_hash, created_at) VALUES \
              (1, 'PREFIX_ann', 'PREFIX_ann@example.org', 'HASH_OF_PASSWORD', '2019-01-01 10:00:00+00'), \
              (2, 'PREFIX_bob', 'PREFIX_bob@example.org', 'HASH_OF_PASSWORD', '2019-01-02 10:00:00+00'), \
-             (3, 'Zoë.PREFIX', NULL, 'plain text', '2019-01-03 10:00:00+00');\n",
+             (3, 'Zoë.PREFIX', NULL, 'plain text', '2019-01-03 10:00:00+00'), \
+             (4, 'PREFIX_fay', 'PREFIX_fay@example.org', 'HASH_OF_PASSWORD', '2019-01-04 10:00:00+00');\n",
         ));
     }
 
@@ -149,6 +156,8 @@ CREATE TABLE messages_enhanced (id bigint, message_type text, content text, auth
     updated_at timestamptz);
 CREATE TABLE message_reactions_enhanced (id bigint, message_id bigint, user_id bigint, emoji text,
     created_at timestamptz);
+CREATE TABLE message_mentions_enhanced (id bigint, message_id bigint, user_id bigint, created_at timestamptz,
+    is_read boolean);
 CREATE TABLE message_mentions_secure (id bigint, message_id bigint, user_id bigint, is_read boolean);
 CREATE TABLE user_blocks_enhanced (id bigint, blocker_id bigint, blocked_id bigint, created_at timestamptz);
 CREATE TABLE user_blocks_secure (LIKE user_blocks_enhanced);
@@ -179,6 +188,8 @@ INSERT INTO messages_enhanced (id, message_type, content, author_id, author_user
      '2020-01-07 10:00:00+00', NULL);
 INSERT INTO message_reactions_enhanced VALUES (1, 1, 2, '👍', '2020-01-08'), (2, 1, 2, '👍', '2020-01-09'),
     (3, 3, 2, '👍', '2020-01-09'), (4, 1, 77, '👍', '2020-01-09');
+INSERT INTO message_mentions_enhanced VALUES (1, 1, 2, '2020-01-01', true), (2, 1, 1, '2020-01-05', false),
+    (3, 1, 77, '2020-01-01', false);
 INSERT INTO message_mentions_secure VALUES (1, 1, 2, false);
 INSERT INTO user_blocks_enhanced VALUES (1, 2, 9, '2020-01-01'), (2, 2, 2, '2020-01-01');
 INSERT INTO user_blocks_secure SELECT * FROM user_blocks_enhanced;
@@ -238,7 +249,11 @@ INSERT INTO files (id, uuid, uploaded_by, filename, original_filename, file_path
      'FILE_HASH', '2022-02-04');
 INSERT INTO user_blocks (blocker_id, blocked_id, created_at) VALUES (2, 3, '2022-01-01');
 INSERT INTO moderation_actions (target_user_id, moderator_id, action_type, is_active, created_at) VALUES
-    (3, 1, 'ban', true, '2022-01-01'), (2, 1, 'warn', true, '2022-01-01');
+    (3, 1, 'ban', true, '2022-01-01'), (2, 1, 'warn', true, '2022-01-01'), (2, 1, 'kick', true, '2022-01-01'),
+    (4, 1, 'ban', true, '2022-01-01'), (4, 1, 'unban', true, '2022-01-02'), (2, 1, 'ban', false, '2022-01-01'),
+    (77, 1, 'ban', true, '2022-01-01');
+INSERT INTO moderation_actions (target_user_id, moderator_id, action_type, is_active, created_at, expires_at) VALUES
+    (4, 1, 'mute', true, '2022-01-01', '2099-01-01'), (2, 1, 'mute', true, '2022-01-01', '2022-01-02');
 INSERT INTO dm_conversations (user1_id, user2_id, is_blocked, created_at) VALUES (1, 2, false, '2022-01-01'),
     (2, 2, false, '2022-01-01');
 INSERT INTO audit_logs (details) VALUES ('{\"a\": [1, 2]}');

@@ -1,5 +1,6 @@
--- Whether the next range of ids is due: the present one began at least p_days ago and has messages, and fewer than 64
--- ranges are there. Returns the first ids of the present range and of the next one. No row otherwise.
+-- Whether the next range of ids is due: the present one began at least p_days ago and has messages. Returns the first
+-- ids of the present range and of the next one. No row if it is not due. Without a next id if 64 ranges are there, which
+-- is the most: only a legal hold keeps so many.
 
 CREATE FUNCTION due_message_partition(p_days double precision, OUT present_id bigint, OUT next_id bigint)
 RETURNS SETOF record LANGUAGE plpgsql STABLE AS $$
@@ -8,8 +9,11 @@ DECLARE
     v_opened timestamptz;
 BEGIN
     SELECT x.first_id, x.opened_at INTO STRICT present_id, v_opened FROM message_partitions x WHERE x.closed_at IS NULL;
-    IF v_opened > now() - make_interval(secs => 86400 * p_days) OR v_last < greatest(present_id, 1)
-       OR (SELECT count(*) FROM message_partitions) >= 64 THEN
+    IF v_opened > now() - make_interval(secs => 86400 * p_days) OR v_last < greatest(present_id, 1) THEN
+        RETURN;
+    END IF;
+    IF (SELECT count(*) FROM message_partitions) >= 64 THEN
+        RETURN NEXT;
         RETURN;
     END IF;
     -- An attempt that was cut short may have divided the search index already.

@@ -9,7 +9,7 @@
 //!   for which the job waits half a second.
 
 use super::{RightsTables, setup};
-use crate::error::Refusal;
+use crate::error::{ErrorCode, Refusal};
 use crate::storage::sql::data_rights as sql;
 use std::time::Duration;
 use tokio_postgres::error::SqlState;
@@ -22,6 +22,9 @@ const CONVERSATIONS: i64 = 100;
 const SHORT: &str = "SET lock_timeout = '500ms'";
 /// For a detachment, which a long transaction delays and nobody waits behind.
 const LONG: &str = "SET lock_timeout = '5s'; SET statement_timeout = '60s'";
+/// Why no range begins.
+const FULL: &str = "there are 64 ranges of message ids, which is the most, so the present one grows. Release the legal \
+    holds that keep old messages";
 const NO_TIMEOUT: &str = "RESET lock_timeout; RESET statement_timeout";
 
 /// A range that was dropped.
@@ -37,14 +40,17 @@ impl RightsTables {
     /// Begins the next range of ids, if the present one is as old as `period` and has messages. Returns whether it did.
     ///
     /// # Errors
-    /// PostgreSQL's, such as a lock timeout. The next call goes on.
+    /// `storage_unavailable`: PostgreSQL's, such as a lock timeout, after which the next call goes on; or there are as
+    /// many ranges as there can be.
     pub async fn begin_range(&self, period: Duration) -> Result<bool, Refusal> {
         let failed = || setup("beginning a range of message ids");
         // An earlier call may have been cut short before this.
         self.client.execute(sql::MOVE_MESSAGE_IDS, &[]).await.map_err(failed())?;
         let due = self.client.query_opt(sql::DUE_RANGE, &[&days(period)]).await.map_err(failed())?;
         let Some(due) = due else { return Ok(false) };
-        let (present, next): (i64, i64) = (due.try_get(0).map_err(failed())?, due.try_get(1).map_err(failed())?);
+        let (present, next): (i64, Option<i64>) =
+            (due.try_get(0).map_err(failed())?, due.try_get(1).map_err(failed())?);
+        let next = next.ok_or_else(|| Refusal::new(ErrorCode::StorageUnavailable, FULL))?;
         self.client.execute(sql::MAKE_RANGE, &[&next]).await.map_err(failed())?;
         let divided = [(2, "message_id", sql::DIVIDE_SEARCH), (3, "id", sql::OPEN_RANGE)];
         for (column, key, divide) in divided {

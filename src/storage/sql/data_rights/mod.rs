@@ -74,7 +74,7 @@ pub const NEXT_CLEARED: &str = "SELECT c.id FROM conversations c WHERE c.id > $1
 /// $1 conversation, $2 limit.
 pub const REMOVE_CLEARED: &str = "SELECT removed, more FROM remove_cleared($1, $2)";
 /// $1 days → the first ids of the present range of message ids and of the next one, if it is due, and the partitions of
-/// the present one.
+/// the present one. The next one is null if there can be no more.
 pub const DUE_RANGE: &str = "SELECT present_id, next_id, partition_name('message_search', present_id), \
     partition_name('messages', present_id) FROM due_message_partition($1)";
 /// $1 the first id of a range.
