@@ -121,17 +121,17 @@ async fn refuses_only_the_message_that_cannot_be_stored() {
 #[tokio::test]
 async fn answers_no_final_error_when_connections_are_terminated() {
     const ROUNDS: usize = 25;
-    let server = Arc::new(Server::start(1, &[]));
+    let server = Server::start(1, &[]);
     let (ann, room) = room_of_one(&server).await;
     let sent = server.ok(&ann, "send_message", json!({"conversation_id": room, "content": "0"})).await;
     let message = sent["message_id"].clone();
     let stop = Arc::new(AtomicBool::new(false));
     let mut tasks = Vec::new();
     for task in 0..4 {
-        let (server, stop, ann, room, message) =
-            (Arc::clone(&server), Arc::clone(&stop), ann.clone(), room.clone(), message.clone());
+        // Connected before the first connection is terminated.
+        let mut client = Client::none(&server, &ann, Format::Json).await;
+        let (stop, room, message) = (Arc::clone(&stop), room.clone(), message.clone());
         tasks.push(tokio::spawn(async move {
-            let mut client = Client::none(&server, &ann, Format::Json).await;
             let (mut done, mut refused) = (0, 0);
             let mut message = message;
             while !stop.load(Ordering::Relaxed) {
