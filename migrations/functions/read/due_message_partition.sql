@@ -1,6 +1,6 @@
 -- Whether the next range of ids is due: the present one began at least p_days ago and has messages. Returns the first
--- ids of the present range and of the next one. No row if it is not due. Without a next id if 64 ranges are there, which
--- is the most: only a legal hold keeps so many.
+-- ids of the present range and of the next one. No row if it is not due. Without a next id if there are 64 ranges, the
+-- most there can be: only a legal hold keeps so many.
 
 CREATE FUNCTION due_message_partition(p_days double precision, OUT present_id bigint, OUT next_id bigint)
 RETURNS SETOF record LANGUAGE plpgsql STABLE AS $$
