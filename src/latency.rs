@@ -309,6 +309,52 @@ pub struct StorageLatencies {
     pub commits: LatencyHistogram,
     /// Mutations in each of them.
     pub batch_sizes: SizeHistogram,
+    /// How messages were committed.
+    pub forms: CommitForms,
+}
+
+/// How a message was committed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CommitForm {
+    /// By `commit_known`, in which nothing but two numbers is checked for it.
+    Known,
+    /// By `commit_messages`, which looks up everything.
+    General,
+    /// By `commit_known` in vain, so it counts as general once more. A conversation that several nodes write to has
+    /// many of these.
+    Repeated,
+}
+
+impl CommitForm {
+    /// Every form, in index order.
+    pub const ALL: [Self; 3] = [Self::Known, Self::General, Self::Repeated];
+
+    /// As the label of a metric.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Known => "known",
+            Self::General => "general",
+            Self::Repeated => "repeated",
+        }
+    }
+}
+
+/// Messages by the form of their commit.
+#[derive(Debug, Default)]
+pub struct CommitForms([Count; CommitForm::ALL.len()]);
+
+impl CommitForms {
+    /// Counts messages; only the owning thread may call it.
+    pub fn add(&self, form: CommitForm, messages: usize) {
+        self.0[form as usize].add(messages as u64);
+    }
+
+    /// How many there were.
+    #[must_use]
+    pub fn of(&self, form: CommitForm) -> u64 {
+        self.0[form as usize].get()
+    }
 }
 
 #[cfg(test)]

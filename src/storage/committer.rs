@@ -18,29 +18,26 @@
 //! locked table before the next message does.
 
 use super::batcher::{self, RunKind};
-use super::connect::{self, Role, Target};
+use super::connect::Target;
 use super::health::WriterHealth;
 use super::indexer::Touched;
+use super::known::{Known, KnownRun};
 use super::observe;
-use super::sql;
 use super::sqlstate::{self, Cause};
 use super::trail_end;
-use super::verdicts::{self, BatchRows, Recorded};
+use super::verdicts::{self, BatchRows, KnownRows};
+use super::writer::{Columns, KnownColumns, Writer};
 use crate::error::Refusal;
 use crate::faults::{error_limited, stop_process, warn_limited};
-use crate::ids::FileId;
-use crate::latency::{LatencyStage, StorageLatencies};
+use crate::latency::{CommitForm, LatencyStage, StorageLatencies};
 use crate::limits::BATCH_ROWS_MAX;
-use crate::mesh::frame::{Change, CommitOutcome, Mutation, Verdict};
+use crate::mesh::frame::{CommitOutcome, Mutation, Verdict};
 use crate::mesh::lane::Mesh;
 use crate::mesh::overload::{Overload, WaitWindow, Work};
-use serde_json::Value;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
-use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Statement};
 
 /// A new connection must be ready by then.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -59,27 +56,9 @@ const RETRIES_MAX: u32 = 5;
 /// From so many mutations on, a statement takes as long as it has rows.
 const LARGE_RUN: usize = 256;
 
-/// A connection with its prepared statements.
-struct Writer {
-    client: Client,
-    messages: Statement,
-    recorded: Statement,
-    others: Statement,
-}
-
-impl Writer {
-    async fn connect(target: &Target) -> Result<Self, tokio_postgres::Error> {
-        let client = connect::connect(&target.config(Role::Writer)).await?;
-        let messages = client.prepare(sql::COMMIT_MESSAGES).await?;
-        let recorded = client.prepare(sql::MENTIONS_AND_THREADS).await?;
-        let others = client.prepare(sql::APPLY_MUTATIONS).await?;
-        Ok(Self { client, messages, recorded, others })
-    }
-}
-
 /// The outcome of one statement.
-enum Attempt {
-    Done(Vec<Verdict>),
+enum Attempt<T> {
+    Done(T),
     /// PostgreSQL answered that nothing was committed, and why.
     Refused(Cause, String),
     /// The connection was lost: the run may have been committed.
@@ -93,6 +72,7 @@ pub struct Committer {
     inlet: mpsc::Receiver<Box<Mutation>>,
     waiting: VecDeque<Box<Mutation>>,
     writer: Option<Writer>,
+    known: Known,
     health: Arc<WriterHealth>,
     /// The last statement was refused for a reason of the store's.
     store_refuses: bool,
@@ -125,6 +105,7 @@ impl Committer {
             inlet,
             waiting: VecDeque::new(),
             writer: None,
+            known: Known::default(),
             health,
             store_refuses: false,
             last_statement: Instant::now(),
@@ -176,7 +157,7 @@ impl Committer {
         if let Some(percent) = self.waits.idle(Instant::now()) {
             self.overload.set(Work::Commits(self.number), percent);
         }
-        if self.writer.as_ref().is_none_or(|writer| writer.client.is_closed()) {
+        if self.writer.as_ref().is_none_or(Writer::is_closed) {
             self.writer = None;
             self.reconnect().await;
         } else if self.last_statement.elapsed() >= PROBE_INTERVAL
@@ -245,9 +226,14 @@ impl Committer {
                 self.overload.set(Work::Commits(self.number), percent);
             }
         }
-        let mut parts = VecDeque::from([run]);
         // Whether an earlier submission may have been committed.
-        let mut maybe_committed = false;
+        let (run, mut maybe_committed) = if kind == RunKind::Messages {
+            let Some(left) = self.commit_known(run).await else { return };
+            left
+        } else {
+            (run, false)
+        };
+        let mut parts = VecDeque::from([run]);
         let mut retries = 0;
         // Whether its changes with an audit row are refused.
         let mut is_trail_busy = false;
@@ -265,18 +251,11 @@ impl Committer {
                 let audit_wait_ms = if is_trail_busy { 0 } else { trail_end::wait_ms() };
                 match self.attempt(kind, &mut run, maybe_committed, audit_wait_ms).await {
                     Attempt::Done(verdicts) => {
-                        for (mutation, verdict) in run.drain(..).zip(verdicts) {
-                            self.answer(mutation, verdict);
-                        }
+                        self.publish(kind, run, verdicts);
                         break;
                     }
                     Attempt::Lost(reason) => {
-                        warn_limited!(
-                            "connection to PostgreSQL lost while {} mutations were in it: {reason}",
-                            run.len()
-                        );
-                        self.health.lost(reason);
-                        self.writer = None;
+                        self.lose(run.len(), reason);
                         maybe_committed = true;
                     }
                     Attempt::Refused(Cause::AuditBusy, reason) if audit_wait_ms > 0 => {
@@ -335,65 +314,142 @@ impl Committer {
         run.is_empty()
     }
 
-    /// Submits a run once. Deadlines of what waits, and of the run itself, are watched meanwhile.
+    /// Commits those messages of a run whose verdicts are known. Returns what is left for the general form, and whether
+    /// that may have been committed; none if nothing is left.
+    async fn commit_known(&mut self, mut run: Vec<Box<Mutation>>) -> Option<(Vec<Box<Mutation>>, bool)> {
+        let Some(plan) = self.known.plan(&run) else { return Some((run, false)) };
+        let mut rows = match self.attempt_known(&plan, &mut run).await {
+            Attempt::Done(rows) => rows,
+            // The general form finds the cause. A repeated key is the usual one.
+            Attempt::Refused(_, reason) => {
+                tracing::debug!("a run is submitted in the general form: {reason}");
+                self.latencies.forms.add(CommitForm::Repeated, plan.rows.len());
+                return Some((run, false));
+            }
+            Attempt::Lost(reason) => {
+                self.lose(run.len(), reason);
+                return Some((run, true));
+            }
+        };
+        rows.rooms.sort_unstable();
+        let is_committed = |room: i64| rows.rooms.binary_search(&room).is_ok();
+        for room in &plan.rooms {
+            if is_committed(room.id) {
+                self.known.moved(*room);
+            } else {
+                self.known.mistaken(*room);
+            }
+        }
+        let committed: Vec<_> = plan.rows.iter().filter(|row| is_committed(row.room)).collect();
+        let mut run: Vec<Option<Box<Mutation>>> = run.into_iter().map(Some).collect();
+        let mut done = Vec::with_capacity(committed.len());
+        for row in &committed {
+            done.extend(run[row.at].take());
+        }
+        let verdicts = verdicts::of_known(&done, &committed, &rows, &self.known);
+        // Submitted again, the messages would be repeats.
+        let verdicts = verdicts.unwrap_or_else(|reason| stop_process(&reason));
+        self.latencies.forms.add(CommitForm::Known, done.len());
+        self.latencies.forms.add(CommitForm::Repeated, plan.rows.len() - done.len());
+        self.publish(RunKind::Messages, done, verdicts);
+        let left: Vec<_> = run.into_iter().flatten().collect();
+        (!left.is_empty()).then_some((left, false))
+    }
+
+    async fn attempt_known(&mut self, plan: &KnownRun, run: &mut [Box<Mutation>]) -> Attempt<KnownRows> {
+        let Some(writer) = self.writer.take() else { return Attempt::Lost("no connection".to_owned()) };
+        let columns = KnownColumns::new(plan, run);
+        let answered = self.watch(run, writer.commit_known(&columns)).await;
+        self.concluded(writer, answered, plan.rows.len())
+    }
+
+    /// Submits a run once, in the general form.
     async fn attempt(
         &mut self,
         kind: RunKind,
         run: &mut [Box<Mutation>],
         repeated: bool,
         audit_wait_ms: i64,
-    ) -> Attempt {
+    ) -> Attempt<Vec<Verdict>> {
         let Some(writer) = self.writer.take() else { return Attempt::Lost("no connection".to_owned()) };
-        let started = Instant::now();
-        self.last_statement = started;
-        self.health.began(started);
-        let submitted = match kind {
+        let columns = match kind {
             RunKind::Messages => Columns::of_messages(run),
             RunKind::Others => Columns::of_others(run),
         };
-        let outcome = {
-            let statement = submit(&writer, &submitted, run.len(), audit_wait_ms);
-            tokio::pin!(statement);
-            // Not `interval`, whose first tick is not immediate: the timer counts in milliseconds, and waiting
-            // for it held every commit up by one.
-            let mut expiry = tokio::time::interval_at((started + EXPIRY_INTERVAL).into(), EXPIRY_INTERVAL);
-            loop {
-                tokio::select! {
-                    biased;
-                    outcome = &mut statement => break Some(outcome),
-                    _ = expiry.tick() => {
-                        self.gather_and_expire();
-                        self.report_unresolved(run, true);
-                        if started.elapsed() > STATEMENT_TIMEOUT {
-                            break None;
-                        }
+        let answered = self.watch(run, writer.commit(&columns, audit_wait_ms)).await;
+        match self.concluded(writer, answered, run.len()) {
+            // A probe: there is nothing to commit.
+            Attempt::Done(_) if run.is_empty() => Attempt::Done(Vec::new()),
+            Attempt::Done(answer) => Attempt::Done(self.judge(kind, run, &answer, repeated)),
+            Attempt::Refused(cause, reason) => Attempt::Refused(cause, reason),
+            Attempt::Lost(reason) => Attempt::Lost(reason),
+        }
+    }
+
+    /// The verdicts of a committed run. What they show of its conversations is known from now on.
+    fn judge(&mut self, kind: RunKind, run: &[Box<Mutation>], answer: &BatchRows, repeated: bool) -> Vec<Verdict> {
+        let verdicts = match kind {
+            RunKind::Messages => verdicts::of_messages(run, answer, repeated),
+            RunKind::Others => verdicts::of_others(run, &answer.rows),
+        };
+        // Submitted again, the run would give the same rows, and its senders would never receive an answer.
+        let verdicts = verdicts.unwrap_or_else(|reason| stop_process(&reason));
+        if kind == RunKind::Messages {
+            self.latencies.forms.add(CommitForm::General, run.len());
+        }
+        verdicts::learn(&mut self.known, run, &verdicts, &answer.rows);
+        verdicts
+    }
+
+    /// Waits for a statement. Deadlines of what waits, and of the run itself, are watched meanwhile. `None`: no answer
+    /// in time.
+    async fn watch<T>(
+        &mut self,
+        run: &mut [Box<Mutation>],
+        statement: impl Future<Output = T>,
+    ) -> Option<(T, Duration)> {
+        let started = Instant::now();
+        self.last_statement = started;
+        self.health.began(started);
+        tokio::pin!(statement);
+        // Not `interval`, whose first tick is not immediate: the timer counts in milliseconds, and waiting for it held
+        // every commit up by one.
+        let mut expiry = tokio::time::interval_at((started + EXPIRY_INTERVAL).into(), EXPIRY_INTERVAL);
+        loop {
+            tokio::select! {
+                biased;
+                outcome = &mut statement => return Some((outcome, started.elapsed())),
+                _ = expiry.tick() => {
+                    self.gather_and_expire();
+                    self.report_unresolved(run, true);
+                    if started.elapsed() > STATEMENT_TIMEOUT {
+                        return None;
                     }
                 }
             }
-        };
-        match outcome {
+        }
+    }
+
+    /// What became of a statement with so many rows.
+    fn concluded<T>(
+        &mut self,
+        writer: Writer,
+        answered: Option<(Result<T, tokio_postgres::Error>, Duration)>,
+        rows: usize,
+    ) -> Attempt<T> {
+        match answered {
             None => Attempt::Lost(format!("no answer for {} s", STATEMENT_TIMEOUT.as_secs())),
-            Some(Ok(answer)) => {
+            Some((Ok(answer), took)) => {
                 self.writer = Some(writer);
                 self.health.accepted(std::mem::take(&mut self.store_refuses));
-                if run.is_empty() {
-                    return Attempt::Done(Vec::new()); // a probe: there is nothing to commit
+                if rows > 0 {
+                    self.latencies.commits.record(took, 1);
+                    self.latencies.batch_sizes.record(rows as u64);
+                    self.latencies.stages.record(LatencyStage::Commit, took, rows as u64);
                 }
-                let took = started.elapsed();
-                self.latencies.commits.record(took, 1);
-                self.latencies.batch_sizes.record(run.len() as u64);
-                self.latencies.stages.record(LatencyStage::Commit, took, run.len() as u64);
-                let verdicts = match kind {
-                    RunKind::Messages => verdicts::of_messages(run, &answer, repeated),
-                    RunKind::Others => verdicts::of_others(run, &answer.rows),
-                };
-                self.note_new_entries(kind, run);
-                // Submitted again, the run would give the same rows, and its senders would never receive an answer.
-                let verdicts = verdicts.unwrap_or_else(|reason| stop_process(&reason));
-                observe::of_run(&self.mesh.activity, run, &verdicts);
-                Attempt::Done(verdicts)
+                Attempt::Done(answer)
             }
-            Some(Err(error)) => {
+            Some((Err(error), _)) => {
                 let cause = error.code().map_or(Cause::ConnectionEnded, Cause::of);
                 let reason = sqlstate::describe(&error);
                 if cause == Cause::ConnectionEnded {
@@ -405,6 +461,21 @@ impl Committer {
                 self.health.refused(is_stores.then(|| reason.clone()));
                 Attempt::Refused(cause, reason)
             }
+        }
+    }
+
+    fn lose(&mut self, mutations: usize, reason: String) {
+        warn_limited!("connection to PostgreSQL lost while {mutations} mutations were in it: {reason}");
+        self.health.lost(reason);
+        self.writer = None;
+    }
+
+    /// Answers a committed run, and notes it for what follows the logs.
+    fn publish(&self, kind: RunKind, run: Vec<Box<Mutation>>, verdicts: Vec<Verdict>) {
+        self.note_new_entries(kind, &run);
+        observe::of_run(&self.mesh.activity, &run, &verdicts);
+        for (mutation, verdict) in run.into_iter().zip(verdicts) {
+            self.answer(mutation, verdict);
         }
     }
 
@@ -436,122 +507,6 @@ impl Committer {
         }
         self.mesh.bell(shard).ring();
     }
-}
-
-/// A run as the columns of its statement.
-enum Columns {
-    Messages {
-        conversations: Vec<i64>,
-        senders: Vec<i64>,
-        contents: Vec<String>,
-        keys: Vec<String>,
-        parents: Vec<Option<i64>>,
-        types: Vec<&'static str>,
-        /// The ids of each message's files as an array in PostgreSQL's notation.
-        files: Vec<Option<String>>,
-    },
-    Others {
-        kinds: Vec<&'static str>,
-        conversations: Vec<Option<i64>>,
-        actors: Vec<i64>,
-        mutation_ids: Vec<i64>,
-        arguments: Vec<Value>,
-        sessions: Vec<Option<i64>>,
-        /// Where they came from, as `append_audit` reads it.
-        addresses: Vec<Option<String>>,
-        agents: Vec<Option<String>>,
-    },
-}
-
-impl Columns {
-    fn of_messages(run: &[Box<Mutation>]) -> Self {
-        let (mut conversations, mut senders, mut contents) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut keys, mut parents, mut types, mut files_column) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for mutation in run {
-            if let Change::Message { content, message_type, parent, key, files, .. } = &mutation.change {
-                conversations.push(mutation.conversation.map_or(0, crate::ids::ConversationId::number));
-                senders.push(mutation.actor.0);
-                contents.push(content.clone());
-                keys.push(key.clone());
-                parents.push(parent.map(|p| p.0));
-                types.push(*message_type);
-                files_column.push(array_of(files));
-            }
-        }
-        Self::Messages { conversations, senders, contents, keys, parents, types, files: files_column }
-    }
-
-    fn of_others(run: &[Box<Mutation>]) -> Self {
-        let (mut kinds, mut conversations, mut actors) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut mutation_ids, mut arguments_column, mut sessions) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut addresses, mut agents) = (Vec::new(), Vec::new());
-        for mutation in run {
-            if let Change::Other { kind, mutation_id, arguments } = &mutation.change {
-                kinds.push(*kind);
-                conversations.push(mutation.conversation.map(crate::ids::ConversationId::number));
-                actors.push(mutation.actor.0);
-                mutation_ids.push(*mutation_id);
-                arguments_column.push(arguments.clone());
-                sessions.push(mutation.session.map(|session| session.0));
-                let source = mutation.source.as_deref();
-                addresses.push(source.and_then(|source| source.address).map(|address| address.to_string()));
-                agents.push(source.and_then(|source| source.agent.as_deref()).map(str::to_owned));
-            }
-        }
-        let arguments = arguments_column;
-        Self::Others { kinds, conversations, actors, mutation_ids, arguments, sessions, addresses, agents }
-    }
-}
-
-async fn submit(
-    writer: &Writer,
-    columns: &Columns,
-    rows_expected: usize,
-    audit_wait_ms: i64,
-) -> Result<BatchRows, tokio_postgres::Error> {
-    match columns {
-        Columns::Messages { conversations, senders, contents, keys, parents, types, files } => {
-            let rows = writer
-                .client
-                .query(&writer.messages, &[conversations, senders, contents, keys, parents, types, files])
-                .await?;
-            let mut recorded = HashMap::new();
-            if contents.iter().any(|content| content.contains('@'))
-                || parents.iter().any(Option::is_some)
-                || files.iter().any(Option::is_some)
-            {
-                let mut ids = Vec::with_capacity(rows_expected);
-                for row in &rows {
-                    ids.extend(row.try_get::<_, Option<i64>>("message_id")?);
-                }
-                match writer.client.query(&writer.recorded, &[&ids]).await {
-                    Ok(found) => {
-                        for row in found {
-                            recorded.insert(row.try_get("message_id")?, Recorded::read(&row)?);
-                        }
-                    }
-                    // The messages are committed: they are published without it, and found complete in the history.
-                    Err(error) if error.as_db_error().is_some() => {
-                        error_limited!("mentions, threads and files of committed messages could not be read: {error}");
-                    }
-                    Err(error) => return Err(error),
-                }
-            }
-            Ok(BatchRows { rows, recorded })
-        }
-        Columns::Others { kinds, conversations, actors, mutation_ids, arguments, sessions, addresses, agents } => {
-            let columns: [&(dyn ToSql + Sync); 9] =
-                [kinds, conversations, actors, mutation_ids, arguments, sessions, addresses, agents, &audit_wait_ms];
-            let rows = writer.client.query(&writer.others, &columns).await?;
-            Ok(BatchRows { rows, recorded: HashMap::new() })
-        }
-    }
-}
-
-/// `{1,2,3}`; none without any.
-fn array_of(files: &[FileId]) -> Option<String> {
-    let numbers: Vec<String> = files.iter().map(|file| file.0.to_string()).collect();
-    (!numbers.is_empty()).then(|| format!("{{{}}}", numbers.join(",")))
 }
 
 fn refusal_of(cause: Cause) -> Refusal {

@@ -39,6 +39,7 @@ pub mod indexer;
 pub mod inlet;
 pub mod installer;
 pub mod jobs;
+pub mod known;
 pub mod log_reader;
 pub mod logins;
 pub mod migrate;
@@ -57,6 +58,7 @@ pub mod sqlstate;
 mod trail_end;
 mod verdicts;
 pub mod webhooks;
+mod writer;
 
 /// PostgreSQL could not be used at all.
 #[derive(Debug, thiserror::Error)]

@@ -25,7 +25,11 @@ pub mod webhooks;
 
 /// A batch of messages; see `migrations/functions/commit/commit_messages.sql`.
 pub const COMMIT_MESSAGES: &str = "SELECT ord, verdict, message_id, seq, created_at, parent_message_id, username, \
-    display_name, is_bot, retry_after_ms FROM commit_messages($1, $2, $3, $4, $5, $6, $7)";
+    display_name, is_bot, retry_after_ms, ordinal, access_epoch, is_free \
+    FROM commit_messages($1, $2, $3, $4, $5, $6, $7)";
+/// A batch of messages whose verdicts are known; see `migrations/functions/commit/commit_known.sql`.
+pub const COMMIT_KNOWN: &str = "SELECT rooms, seqs, message_ids, created_at \
+    FROM commit_known($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
 
 /// What the triggers recorded for these messages: who is mentioned, and the thread that a reply is in.
 pub const MENTIONS_AND_THREADS: &str =

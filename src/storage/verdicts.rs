@@ -1,18 +1,31 @@
 //! PostgreSQL's answer to a run of mutations: one verdict for each of them, in their order.
 
+use super::known::{Accepted, Known, KnownRow};
 use super::rows;
 use crate::error::{ErrorCode, NO_SUCH_CONVERSATION, Refusal};
 use crate::faults::error_limited;
-use crate::ids::{MessageId, Seq, UserId};
+use crate::ids::{ConversationId, MessageId, Seq, UserId};
 use crate::mesh::frame::{Change, CommittedMessage, CommittedOther, Mutation, Signal, Verdict};
 use crate::mesh::record::{MessageRecord, Sender, ThreadState, UserRole, rfc3339};
 use serde_json::Value;
 use std::collections::HashMap;
+use time::OffsetDateTime;
 use tokio_postgres::Row;
 
 /// Rows of the statement, and the records of the triggers for messages with mentions and for replies.
 pub(super) struct BatchRows {
     pub(super) rows: Vec<Row>,
+    pub(super) recorded: HashMap<i64, Recorded>,
+}
+
+/// The answer of `sql::COMMIT_KNOWN`, and the records of the triggers for messages with mentions.
+pub(super) struct KnownRows {
+    /// The conversations whose messages were committed.
+    pub(super) rooms: Vec<i64>,
+    /// Of each message: its place, and its id.
+    pub(super) seqs: Vec<i64>,
+    pub(super) ids: Vec<i64>,
+    pub(super) created_at: OffsetDateTime,
     pub(super) recorded: HashMap<i64, Recorded>,
 }
 
@@ -111,6 +124,61 @@ fn message_verdict(
         ..MessageRecord::new(MessageId(id), conversation, seq, sender, created_at)
     };
     Ok(Verdict::Message(Box::new(CommittedMessage { record, duplicate, publish: !duplicate || repeated, thread })))
+}
+
+/// Outcomes of messages whose verdicts were known, in the order of the statement.
+///
+/// # Errors
+/// The answer does not belong to the messages.
+pub(super) fn of_known(
+    run: &[Box<Mutation>],
+    planned: &[&KnownRow],
+    answer: &KnownRows,
+    known: &Known,
+) -> Result<Vec<Verdict>, String> {
+    if planned.len() != answer.ids.len() || !planned.iter().map(|row| &row.seq).eq(&answer.seqs) {
+        return Err(format!("seqs {:?} for the messages {planned:?}", answer.seqs));
+    }
+    let created_at = rfc3339(answer.created_at);
+    let verdict = |((mutation, row), id): ((&Box<Mutation>, &&KnownRow), &i64)| {
+        let sender = known.sender(row.room, mutation.actor).cloned();
+        let (Some(conversation), Some(sender), Change::Message { content, message_type, .. }) =
+            (mutation.conversation, sender, &mutation.change)
+        else {
+            return Err(format!("{row:?} has no known sender"));
+        };
+        let Recorded { mentions, thread, attachments } = answer.recorded.get(id).cloned().unwrap_or_default();
+        let record = MessageRecord {
+            content: content.clone(),
+            message_type: (*message_type).to_owned(),
+            mentions,
+            attachments,
+            ..MessageRecord::new(MessageId(*id), conversation, Seq(row.seq), sender, created_at.clone())
+        };
+        Ok(Verdict::Message(Box::new(CommittedMessage { record, duplicate: false, publish: true, thread })))
+    };
+    run.iter().zip(planned).zip(&answer.ids).map(verdict).collect()
+}
+
+/// Notes what a run in the general form shows of its conversations.
+pub(super) fn learn(known: &mut Known, run: &[Box<Mutation>], verdicts: &[Verdict], rows: &[Row]) {
+    for ((mutation, verdict), row) in run.iter().zip(verdicts).zip(rows) {
+        let Some(room) = mutation.conversation.map(ConversationId::number) else { continue };
+        match (verdict, &mutation.change) {
+            (Verdict::Message(message), Change::Message { .. }) if !message.duplicate => {
+                let number = |column| row.try_get::<_, i64>(column);
+                let (Ok(ordinal), Ok(epoch)) = (number("ordinal"), number("access_epoch")) else { continue };
+                let is_free = row.try_get("is_free").unwrap_or(false);
+                let (sender, seq) = (&message.record.sender, message.record.seq.0);
+                known.accepted(&Accepted { room, sender, seq, ordinal, epoch, is_free });
+            }
+            (Verdict::Other(other), Change::Other { kind, .. }) => {
+                known.other(room, kind, mutation.actor, other.events.iter().map(|event| event.seq.0));
+            }
+            (_, Change::Message { .. }) => known.refused(room, mutation.actor),
+            _ => {}
+        }
+    }
 }
 
 /// Outcomes of a run of other mutations.

@@ -31,6 +31,7 @@ mod handshakes;
 mod http_accounts;
 mod http_requests;
 mod incoming_webhooks;
+mod known_commits;
 mod large_rooms;
 mod media_worker;
 mod message_changes;

@@ -1,5 +1,7 @@
 -- Commits a batch of messages in one statement: authorises, numbers and inserts each of them. A repeated
 -- client_message_id returns the first result, so a batch can be submitted again after a lost connection.
+-- For a committed row it also returns what commit_known needs for the next one of its sender: the message's ordinal, the
+-- access epoch of the conversation, and whether no slow mode holds for the sender.
 -- Every row is looked up by key; `LATERAL … LIMIT 1` keeps the planner from joining whole tables.
 -- Locks: the conversations' rows in the order of their ids, FOR NO KEY UPDATE, until the transaction ends. The foreign
 -- keys of other transactions take KEY SHARE, which does not conflict.
@@ -8,7 +10,8 @@ CREATE FUNCTION commit_messages(
     p_conversation bigint[], p_sender bigint[], p_content text[], p_client_message_id text[], p_parent bigint[],
     p_message_type text[], p_files text[])
 RETURNS TABLE (ord bigint, verdict text, message_id bigint, seq bigint, created_at timestamptz,
-    parent_message_id bigint, username text, display_name text, is_bot boolean, retry_after_ms bigint)
+    parent_message_id bigint, username text, display_name text, is_bot boolean, retry_after_ms bigint,
+    ordinal bigint, access_epoch bigint, is_free boolean)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -23,7 +26,7 @@ BEGIN
 
     RETURN QUERY
     WITH found AS MATERIALIZED (
-        SELECT i.*, c.kind AS conversation_kind, c.last_seq, c.last_ordinal, c.archived_at,
+        SELECT i.*, c.kind AS conversation_kind, c.last_seq, c.last_ordinal, c.access_epoch, c.archived_at,
                m.user_id AS member, m.role, m.muted_until,
                CASE WHEN c.slow_mode_s > 0 AND m.role < 'moderator' THEN c.slow_mode_s END AS slow_s,
                CASE WHEN c.direct_low IS NOT NULL
@@ -124,7 +127,8 @@ BEGIN
            (extract(epoch FROM CASE
                WHEN n.muted_until > now() THEN least(n.muted_until - now(), interval '1 year')
                WHEN n.user_muted_until > now() THEN n.user_muted_until - now()
-               WHEN n.slow_s IS NOT NULL THEN greatest(n.slow_until - now(), interval '1 s') END) * 1000)::bigint
+               WHEN n.slow_s IS NOT NULL THEN greatest(n.slow_until - now(), interval '1 s') END) * 1000)::bigint,
+           n.last_ordinal + n.new_seq - n.last_seq, n.access_epoch, n.is_new AND n.slow_s IS NULL
       FROM numbered n
       LEFT JOIN LATERAL (
           SELECT o.new_id, o.new_seq FROM numbered o

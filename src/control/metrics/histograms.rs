@@ -1,8 +1,9 @@
 //! A thread's fine histograms as Prometheus histograms: every second power of √2, counted exactly.
 
-use super::families::{family, labels};
+use super::families::{family, labels, sample};
 use crate::latency::{
-    BUCKETS, LatencyHistogram, LatencyStage, SizeHistogram, StageLatencies, StorageLatencies, upper_bound_ns,
+    BUCKETS, CommitForm, LatencyHistogram, LatencyStage, SizeHistogram, StageLatencies, StorageLatencies,
+    upper_bound_ns,
 };
 use crate::mesh::counters::ShardCounters;
 use prometheus::proto::{Bucket, Histogram, Metric, MetricFamily, MetricType};
@@ -111,6 +112,14 @@ pub(super) fn families(shards: &[Arc<ShardCounters>], storage: &StorageLatencies
             "chat_server_commit_batch_mutations",
             "Mutations made durable by one statement.",
             sizes(&[], &storage.batch_sizes).into_iter().collect(),
+        ),
+        family(
+            "chat_server_commit_messages_total",
+            "Messages by the form of their commit.",
+            MetricType::COUNTER,
+            CommitForm::ALL
+                .map(|form| sample(&[("form", form.as_str())], MetricType::COUNTER, storage.forms.of(form) as f64))
+                .to_vec(),
         ),
     ]
 }

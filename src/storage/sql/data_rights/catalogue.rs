@@ -208,7 +208,15 @@ pub const TABLES: &[CataloguedTable] = &[
         ],
         withheld: &[],
         cleared: &[],
-        impersonal: &["last_seq", "last_ordinal", "slow_mode_s", "member_limit", "retention_days", "cleared_seq"],
+        impersonal: &[
+            "last_seq",
+            "last_ordinal",
+            "access_epoch",
+            "slow_mode_s",
+            "member_limit",
+            "retention_days",
+            "cleared_seq",
+        ],
         why: "names and descriptions belong to the conversation; a direct one belongs to the other person too",
     },
     gone(

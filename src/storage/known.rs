@@ -1,0 +1,391 @@
+//! What a committer knows of its conversations from what it has committed: where their logs end, and who may send. Pure.
+//!
+//! [`Known::plan`] chooses the messages of a run that the short statement, `commit_known`, can take. What is known is a
+//! guess that the committing transaction checks by two numbers, the head and the access epoch of the conversation. A
+//! wrong guess costs the attempt, and the general form follows.
+//!
+//! Invariants:
+//! - a sender is known only after the general form has accepted a message of theirs, under the epoch that is known, and
+//!   without slow mode. Every change that could refuse the next one raises the epoch, or is looked at by the statement;
+//! - all messages of a conversation in one run take the same form. Otherwise the two forms would number them out of order;
+//! - a change by another node is noticed by its seq, and the senders are forgotten: one of them may have a new name;
+//! - the number of known senders is bounded. A conversation that must make place is learnt again.
+
+use crate::ids::{ConversationId, UserId};
+use crate::mesh::frame::{Change, Mutation};
+use crate::mesh::record::Sender;
+use std::collections::HashMap;
+
+/// Senders and conversations that a committer knows at most, about 200 bytes each.
+const ENTRIES_MAX: usize = 65_536;
+/// In a smaller run, one statement in the general form costs less than two.
+const DIVIDED_MIN: usize = 32;
+/// A conversation in which the guess was wrong so often in a row waits up to two to this power messages for the next one.
+const MISTAKES_MAX: u32 = 6;
+
+/// A message that the general form has committed.
+pub struct Accepted<'a> {
+    /// The conversation's number.
+    pub room: i64,
+    /// Who sent it.
+    pub sender: &'a Sender,
+    /// Its place in the log.
+    pub seq: i64,
+    /// How many messages the conversation had up to this one.
+    pub ordinal: i64,
+    /// The conversation's access epoch in that transaction.
+    pub epoch: i64,
+    /// Whether no slow mode holds for the sender.
+    pub is_free: bool,
+}
+
+struct Room {
+    last_seq: i64,
+    last_ordinal: i64,
+    epoch: i64,
+    senders: HashMap<UserId, Sender>,
+    /// Wrong guesses in a row.
+    mistakes: u32,
+    /// Messages that take the general form before the next guess.
+    waits: u32,
+}
+
+/// A conversation's part of a [`KnownRun`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct KnownRoom {
+    /// The conversation's number.
+    pub id: i64,
+    /// Where its log ends.
+    pub last_seq: i64,
+    /// The epoch under which its senders are known.
+    pub epoch: i64,
+    /// How many messages come.
+    pub count: i64,
+}
+
+/// A message of a [`KnownRun`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct KnownRow {
+    /// The place of its mutation in the run.
+    pub at: usize,
+    /// The conversation's number.
+    pub room: i64,
+    /// The seq that it gets.
+    pub seq: i64,
+    /// The ordinal that it gets.
+    pub ordinal: i64,
+}
+
+/// The messages of a run that the short statement takes.
+#[derive(PartialEq, Eq, Debug)]
+pub struct KnownRun {
+    /// Their conversations, by id.
+    pub rooms: Vec<KnownRoom>,
+    /// The messages, by conversation and seq.
+    pub rows: Vec<KnownRow>,
+}
+
+/// What a committer knows.
+#[derive(Default)]
+pub struct Known {
+    rooms: HashMap<i64, Room>,
+    senders: usize,
+}
+
+impl Known {
+    /// The messages of a run whose verdicts are known; none if the general form alone costs less.
+    pub fn plan(&mut self, run: &[Box<Mutation>]) -> Option<KnownRun> {
+        // How many messages each conversation has, and whether all of them are known.
+        let mut found: HashMap<i64, (i64, bool)> = HashMap::new();
+        for mutation in run {
+            let Some(room) = mutation.conversation.map(ConversationId::number) else { continue };
+            let entry = found.entry(room).or_insert((0, true));
+            entry.0 += 1;
+            entry.1 = entry.1 && self.is_known(room, mutation);
+        }
+        for (room, (count, is_known)) in &mut found {
+            let Some(known) = self.rooms.get_mut(room).filter(|known| known.waits > 0) else { continue };
+            known.waits = known.waits.saturating_sub(*count as u32);
+            *is_known = false;
+        }
+        let in_known = |mutation: &Mutation| {
+            let room = mutation.conversation.map(ConversationId::number)?;
+            found.get(&room).is_some_and(|(_, is_known)| *is_known).then_some(room)
+        };
+        let mut rows: Vec<KnownRow> = run
+            .iter()
+            .enumerate()
+            .filter_map(|(at, mutation)| Some(KnownRow { at, room: in_known(mutation)?, seq: 0, ordinal: 0 }))
+            .collect();
+        let others = run.len() - rows.len();
+        if rows.is_empty() || others > 0 && (rows.len() < DIVIDED_MIN || others > rows.len()) {
+            return None;
+        }
+        // Stable: the order within a conversation stays.
+        rows.sort_by_key(|row| row.room);
+        let mut rooms: Vec<KnownRoom> = Vec::new();
+        for row in &mut rows {
+            let known = self.rooms.get(&row.room)?;
+            if rooms.last().is_none_or(|last| last.id != row.room) {
+                rooms.push(KnownRoom { id: row.room, last_seq: known.last_seq, epoch: known.epoch, count: 0 });
+            }
+            let room = rooms.last_mut()?;
+            room.count += 1;
+            (row.seq, row.ordinal) = (known.last_seq + room.count, known.last_ordinal + room.count);
+        }
+        Some(KnownRun { rooms, rows })
+    }
+
+    fn is_known(&self, room: i64, mutation: &Mutation) -> bool {
+        let Change::Message { message_type: "text", parent: None, files, .. } = &mutation.change else { return false };
+        files.is_empty() && self.sender(room, mutation.actor).is_some()
+    }
+
+    /// A known sender of a conversation.
+    pub fn sender(&self, room: i64, user: UserId) -> Option<&Sender> {
+        self.rooms.get(&room)?.senders.get(&user)
+    }
+
+    /// The short statement has committed a conversation's messages.
+    pub fn moved(&mut self, room: KnownRoom) {
+        if let Some(known) = self.rooms.get_mut(&room.id) {
+            known.last_seq = room.last_seq + room.count;
+            known.last_ordinal += room.count;
+            known.mistakes = 0;
+        }
+    }
+
+    /// The short statement has left a conversation out: something has changed it meanwhile.
+    pub fn mistaken(&mut self, room: KnownRoom) {
+        if let Some(known) = self.rooms.get_mut(&room.id) {
+            known.mistakes = (known.mistakes + 1).min(MISTAKES_MAX);
+            known.waits = (1 << known.mistakes) - 1;
+        }
+    }
+
+    /// The general form has committed a message.
+    pub fn accepted(&mut self, message: &Accepted<'_>) {
+        let Accepted { room, seq, ordinal, epoch, .. } = *message;
+        let known = self.rooms.entry(room).or_insert_with(|| Room {
+            last_seq: seq - 1,
+            last_ordinal: ordinal - 1,
+            epoch,
+            senders: HashMap::new(),
+            mistakes: 0,
+            waits: 0,
+        });
+        if known.epoch != epoch || known.last_seq + 1 != seq || known.senders.len() >= ENTRIES_MAX {
+            self.senders -= known.senders.len();
+            known.senders.clear();
+        }
+        (known.last_seq, known.last_ordinal, known.epoch) = (seq, ordinal, epoch);
+        if message.is_free && known.senders.insert(message.sender.id, message.sender.clone()).is_none() {
+            self.senders += 1;
+        }
+        while self.senders + self.rooms.len() > ENTRIES_MAX {
+            let Some(other) = self.rooms.keys().copied().find(|other| *other != room) else { break };
+            self.forget_room(other);
+        }
+    }
+
+    /// The general form has not accepted a message as a new one.
+    pub fn refused(&mut self, room: i64, user: UserId) {
+        if let Some(known) = self.rooms.get_mut(&room)
+            && known.senders.remove(&user).is_some()
+        {
+            self.senders -= 1;
+        }
+    }
+
+    /// Another mutation has added these events to a log. With a new profile, its actor has to be learnt again.
+    pub fn other(&mut self, room: i64, kind: &str, actor: UserId, seqs: impl IntoIterator<Item = i64>) {
+        if kind == "announce_profile" {
+            self.refused(room, actor);
+        }
+        let Some(known) = self.rooms.get_mut(&room) else { return };
+        for seq in seqs {
+            if seq == known.last_seq + 1 {
+                known.last_seq = seq;
+            }
+        }
+    }
+
+    fn forget_room(&mut self, room: i64) {
+        if let Some(forgotten) = self.rooms.remove(&room) {
+            self.senders -= forgotten.senders.len();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{FileId, MessageId, ShardId};
+    use crate::mesh::frame::Token;
+    use std::time::Instant;
+
+    const ROOM: i64 = 6;
+
+    fn sender(id: i64) -> Sender {
+        Sender { id: UserId(id), username: format!("user{id}"), display_name: String::new(), role: None }
+    }
+
+    fn message(room: i64, user: i64) -> Box<Mutation> {
+        Box::new(Mutation {
+            conversation: ConversationId::from_number(room),
+            actor: UserId(user),
+            session: None,
+            source: None,
+            origin: None,
+            token: Token { shard: ShardId(0), index: 0 },
+            owner: ShardId(0),
+            received_at: Instant::now(),
+            handed_over_at: Instant::now(),
+            deadline: Instant::now(),
+            answered: false,
+            change: Change::Message {
+                content: String::new(),
+                message_type: "text",
+                parent: None,
+                key: String::new(),
+                key_is_clients: true,
+                files: Vec::new(),
+            },
+        })
+    }
+
+    fn accept(known: &mut Known, room: i64, user: i64, seq: i64, epoch: i64) {
+        let sender = sender(user);
+        known.accepted(&Accepted { room, sender: &sender, seq, ordinal: seq - 1, epoch, is_free: true });
+    }
+
+    /// The seqs of a run's messages in the short statement, by their places.
+    fn planned(known: &mut Known, run: &[Box<Mutation>]) -> Vec<(usize, i64)> {
+        known.plan(run).map_or_else(Vec::new, |plan| plan.rows.iter().map(|row| (row.at, row.seq)).collect())
+    }
+
+    #[test]
+    fn numbers_messages_of_known_senders_by_conversation() {
+        let mut known = Known::default();
+        accept(&mut known, 10, 1, 7, 0);
+        accept(&mut known, ROOM, 1, 3, 4);
+        let run = [message(10, 1), message(ROOM, 1), message(10, 1)];
+        let plan = known.plan(&run).unwrap();
+        let room = |id, last_seq, epoch, count| KnownRoom { id, last_seq, epoch, count };
+        let row = |at, room, seq| KnownRow { at, room, seq, ordinal: seq - 1 };
+        assert_eq!(plan.rooms, [room(ROOM, 3, 4, 1), room(10, 7, 0, 2)]);
+        assert_eq!(plan.rows, [row(1, ROOM, 4), row(0, 10, 8), row(2, 10, 9)]);
+        known.moved(plan.rooms[1]);
+        assert_eq!(planned(&mut known, &run[..1]), [(0, 10)]);
+    }
+
+    #[test]
+    fn a_conversation_takes_one_form_in_a_run() {
+        let mut known = Known::default();
+        (1..=3).for_each(|seq| accept(&mut known, ROOM, seq, seq, 0));
+        for change in [
+            |m: &mut Mutation| m.actor = UserId(9),
+            |m: &mut Mutation| {
+                if let Change::Message { parent, .. } = &mut m.change {
+                    *parent = Some(MessageId(1));
+                }
+            },
+            |m: &mut Mutation| {
+                if let Change::Message { files, .. } = &mut m.change {
+                    files.push(FileId(1));
+                }
+            },
+            |m: &mut Mutation| {
+                if let Change::Message { message_type, .. } = &mut m.change {
+                    *message_type = "image";
+                }
+            },
+        ] {
+            let mut run = [message(ROOM, 1), message(ROOM, 2)];
+            assert_eq!(planned(&mut known, &run).len(), 2);
+            change(&mut run[1]);
+            assert_eq!(planned(&mut known, &run), []);
+        }
+    }
+
+    #[test]
+    fn divides_large_runs_only() {
+        let mut known = Known::default();
+        accept(&mut known, ROOM, 1, 1, 0);
+        let run = |known: usize, others: usize| {
+            let known = (0..known).map(|_| message(ROOM, 1));
+            known.chain((0..others).map(|_| message(10, 1))).collect::<Vec<_>>()
+        };
+        assert_eq!(planned(&mut known, &run(DIVIDED_MIN - 1, 1)), []);
+        assert_eq!(planned(&mut known, &run(DIVIDED_MIN, 1)).len(), DIVIDED_MIN);
+        assert_eq!(planned(&mut known, &run(DIVIDED_MIN, DIVIDED_MIN + 1)), []);
+    }
+
+    #[test]
+    fn forgets_senders_after_what_may_concern_them() {
+        let mut known = Known::default();
+        let run = [message(ROOM, 1)];
+        // Slow mode.
+        let (first, mut slow) = (sender(1), Known::default());
+        slow.accepted(&Accepted { room: ROOM, sender: &first, seq: 1, ordinal: 1, epoch: 0, is_free: false });
+        assert_eq!(planned(&mut slow, &run), []);
+        // Another epoch, or a change by another node.
+        for (seq, epoch) in [(2, 1), (4, 1)] {
+            accept(&mut known, ROOM, 1, seq - 1, epoch - 1 + i64::from(seq == 4));
+            assert_eq!(planned(&mut known, &run).len(), 1);
+            accept(&mut known, ROOM, 2, seq + i64::from(seq == 4), epoch);
+            assert_eq!(planned(&mut known, &run), []);
+        }
+        // A refusal or a repeat, and a new profile.
+        let mut next = 6;
+        for forget in [
+            |k: &mut Known| k.refused(ROOM, UserId(1)),
+            |k: &mut Known| {
+                k.other(ROOM, "announce_profile", UserId(1), []);
+            },
+        ] {
+            accept(&mut known, ROOM, 1, next, 1);
+            assert_eq!(planned(&mut known, &run).len(), 1);
+            forget(&mut known);
+            assert_eq!(planned(&mut known, &run), []);
+            next += 1;
+        }
+    }
+
+    #[test]
+    fn other_events_move_the_head() {
+        let mut known = Known::default();
+        accept(&mut known, ROOM, 1, 1, 0);
+        known.other(ROOM, "add_reaction", UserId(2), [2, 3]);
+        assert_eq!(planned(&mut known, &[message(ROOM, 1)]), [(0, 4)]);
+        known.other(ROOM, "add_reaction", UserId(2), [9]);
+        assert_eq!(planned(&mut known, &[message(ROOM, 1)]), [(0, 4)]);
+    }
+
+    #[test]
+    fn wrong_guesses_become_rare() {
+        let mut known = Known::default();
+        accept(&mut known, ROOM, 1, 1, 0);
+        let (mut seq, mut guesses) = (1, 0);
+        for _ in 0..1_000 {
+            if let Some(plan) = known.plan(&[message(ROOM, 1)]) {
+                guesses += 1;
+                known.mistaken(plan.rooms[0]);
+            }
+            seq += 2; // another node writes, too
+            accept(&mut known, ROOM, 1, seq, 0);
+        }
+        assert!((10..30).contains(&guesses), "{guesses}");
+    }
+
+    #[test]
+    fn is_bounded() {
+        let mut known = Known::default();
+        for room in 1..=2 * ENTRIES_MAX as i64 {
+            accept(&mut known, 4 * room + 2, 1, 1, 0);
+            accept(&mut known, ROOM, room, room, 0);
+        }
+        assert!(known.senders + known.rooms.len() <= ENTRIES_MAX);
+        assert_eq!(known.senders, known.rooms.values().map(|room| room.senders.len()).sum::<usize>());
+    }
+}
