@@ -1,7 +1,8 @@
 //! One writer: commits each run of mutations in one statement, and finds its outcome after a lost connection.
 //!
 //! 1. Take the waiting mutations (natural batching), as runs (`batcher`).
-//! 2. One statement per run; it is its own transaction.
+//! 2. One statement per run; it is its own transaction. Messages whose verdicts are known (`known`) go first, in a
+//!    statement of their own that checks less. What it leaves out or refuses goes on in the general form.
 //! 3. PostgreSQL answered: each row has its outcome.
 //! 4. PostgreSQL refused the statement: nothing of it was committed. Retry if that can help. If a row may be at fault,
 //!    split the run in halves until it is alone, and refuse that one. If the store is at fault, refuse the run with
@@ -21,7 +22,7 @@ use super::batcher::{self, RunKind};
 use super::connect::Target;
 use super::health::WriterHealth;
 use super::indexer::Touched;
-use super::known::{Known, KnownRun};
+use super::known::{KnownRun, KnownSenders};
 use super::observe;
 use super::sqlstate::{self, Cause};
 use super::trail_end;
@@ -72,7 +73,7 @@ pub struct Committer {
     inlet: mpsc::Receiver<Box<Mutation>>,
     waiting: VecDeque<Box<Mutation>>,
     writer: Option<Writer>,
-    known: Known,
+    known: KnownSenders,
     health: Arc<WriterHealth>,
     /// The last statement was refused for a reason of the store's.
     store_refuses: bool,
@@ -105,7 +106,7 @@ impl Committer {
             inlet,
             waiting: VecDeque::new(),
             writer: None,
-            known: Known::default(),
+            known: KnownSenders::default(),
             health,
             store_refuses: false,
             last_statement: Instant::now(),

@@ -1,13 +1,14 @@
-//! What a committer knows of its conversations from what it has committed: where their logs end, and who may send. Pure.
+//! What a committer knows of its conversations from what it has committed: where their logs end and who may send. Pure.
 //!
-//! [`Known::plan`] chooses the messages of a run that the short statement, `commit_known`, can take. What is known is a
-//! guess that the committing transaction checks by two numbers, the head and the access epoch of the conversation. A
-//! wrong guess costs the attempt, and the general form follows.
+//! [`KnownSenders::plan`] chooses the messages of a run that the short statement, `commit_known`, can take. What is
+//! known is a guess that the committing transaction checks by two numbers, the head and the access epoch of the
+//! conversation. A wrong guess costs the attempt, and the general form follows.
 //!
 //! Invariants:
 //! - a sender is known only after the general form has accepted a message of theirs, under the epoch that is known, and
 //!   without slow mode. Every change that could refuse the next one raises the epoch, or is looked at by the statement;
-//! - all messages of a conversation in one run take the same form. Otherwise the two forms would number them out of order;
+//! - all messages of a conversation in one run take the same form. Otherwise the two forms would number them out of
+//!   order;
 //! - a change by another node is noticed by its seq, and the senders are forgotten: one of them may have a new name;
 //! - the number of known senders is bounded. A conversation that must make place is learnt again.
 
@@ -20,7 +21,7 @@ use std::collections::HashMap;
 const ENTRIES_MAX: usize = 65_536;
 /// In a smaller run, one statement in the general form costs less than two.
 const DIVIDED_MIN: usize = 32;
-/// A conversation in which the guess was wrong so often in a row waits up to two to this power messages for the next one.
+/// A conversation in which so many guesses in a row were wrong waits for two to this power messages with the next one.
 const MISTAKES_MAX: u32 = 6;
 
 /// A message that the general form has committed.
@@ -39,7 +40,7 @@ pub struct Accepted<'a> {
     pub is_free: bool,
 }
 
-struct Room {
+struct RoomKnowledge {
     last_seq: i64,
     last_ordinal: i64,
     epoch: i64,
@@ -87,12 +88,12 @@ pub struct KnownRun {
 
 /// What a committer knows.
 #[derive(Default)]
-pub struct Known {
-    rooms: HashMap<i64, Room>,
+pub struct KnownSenders {
+    rooms: HashMap<i64, RoomKnowledge>,
     senders: usize,
 }
 
-impl Known {
+impl KnownSenders {
     /// The messages of a run whose verdicts are known; none if the general form alone costs less.
     pub fn plan(&mut self, run: &[Box<Mutation>]) -> Option<KnownRun> {
         // How many messages each conversation has, and whether all of them are known.
@@ -166,7 +167,7 @@ impl Known {
     /// The general form has committed a message.
     pub fn accepted(&mut self, message: &Accepted<'_>) {
         let Accepted { room, seq, ordinal, epoch, .. } = *message;
-        let known = self.rooms.entry(room).or_insert_with(|| Room {
+        let known = self.rooms.entry(room).or_insert_with(|| RoomKnowledge {
             last_seq: seq - 1,
             last_ordinal: ordinal - 1,
             epoch,
@@ -254,19 +255,19 @@ mod tests {
         })
     }
 
-    fn accept(known: &mut Known, room: i64, user: i64, seq: i64, epoch: i64) {
+    fn accept(known: &mut KnownSenders, room: i64, user: i64, seq: i64, epoch: i64) {
         let sender = sender(user);
         known.accepted(&Accepted { room, sender: &sender, seq, ordinal: seq - 1, epoch, is_free: true });
     }
 
     /// The seqs of a run's messages in the short statement, by their places.
-    fn planned(known: &mut Known, run: &[Box<Mutation>]) -> Vec<(usize, i64)> {
+    fn planned(known: &mut KnownSenders, run: &[Box<Mutation>]) -> Vec<(usize, i64)> {
         known.plan(run).map_or_else(Vec::new, |plan| plan.rows.iter().map(|row| (row.at, row.seq)).collect())
     }
 
     #[test]
     fn numbers_messages_of_known_senders_by_conversation() {
-        let mut known = Known::default();
+        let mut known = KnownSenders::default();
         accept(&mut known, 10, 1, 7, 0);
         accept(&mut known, ROOM, 1, 3, 4);
         let run = [message(10, 1), message(ROOM, 1), message(10, 1)];
@@ -281,7 +282,7 @@ mod tests {
 
     #[test]
     fn a_conversation_takes_one_form_in_a_run() {
-        let mut known = Known::default();
+        let mut known = KnownSenders::default();
         (1..=3).for_each(|seq| accept(&mut known, ROOM, seq, seq, 0));
         for change in [
             |m: &mut Mutation| m.actor = UserId(9),
@@ -310,7 +311,7 @@ mod tests {
 
     #[test]
     fn divides_large_runs_only() {
-        let mut known = Known::default();
+        let mut known = KnownSenders::default();
         accept(&mut known, ROOM, 1, 1, 0);
         let run = |known: usize, others: usize| {
             let known = (0..known).map(|_| message(ROOM, 1));
@@ -323,10 +324,10 @@ mod tests {
 
     #[test]
     fn forgets_senders_after_what_may_concern_them() {
-        let mut known = Known::default();
+        let mut known = KnownSenders::default();
         let run = [message(ROOM, 1)];
         // Slow mode.
-        let (first, mut slow) = (sender(1), Known::default());
+        let (first, mut slow) = (sender(1), KnownSenders::default());
         slow.accepted(&Accepted { room: ROOM, sender: &first, seq: 1, ordinal: 1, epoch: 0, is_free: false });
         assert_eq!(planned(&mut slow, &run), []);
         // Another epoch, or a change by another node.
@@ -339,8 +340,8 @@ mod tests {
         // A refusal or a repeat, and a new profile.
         let mut next = 6;
         for forget in [
-            |k: &mut Known| k.refused(ROOM, UserId(1)),
-            |k: &mut Known| {
+            |k: &mut KnownSenders| k.refused(ROOM, UserId(1)),
+            |k: &mut KnownSenders| {
                 k.other(ROOM, "announce_profile", UserId(1), []);
             },
         ] {
@@ -354,7 +355,7 @@ mod tests {
 
     #[test]
     fn other_events_move_the_head() {
-        let mut known = Known::default();
+        let mut known = KnownSenders::default();
         accept(&mut known, ROOM, 1, 1, 0);
         known.other(ROOM, "add_reaction", UserId(2), [2, 3]);
         assert_eq!(planned(&mut known, &[message(ROOM, 1)]), [(0, 4)]);
@@ -364,7 +365,7 @@ mod tests {
 
     #[test]
     fn wrong_guesses_become_rare() {
-        let mut known = Known::default();
+        let mut known = KnownSenders::default();
         accept(&mut known, ROOM, 1, 1, 0);
         let (mut seq, mut guesses) = (1, 0);
         for _ in 0..1_000 {
@@ -380,7 +381,7 @@ mod tests {
 
     #[test]
     fn is_bounded() {
-        let mut known = Known::default();
+        let mut known = KnownSenders::default();
         for room in 1..=2 * ENTRIES_MAX as i64 {
             accept(&mut known, 4 * room + 2, 1, 1, 0);
             accept(&mut known, ROOM, room, room, 0);

@@ -1,7 +1,7 @@
 //! The I/O shard: everything that touches PostgreSQL.
 //!
 //! ```text
-//!   shards ──commits──► inlet ──► 2 × committer (batcher: runs; one statement per run) ──outcomes──► shards
+//!   shards ──commits──► inlet ──► 2 × committer (batcher: runs; known: who may send; writer) ──outcomes──► shards
 //!                         │                                  └──touched──► indexer (the search, a little later)
 //!   shards ──reads────►   │  ───► reads (read_queue: whose turn; row level security of one user) ──results──► shards
 //! ```

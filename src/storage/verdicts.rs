@@ -1,6 +1,6 @@
 //! PostgreSQL's answer to a run of mutations: one verdict for each of them, in their order.
 
-use super::known::{Accepted, Known, KnownRow};
+use super::known::{Accepted, KnownRow, KnownSenders};
 use super::rows;
 use crate::error::{ErrorCode, NO_SUCH_CONVERSATION, Refusal};
 use crate::faults::error_limited;
@@ -134,10 +134,10 @@ pub(super) fn of_known(
     run: &[Box<Mutation>],
     planned: &[&KnownRow],
     answer: &KnownRows,
-    known: &Known,
+    known: &KnownSenders,
 ) -> Result<Vec<Verdict>, String> {
     if planned.len() != answer.ids.len() || !planned.iter().map(|row| &row.seq).eq(&answer.seqs) {
-        return Err(format!("seqs {:?} for the messages {planned:?}", answer.seqs));
+        return Err(format!("the messages {planned:?} have the seqs {:?}", answer.seqs));
     }
     let created_at = rfc3339(answer.created_at);
     let verdict = |((mutation, row), id): ((&Box<Mutation>, &&KnownRow), &i64)| {
@@ -161,7 +161,7 @@ pub(super) fn of_known(
 }
 
 /// Notes what a run in the general form shows of its conversations.
-pub(super) fn learn(known: &mut Known, run: &[Box<Mutation>], verdicts: &[Verdict], rows: &[Row]) {
+pub(super) fn learn(known: &mut KnownSenders, run: &[Box<Mutation>], verdicts: &[Verdict], rows: &[Row]) {
     for ((mutation, verdict), row) in run.iter().zip(verdicts).zip(rows) {
         let Some(room) = mutation.conversation.map(ConversationId::number) else { continue };
         match (verdict, &mutation.change) {

@@ -190,40 +190,66 @@ const WRONG_ANSWERS: [(&str, &str); 3] = [
     ),
 ];
 
+/// The same for `commit_known`, with the ends of what the server logs.
+const WRONG_KNOWN_ANSWERS: [(&str, &str); 2] = [
+    ("created_at := now(); rooms := p_room;", "have the seqs []"),
+    ("created_at := now(); rooms := p_room; seqs := ARRAY[99]; message_ids := ARRAY[9];", "have the seqs [99]"),
+];
+
 #[tokio::test]
 async fn stops_the_process_on_an_answer_whose_rows_do_not_fit() {
     let server = Server::start(1, &[]);
     let (ann, room) = room_of_one(&server).await;
     let sent = server.ok(&ann, "send_message", json!({"conversation_id": room, "content": "kept"})).await;
+    // Replies always take the general form.
+    let reply = json!({"conversation_id": room, "content": "lost?", "parent_message_id": sent["message_id"]});
     let commands = [
-        ("commit_messages", "p_conversation", "send_message", json!({"conversation_id": room, "content": "lost?"})),
+        ("commit_messages", "p_conversation", "send_message", reply),
         ("apply_mutations", "p_kind", "edit_message", json!({"message_id": sent["message_id"], "content": "changed?"})),
     ];
     let mut stops = 0;
     for (function, input, kind, data) in commands {
-        let database = server.database().await;
-        let definition = format!("SELECT pg_get_functiondef(p.oid) FROM pg_proc p WHERE p.proname = '{function}'");
-        let right: String = database.query_one(&definition, &[]).await.unwrap().get(0);
-        let head = &right[..right.find("AS $").unwrap()];
         for (body, reason) in WRONG_ANSWERS {
-            let body = body.replace("{input}", input);
-            // The function keeps its oid, so that prepared statements call the new body.
-            database.batch_execute(&format!("{head} AS $f$ BEGIN {body} END $f$")).await.unwrap();
-            let mut client = Client::none(&server, &ann, Format::Json).await;
-            client.send(kind, data.clone()).await;
-            let status = server.wait();
-            assert_eq!(status.signal(), Some(Signal::SIGABRT as i32), "{function}: {body}: {status}");
             stops += 1;
-            let reason = format!("{reason}: this is a fault of the server's");
-            assert!(server.log_tail().contains(&reason), "{function}: {body}: {}", server.log_tail());
-            assert_eq!(lines_with(&server, "this is a fault of the server's"), stops, "{}", server.log_tail());
-            database.batch_execute(&right).await.unwrap();
-            server.start_again();
+            stops_with(&server, (&ann, kind, &data), function, &body.replace("{input}", input), (reason, stops)).await;
         }
+    }
+    let message = json!({"conversation_id": room, "content": "lost?"});
+    for (body, reason) in WRONG_KNOWN_ANSWERS {
+        // A restarted server knows nobody.
+        server.ok(&ann, "send_message", json!({"conversation_id": room, "content": "kept"})).await;
+        stops += 1;
+        stops_with(&server, (&ann, "send_message", &message), "commit_known", body, (reason, stops)).await;
     }
     let history = server.ok(&ann, "get_history", json!({"conversation_id": room})).await;
     let texts: Vec<&str> = history["messages"].as_array().unwrap().iter().map(|m| text(&m["content"])).collect();
-    assert_eq!(texts, ["kept"]);
+    assert_eq!(texts, ["kept"; 1 + WRONG_KNOWN_ANSWERS.len()]);
+}
+
+/// Gives a function another body, sends a command that needs it, and starts the server again, which must have stopped
+/// for a reason and as often as is expected.
+async fn stops_with(
+    server: &Server,
+    (user, kind, data): (&User, &str, &Value),
+    function: &str,
+    body: &str,
+    (reason, stops): (&str, usize),
+) {
+    let database = server.database().await;
+    let definition = format!("SELECT pg_get_functiondef(p.oid) FROM pg_proc p WHERE p.proname = '{function}'");
+    let right: String = database.query_one(&definition, &[]).await.unwrap().get(0);
+    let head = &right[..right.find("AS $").unwrap()];
+    // The function keeps its oid, so that prepared statements call the new body.
+    database.batch_execute(&format!("{head} AS $f$ BEGIN {body} END $f$")).await.unwrap();
+    let mut client = Client::none(server, user, Format::Json).await;
+    client.send(kind, data.clone()).await;
+    let status = server.wait();
+    assert_eq!(status.signal(), Some(Signal::SIGABRT as i32), "{function}: {body}: {status}");
+    let reason = format!("{reason}: this is a fault of the server's");
+    assert!(server.log_tail().contains(&reason), "{function}: {body}: {}", server.log_tail());
+    assert_eq!(lines_with(server, "this is a fault of the server's"), stops, "{}", server.log_tail());
+    database.batch_execute(&right).await.unwrap();
+    server.start_again();
 }
 
 /// Moves a file of the private PostgreSQL away, without which no process of it starts, until this is dropped.

@@ -210,6 +210,14 @@ async fn leave_traces(server: &Server, eve: &User, friend: &User, marker: &str) 
     );
     database.batch_execute(&found).await.unwrap();
 
+    // The changed profile is announced in every conversation, which adds events.
+    let announced = format!(
+        "SELECT NOT EXISTS (SELECT FROM conversation_members m JOIN users u ON u.id = m.user_id
+                             WHERE u.id = {} AND m.profile_version < u.profile_version)",
+        eve.id
+    );
+    crate::support::wait_until(&database, &announced).await;
+
     // A second factor, a sign-in that is not completed, a ticket, and a copy of everything.
     let guarded = server.guard(eve.clone()).await;
     let sign_in = json!({"login": eve.name, "password": PASSWORD, "device_name": format!("{marker}'s tablet")});

@@ -11,7 +11,7 @@ use chat_server::ids::{ConversationId, ShardId, UserId};
 use chat_server::mesh::frame::{Change, Mutation, Token};
 use chat_server::mesh::record::Sender;
 use chat_server::storage::connect::{Role, connect};
-use chat_server::storage::known::{Accepted, Known, KnownRun};
+use chat_server::storage::known::{Accepted, KnownRun, KnownSenders};
 use chat_server::wire::command::changes::CHANGES;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -60,8 +60,8 @@ const HARMLESS: &[&str] = &[
 /// Users, and conversations with all of them.
 const SET_UP: &str = "
     INSERT INTO users (id, username, display_name) SELECT n, 'user' || n, 'User ' || n FROM generate_series(1, 6) n;
-    INSERT INTO conversations (id, kind, name, owner_id) VALUES (6, 'public_room', 'a', 1), (10, 'private_room', 'b', 1),
-        (13, 'group', 'c', 1);
+    INSERT INTO conversations (id, kind, name, owner_id) VALUES
+        (6, 'public_room', 'a', 1), (10, 'private_room', 'b', 1), (13, 'group', 'c', 1);
     INSERT INTO conversations (id, kind, direct_low, direct_high) VALUES (16, 'direct', 1, 2);
     INSERT INTO conversation_members (conversation_id, user_id, role)
     SELECT c.id, u.id, CASE u.id WHEN 1 THEN 'owner' WHEN 2 THEN 'moderator' ELSE 'member' END::member_role
@@ -71,7 +71,7 @@ struct History {
     owner: Database,
     writer: Database,
     random: Random,
-    known: Known,
+    known: KnownSenders,
     mutations: i64,
     keys: i64,
 }
@@ -86,7 +86,7 @@ impl History {
             .await
             .unwrap();
         let writer = connect(&target.config(Role::Writer)).await.unwrap();
-        Self { owner, writer, random: Random::new(), known: Known::default(), mutations: 0, keys: 0 }
+        Self { owner, writer, random: Random::new(), known: KnownSenders::default(), mutations: 0, keys: 0 }
     }
 
     fn user(&mut self) -> i64 {

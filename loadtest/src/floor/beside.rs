@@ -290,6 +290,7 @@ impl fmt::Display for Ratios {
 
 #[cfg(test)]
 mod tests {
+    use super::super::postgres::StatementForm;
     use super::*;
     use crate::floor::summary::Percentiles;
     use crate::result::{ProcessUsage, RunCounts, ServerSide, Usage};
@@ -312,6 +313,7 @@ mod tests {
             quiet: true,
         };
         let postgres = PostgresShape {
+            form: StatementForm::Known,
             connections: 2,
             batch: 1,
             rooms: 2,

@@ -2,7 +2,7 @@
 
 use super::beside::{self, Ratios};
 use super::frames;
-use super::postgres::{PostgresFloor, PostgresShape, Store};
+use super::postgres::{PostgresFloor, PostgresShape, StatementForm, Store};
 use super::sockets::{FloorLoad, Sending, Shape, SocketFloor};
 use super::summary::median_and_extremes;
 use crate::plan::Spacing;
@@ -166,6 +166,11 @@ struct PostgresOptions {
     #[arg(long, value_delimiter = ',', default_values_t = BATCHES)]
     batch: Vec<usize>,
 
+    /// The server's statement: the one for senders that it knows, or the one that looks up everything; several are
+    /// measured in turn
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "known")]
+    form: Vec<StatementForm>,
+
     /// How many rooms the rows are spread over
     #[arg(long, default_value_t = 100)]
     rooms: usize,
@@ -291,6 +296,7 @@ fn templates(common: &Common) -> Result<(Shape, PostgresShape), String> {
         quiet: common.quiet,
     };
     let postgres = PostgresShape {
+        form: StatementForm::Known,
         connections: CONVERSATION_COMMITTERS,
         batch: 1,
         rooms: 100,
@@ -342,7 +348,11 @@ fn cases(options: &FloorOptions) -> Result<(Vec<Shape>, Vec<PostgresShape>), Str
                 room_size: given.room_size,
                 ..postgres
             };
-            (Vec::new(), given.batch.iter().map(|batch| PostgresShape { batch: *batch, ..shape.clone() }).collect())
+            let of_batch = |batch: &usize| {
+                let batch = *batch;
+                given.form.iter().map(|form| PostgresShape { form: *form, batch, ..shape.clone() }).collect::<Vec<_>>()
+            };
+            (Vec::new(), given.batch.iter().flat_map(of_batch).collect())
         }
     };
     // A fault in the last case is reported before the first one runs.
@@ -404,6 +414,7 @@ fn render(report: &FloorReport, socket_cases: usize, postgres_cases: usize) -> S
     }
     let mut table = new_table(&[
         "batch",
+        "form",
         "connections",
         "rooms",
         "rows/s",
@@ -419,6 +430,7 @@ fn render(report: &FloorReport, socket_cases: usize, postgres_cases: usize) -> S
         let Some(shape) = rounds.first().map(|round| &round.shape) else { continue };
         table.add_row([
             shape.batch.to_string(),
+            format!("{:?}", shape.form).to_lowercase(),
             shape.connections.to_string(),
             format!("{} x {}", shape.rooms, shape.room_size),
             figure(&rounds, 0, |round| round.rows_per_s),

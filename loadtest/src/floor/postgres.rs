@@ -4,8 +4,9 @@
 //!
 //! 1. It starts a private PostgreSQL as the server does, with the server's migrations ([`Store::open`]).
 //! 2. It inserts users, rooms and members. Each connection has its own rooms, like the server's committers.
-//! 3. Each connection commits one batch after the other with [`sql::COMMIT_MESSAGES`], prepared, as the committer does.
-//!    It sends the next statement when PostgreSQL has answered the last one.
+//! 3. Each connection commits one batch after the other, prepared, as the committer does: in the short form
+//!    ([`sql::COMMIT_KNOWN`]), because it knows the heads of its rooms, or in the general one
+//!    ([`sql::COMMIT_MESSAGES`]). It sends the next statement when PostgreSQL has answered the last one.
 //! 4. At the end it compares the number of rows in the table with the number of acknowledged rows.
 //!
 //! Deliberately absent: a PostgreSQL of the user. The floor empties its tables between batch sizes, so that each starts
@@ -49,9 +50,23 @@ const COMMITTED: &str = "committed";
 /// Refused above this: the server's own largest batch.
 const BATCH_MAX: usize = chat_server::limits::BATCH_ROWS_MAX;
 
+/// Which of the server's statements commits the rows.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StatementForm {
+    /// The short one, for messages whose verdicts are known.
+    #[default]
+    Known,
+    /// The one that looks up everything.
+    General,
+}
+
 /// The shape of the work.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct PostgresShape {
+    /// The statement.
+    #[serde(default)]
+    pub form: StatementForm,
     /// Connections that commit; the server has [`chat_server::latency::CONVERSATION_COMMITTERS`] for messages.
     pub connections: usize,
     /// Rows of a statement.
@@ -307,6 +322,8 @@ struct Progress<'a> {
 struct RoomOfLoader {
     id: i64,
     members: Vec<i64>,
+    /// Where its log ends. Each message has a seq and an ordinal, and nothing else is in it.
+    last_seq: i64,
 }
 
 /// One connection, its rooms, and how many messages it has made.
@@ -315,6 +332,7 @@ struct Loader {
     statement: Statement,
     rooms: Vec<RoomOfLoader>,
     index: usize,
+    form: StatementForm,
     batch: usize,
     content: String,
     made: usize,
@@ -336,11 +354,14 @@ impl Loader {
     ) -> Result<Self, String> {
         let client = open(target, Role::Writer).await?;
         let statement = client
-            .prepare(sql::COMMIT_MESSAGES)
+            .prepare(match shape.form {
+                StatementForm::Known => sql::COMMIT_KNOWN,
+                StatementForm::General => sql::COMMIT_MESSAGES,
+            })
             .await
             .map_err(|error| refused("preparing the server's statement", &error))?;
         let content = "x".repeat(shape.content_bytes);
-        Ok(Self { client, statement, rooms, index, batch: shape.batch, content, made: 0 })
+        Ok(Self { client, statement, rooms, index, form: shape.form, batch: shape.batch, content, made: 0 })
     }
 
     async fn run(&mut self, progress: &Progress<'_>) -> Result<LoaderResult, String> {
@@ -366,15 +387,63 @@ impl Loader {
     /// One statement; every row of it must be committed.
     async fn commit(&mut self, progress: &Progress<'_>) -> Result<(), String> {
         progress.interrupts.check()?;
-        let (mut conversations, mut senders) = (Vec::with_capacity(self.batch), Vec::with_capacity(self.batch));
-        let mut keys = Vec::with_capacity(self.batch);
+        let mut rows = Vec::with_capacity(self.batch);
         for _ in 0..self.batch {
-            let room = &self.rooms[self.made % self.rooms.len()];
-            conversations.push(room.id);
-            senders.push(room.members[self.made / self.rooms.len() % room.members.len()]);
-            keys.push(format!("lt-0123456789abcdef-{}.{}", self.index, self.made));
+            let at = self.made % self.rooms.len();
+            let members = &self.rooms[at].members;
+            let sender = members[self.made / self.rooms.len() % members.len()];
+            rows.push((at, sender, format!("lt-0123456789abcdef-{}.{}", self.index, self.made)));
             self.made += 1;
         }
+        match self.form {
+            StatementForm::Known => self.commit_known(rows).await?,
+            StatementForm::General => self.commit_general(rows).await?,
+        }
+        progress.committed.set(progress.committed.get() + self.batch as u64);
+        Ok(())
+    }
+
+    /// Rows are by conversation, as the committer sends them.
+    async fn commit_known(&mut self, mut rows: Vec<(usize, i64, String)>) -> Result<(), String> {
+        rows.sort_by_key(|(at, ..)| *at);
+        let (mut ids, mut heads, mut counts) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut conversations, mut seqs, mut senders, mut keys) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for (at, sender, key) in rows {
+            let room = &mut self.rooms[at];
+            if ids.last() != Some(&room.id) {
+                ids.push(room.id);
+                heads.push(room.last_seq);
+                counts.push(0_i64);
+            }
+            if let Some(count) = counts.last_mut() {
+                *count += 1;
+            }
+            room.last_seq += 1;
+            conversations.push(room.id);
+            seqs.push(room.last_seq);
+            senders.push(sender);
+            keys.push(key);
+        }
+        let (epochs, contents) = (vec![0_i64; ids.len()], vec![self.content.as_str(); seqs.len()]);
+        let row = self
+            .client
+            .query_one(
+                &self.statement,
+                &[&ids, &heads, &epochs, &counts, &conversations, &seqs, &seqs, &senders, &contents, &keys],
+            )
+            .await
+            .map_err(|error| refused("committing", &error))?;
+        let committed: Option<Vec<i64>> = row.try_get(1).map_err(|error| refused("reading the seqs", &error))?;
+        if committed.as_ref() != Some(&seqs) {
+            return Err(format!("PostgreSQL committed {committed:?} instead of {seqs:?}: the floor is faulty"));
+        }
+        Ok(())
+    }
+
+    async fn commit_general(&mut self, rows: Vec<(usize, i64, String)>) -> Result<(), String> {
+        let conversations: Vec<i64> = rows.iter().map(|(at, ..)| self.rooms[*at].id).collect();
+        let senders: Vec<i64> = rows.iter().map(|(_, sender, _)| *sender).collect();
+        let keys: Vec<String> = rows.into_iter().map(|(.., key)| key).collect();
         let contents = vec![self.content.as_str(); self.batch];
         let parents = vec![None::<i64>; self.batch];
         let types = vec!["text"; self.batch];
@@ -393,7 +462,6 @@ impl Loader {
         if rows.len() != self.batch {
             return Err(format!("{} rows were answered for {}: the floor is faulty", rows.len(), self.batch));
         }
-        progress.committed.set(progress.committed.get() + self.batch as u64);
         Ok(())
     }
 }
@@ -411,7 +479,7 @@ async fn insert_rooms(client: &Client, shape: &PostgresShape) -> Result<Vec<Room
         .await
         .map_err(|error| refused("inserting the members", &error))?;
     let members = users.chunks(shape.room_size).map(<[i64]>::to_vec);
-    Ok(rooms.iter().zip(members).map(|(id, members)| RoomOfLoader { id: *id, members }).collect())
+    Ok(rooms.iter().zip(members).map(|(id, members)| RoomOfLoader { id: *id, members, last_seq: 0 }).collect())
 }
 
 async fn open(target: &Target, role: Role) -> Result<Client, String> {
@@ -435,8 +503,11 @@ mod tests {
     fn commits_what_it_measures_and_starts_from_empty_tables() {
         let store = Store::open(None).unwrap();
         let mut stored = Vec::new();
-        for (connections, batch) in [(2, 7), (3, 1)] {
+        for (form, connections, batch) in
+            [(StatementForm::Known, 2, 7), (StatementForm::General, 2, 7), (StatementForm::Known, 3, 1)]
+        {
             let shape = PostgresShape {
+                form,
                 connections,
                 batch,
                 rooms: 5,

@@ -7,9 +7,9 @@
 -- - mutes of accounts and blocks, which no epoch covers, are looked up.
 -- The caller commits in the general form whatever this one leaves out or refuses.
 --
--- p_room, p_last_seq, p_epoch and p_count have an element for each conversation, in the order of the ids; the others have
--- one for each message, by conversation and seq. Returns the conversations that were committed, with their messages in
--- the same order, or nothing.
+-- p_room, p_last_seq, p_epoch and p_count have an element for each conversation, in the order of the ids. The others
+-- have one for each message, by conversation and seq. Returns the conversations that were committed, with their
+-- messages in the same order, or nothing.
 -- Locks: the conversations' rows in the order of their ids, FOR NO KEY UPDATE, until the transaction ends.
 
 CREATE FUNCTION commit_known(

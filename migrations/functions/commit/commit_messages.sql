@@ -1,7 +1,7 @@
 -- Commits a batch of messages in one statement: authorises, numbers and inserts each of them. A repeated
 -- client_message_id returns the first result, so a batch can be submitted again after a lost connection.
--- For a committed row it also returns what commit_known needs for the next one of its sender: the message's ordinal, the
--- access epoch of the conversation, and whether no slow mode holds for the sender.
+-- For a committed row it also returns what commit_known needs for the next one of its sender: the message's ordinal,
+-- the access epoch of the conversation, and whether no slow mode holds for the sender.
 -- Every row is looked up by key; `LATERAL … LIMIT 1` keeps the planner from joining whole tables.
 -- Locks: the conversations' rows in the order of their ids, FOR NO KEY UPDATE, until the transaction ends. The foreign
 -- keys of other transactions take KEY SHARE, which does not conflict.

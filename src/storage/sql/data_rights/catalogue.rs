@@ -51,16 +51,7 @@ const fn gone(
 }
 
 const fn impersonal(name: &'static str, columns: &'static [&'static str]) -> CataloguedTable {
-    CataloguedTable {
-        name,
-        rows: "",
-        fate: Fate::Impersonal,
-        exported: &[],
-        withheld: &[],
-        cleared: &[],
-        impersonal: columns,
-        why: "",
-    }
+    CataloguedTable { fate: Fate::Impersonal, ..gone(name, "", &[], &[], columns, "") }
 }
 
 /// A secret or its digest: a copy of it would help only somebody who has stolen the copy.
