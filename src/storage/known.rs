@@ -338,18 +338,12 @@ mod tests {
             assert_eq!(planned(&mut known, &run), []);
         }
         // A refusal or a repeat, and a new profile.
-        let mut next = 6;
-        for forget in [
-            |k: &mut KnownSenders| k.refused(ROOM, UserId(1)),
-            |k: &mut KnownSenders| {
-                k.other(ROOM, "announce_profile", UserId(1), []);
-            },
-        ] {
-            accept(&mut known, ROOM, 1, next, 1);
+        let renewed = |known: &mut KnownSenders| known.other(ROOM, "announce_profile", UserId(1), []);
+        for (seq, forget) in (6..).zip([|known: &mut KnownSenders| known.refused(ROOM, UserId(1)), renewed]) {
+            accept(&mut known, ROOM, 1, seq, 1);
             assert_eq!(planned(&mut known, &run).len(), 1);
             forget(&mut known);
             assert_eq!(planned(&mut known, &run), []);
-            next += 1;
         }
     }
 

@@ -140,7 +140,8 @@ pub(super) fn of_known(
         return Err(format!("the messages {planned:?} have the seqs {:?}", answer.seqs));
     }
     let created_at = rfc3339(answer.created_at);
-    let verdict = |((mutation, row), id): ((&Box<Mutation>, &&KnownRow), &i64)| {
+    let rows = run.iter().zip(planned).zip(&answer.ids);
+    rows.map(|((mutation, row), id)| {
         let sender = known.sender(row.room, mutation.actor).cloned();
         let (Some(conversation), Some(sender), Change::Message { content, message_type, .. }) =
             (mutation.conversation, sender, &mutation.change)
@@ -156,8 +157,8 @@ pub(super) fn of_known(
             ..MessageRecord::new(MessageId(*id), conversation, Seq(row.seq), sender, created_at.clone())
         };
         Ok(Verdict::Message(Box::new(CommittedMessage { record, duplicate: false, publish: true, thread })))
-    };
-    run.iter().zip(planned).zip(&answer.ids).map(verdict).collect()
+    })
+    .collect()
 }
 
 /// Notes what a run in the general form shows of its conversations.
