@@ -177,6 +177,8 @@ impl Committer {
         match attempt {
             Ok(writer) => {
                 self.writer = Some(writer);
+                // It may be another server, to which not every commit was replicated.
+                self.known = KnownSenders::default();
                 self.backoff_ms = BACKOFF_MS_MIN;
                 self.store_refuses = false;
                 self.health.connected();
