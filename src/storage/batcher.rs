@@ -34,29 +34,30 @@ pub fn next_run(queue: &mut VecDeque<Box<Mutation>>) -> Option<(RunKind, Vec<Box
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::ids::{ConversationId, ShardId, UserId};
     use crate::mesh::frame::Token;
     use proptest::prelude::*;
     use std::time::Instant;
 
-    fn mutation(index: u32, message: bool) -> Box<Mutation> {
-        let change = if message {
-            Change::Message {
-                content: String::new(),
-                message_type: "text",
-                parent: None,
-                key: String::new(),
-                key_is_clients: true,
-                files: Vec::new(),
-            }
-        } else {
-            Change::Other { kind: "mark_read", mutation_id: 1, arguments: serde_json::Value::Null }
-        };
+    /// A text without anything else.
+    pub fn text() -> Change {
+        Change::Message {
+            content: String::new(),
+            message_type: "text",
+            parent: None,
+            key: String::new(),
+            key_is_clients: true,
+            files: Vec::new(),
+        }
+    }
+
+    /// A change by a user in a conversation; the index tells mutations apart.
+    pub fn mutation(room: i64, user: i64, index: u32, change: Change) -> Box<Mutation> {
         Box::new(Mutation {
-            conversation: ConversationId::from_number(6),
-            actor: UserId(1),
+            conversation: ConversationId::from_number(room),
+            actor: UserId(user),
             session: None,
             source: None,
             origin: None,
@@ -70,10 +71,19 @@ mod tests {
         })
     }
 
+    fn change(is_message: bool) -> Change {
+        if is_message {
+            text()
+        } else {
+            Change::Other { kind: "mark_read", mutation_id: 1, arguments: serde_json::Value::Null }
+        }
+    }
+
     proptest! {
         #[test]
         fn runs_keep_the_order_and_lose_nothing(kinds in proptest::collection::vec(any::<bool>(), 0..100)) {
-            let mut queue: VecDeque<_> = kinds.iter().enumerate().map(|(i, m)| mutation(i as u32, *m)).collect();
+            let mutations = kinds.iter().zip(0..).map(|(is_message, index)| mutation(6, 1, index, change(*is_message)));
+            let mut queue: VecDeque<_> = mutations.collect();
             let mut seen = Vec::new();
             while let Some((kind, run)) = next_run(&mut queue) {
                 prop_assert!(!run.is_empty() && run.len() <= BATCH_ROWS_MAX);

@@ -10,7 +10,7 @@
 //! - all messages of a conversation in one run take the same form. Otherwise the two forms would number them out of
 //!   order;
 //! - a change by another node is noticed by its seq, and the senders are forgotten: one of them may have a new name;
-//! - the number of known senders is bounded. A conversation that must make place is learnt again.
+//! - the number of known senders is bounded. A conversation that had to make room is learnt again.
 
 use crate::ids::{ConversationId, UserId};
 use crate::mesh::frame::{Change, Mutation};
@@ -220,10 +220,9 @@ impl KnownSenders {
 
 #[cfg(test)]
 mod tests {
+    use super::super::batcher::tests::{mutation, text};
     use super::*;
-    use crate::ids::{FileId, MessageId, ShardId};
-    use crate::mesh::frame::Token;
-    use std::time::Instant;
+    use crate::ids::{FileId, MessageId};
 
     const ROOM: i64 = 6;
 
@@ -232,27 +231,7 @@ mod tests {
     }
 
     fn message(room: i64, user: i64) -> Box<Mutation> {
-        Box::new(Mutation {
-            conversation: ConversationId::from_number(room),
-            actor: UserId(user),
-            session: None,
-            source: None,
-            origin: None,
-            token: Token { shard: ShardId(0), index: 0 },
-            owner: ShardId(0),
-            received_at: Instant::now(),
-            handed_over_at: Instant::now(),
-            deadline: Instant::now(),
-            answered: false,
-            change: Change::Message {
-                content: String::new(),
-                message_type: "text",
-                parent: None,
-                key: String::new(),
-                key_is_clients: true,
-                files: Vec::new(),
-            },
-        })
+        mutation(room, user, 0, text())
     }
 
     fn accept(known: &mut KnownSenders, room: i64, user: i64, seq: i64, epoch: i64) {

@@ -11,7 +11,7 @@ use chat_server::ids::{ConversationId, ShardId, UserId};
 use chat_server::mesh::frame::{Change, Mutation, Token};
 use chat_server::mesh::record::Sender;
 use chat_server::storage::connect::{Role, connect};
-use chat_server::storage::known::{Accepted, KnownRun, KnownSenders};
+use chat_server::storage::known::{Accepted, KnownRoom, KnownRun, KnownSenders};
 use chat_server::wire::command::changes::CHANGES;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -64,7 +64,8 @@ const SET_UP: &str = "
         (6, 'public_room', 'a', 1), (10, 'private_room', 'b', 1), (13, 'group', 'c', 1);
     INSERT INTO conversations (id, kind, direct_low, direct_high) VALUES (16, 'direct', 1, 2);
     INSERT INTO conversation_members (conversation_id, user_id, role)
-    SELECT c.id, u.id, CASE u.id WHEN 1 THEN 'owner' WHEN 2 THEN 'moderator' ELSE 'member' END::member_role
+    SELECT c.id, u.id, CASE WHEN c.kind = 'direct' OR u.id > 2 THEN 'member' WHEN u.id = 1 THEN 'owner'
+                            ELSE 'moderator' END::member_role
       FROM conversations c, users u WHERE c.kind <> 'direct' OR u.id <= 2";
 
 struct History {
@@ -81,10 +82,6 @@ impl History {
         let target = migrated_database(server().await).await;
         let owner = target.connect_as_login().await.unwrap();
         owner.batch_execute(SET_UP).await.unwrap();
-        owner
-            .batch_execute("UPDATE conversation_members SET role = 'member' WHERE conversation_id = 16")
-            .await
-            .unwrap();
         let writer = connect(&target.config(Role::Writer)).await.unwrap();
         Self { owner, writer, random: Random::new(), known: KnownSenders::default(), mutations: 0, keys: 0 }
     }
@@ -193,9 +190,7 @@ impl History {
         self.writer.batch_execute("BEGIN").await.unwrap();
         let judged = self.general(&run).await;
         self.writer.batch_execute("ROLLBACK").await.unwrap();
-        let of_rooms = |part: fn(&chat_server::storage::known::KnownRoom) -> i64| -> Vec<i64> {
-            plan.rooms.iter().map(part).collect()
-        };
+        let of_rooms = |part: fn(&KnownRoom) -> i64| -> Vec<i64> { plan.rooms.iter().map(part).collect() };
         let (ids, heads) = (of_rooms(|room| room.id), of_rooms(|room| room.last_seq));
         let (epochs, counts) = (of_rooms(|room| room.epoch), of_rooms(|room| room.count));
         let rooms: Vec<i64> = plan.rows.iter().map(|row| row.room).collect();
@@ -203,8 +198,7 @@ impl History {
         let ordinals: Vec<i64> = plan.rows.iter().map(|row| row.ordinal).collect();
         let senders: Vec<i64> = plan.rows.iter().map(|row| run[row.at].actor.0).collect();
         let keys: Vec<&str> = plan.rows.iter().map(|row| key(&run[row.at])).collect();
-        let texts = vec!["text"; run.len()];
-        let texts = &texts[..plan.rows.len()];
+        let texts = vec!["text"; plan.rows.len()];
         let commit = "SELECT rooms, seqs FROM commit_known($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
         let answer = self
             .writer
