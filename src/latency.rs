@@ -273,18 +273,38 @@ impl QueueGauge {
     }
 }
 
-/// Writing connections for what belongs to a conversation. A conversation always goes through the same one.
+/// Writing connections for what belongs to a conversation. The second one works when that pays (`storage/batcher`).
 pub const CONVERSATION_COMMITTERS: usize = 2;
 /// All writing connections of the I/O shard: the last one creates conversations, and does what belongs to none.
 pub const COMMITTERS: usize = CONVERSATION_COMMITTERS + 1;
+
+/// What mutations wait in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CommitQueue {
+    /// For the committers of what belongs to a conversation.
+    Conversations,
+    /// For the committer that creates conversations.
+    Others,
+}
+
+impl CommitQueue {
+    /// Every queue, in index order.
+    pub const ALL: [Self; 2] = [Self::Conversations, Self::Others];
+
+    /// The queue of a mutation, which has a conversation or not.
+    #[must_use]
+    pub fn of(has_conversation: bool) -> Self {
+        if has_conversation { Self::Conversations } else { Self::Others }
+    }
+}
 
 /// The queues of the I/O shard.
 #[derive(Debug, Default)]
 pub struct StorageQueues {
     /// Reads, in the order of `mesh::read_class::ReadClass`.
     pub reads: [QueueGauge; 4],
-    /// Mutations that no statement has taken yet, by committer.
-    pub commits: [QueueGauge; COMMITTERS],
+    /// Mutations that no statement has taken yet, by [`CommitQueue`].
+    pub commits: [QueueGauge; CommitQueue::ALL.len()],
 }
 
 /// How far the search index is behind the messages.
@@ -311,6 +331,54 @@ pub struct StorageLatencies {
     pub batch_sizes: SizeHistogram,
     /// How messages were committed.
     pub forms: CommitForms,
+    /// Why statements began.
+    pub reasons: RunReasons,
+}
+
+/// Why a statement began when it did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RunReason {
+    /// Nothing was being committed.
+    Idle,
+    /// The one before had ended, and this had gathered meanwhile.
+    Gathered,
+    /// So much waited, or for so long, that a second one began beside the first.
+    Second,
+    /// It is as large as a statement may be.
+    Full,
+}
+
+impl RunReason {
+    /// Every reason, in index order.
+    pub const ALL: [Self; 4] = [Self::Idle, Self::Gathered, Self::Second, Self::Full];
+
+    /// As the label of a metric.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Gathered => "gathered",
+            Self::Second => "second",
+            Self::Full => "full",
+        }
+    }
+}
+
+/// Statements by the reason for which they began.
+#[derive(Debug, Default)]
+pub struct RunReasons([Count; RunReason::ALL.len()]);
+
+impl RunReasons {
+    /// Counts one; only the owning thread may call it.
+    pub fn add(&self, reason: RunReason) {
+        self.0[reason as usize].add(1);
+    }
+
+    /// How many there were.
+    #[must_use]
+    pub fn of(&self, reason: RunReason) -> u64 {
+        self.0[reason as usize].get()
+    }
 }
 
 /// How a message was committed.

@@ -167,6 +167,8 @@ pub const NODES_MAX: usize = 64;
 pub const LANE_FRAMES: usize = 4_096;
 /// Maximum mutations of one shard on the I/O shard, and the slots reserved for their outcomes.
 pub const COMMITS_IN_FLIGHT_PER_SHARD: usize = 8_192;
+/// The server refuses a change with `overloaded` if it would wait longer than this for its statement.
+pub const COMMIT_WAIT_MAX_MS: u64 = 100;
 /// Maximum reads of one shard on the I/O shard, and the slots reserved for their results.
 pub const READS_IN_FLIGHT_PER_SHARD: usize = 4_096;
 /// Maximum waiting reads of one user, on a shard and on the I/O shard: as many as one connection can have in flight.
@@ -263,6 +265,7 @@ const _: () = {
     assert!(FILTER_REGEX_TEXT_BYTES_MAX <= FILTER_TEXT_BYTES_MAX);
     assert!(SHARDS_MAX <= 64, "interest masks are u64");
     assert!(BATCH_ROWS_MAX <= COMMITS_IN_FLIGHT_PER_SHARD);
+    assert!(COMMIT_WAIT_MAX_MS < COMMIT_DEADLINE_MS);
     assert!(HISTORY_PAGE_DEFAULT <= HISTORY_PAGE_MAX);
     assert!(NESTING_MAX < 64, "the value reader recurses once per level");
     assert!(REPLAY_PAGE_EVENTS <= REPLAY_EVENTS_MAX);

@@ -45,11 +45,13 @@ pub enum Fault {
     IgnoreHeads,
     /// In a cluster, what users have spent on other nodes is not charged.
     IgnoreSpent,
+    /// Changes are accepted although they would have to wait too long for those before them.
+    AcceptBeyondMeans,
 }
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::ForgetRevocations,
         Self::WatchByAnOldRead,
         Self::ForgetWatchers,
@@ -69,6 +71,7 @@ impl Fault {
         Self::PartFromDepartures,
         Self::IgnoreHeads,
         Self::IgnoreSpent,
+        Self::AcceptBeyondMeans,
     ];
 }
 

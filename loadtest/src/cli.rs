@@ -4,6 +4,7 @@ use crate::bars::BarsOptions;
 use crate::compare::{CompareOptions, insert_server};
 use crate::floor::cli::FloorOptions;
 use crate::floor::sockets::FloorServerOptions;
+use crate::headline::HeadlineOptions;
 use crate::hooks::HooksOptions;
 use crate::options::RunOptions;
 use crate::pages::PagesOptions;
@@ -48,6 +49,8 @@ pub enum Command {
     Floor(Box<FloorOptions>),
     /// Measure the figures that this project sets as bars, and print them next to their bars
     Bars(Box<BarsOptions>),
+    /// Measure what the project promises: 10,000 connections, 50,000 durable deliveries per second, and an overload
+    Headline(Box<HeadlineOptions>),
     /// Measure how long pages of history, look-ups and searches take over a large history
     Pages(Box<PagesOptions>),
     /// Measure what bursts of changes of presence cost, with and without watchers

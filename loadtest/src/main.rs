@@ -9,7 +9,8 @@
 //! - the generator: [`engine`] (threads, sockets, frames, figures) and [`protocol`] (the meaning of the bytes);
 //! - measuring and showing: [`measure`] (processes, the machine, the server's own metrics), [`result`] (the shape that
 //!   files and reports share), [`report`] (for people and for tools);
-//! - the physical limit for the same shape of work: [`floor`]; the project's own bars: [`bars`]; pages over a large
+//! - the physical limit for the same shape of work: [`floor`]; the project's own bars: [`bars`] and
+//!   [`headline`]; pages over a large
 //!   history: [`pages`]; changes of presence: [`presence`]; ordinary users beside floods: [`crowding`]; files:
 //!   [`uploads`]. These four use a small [`client`]. Webhooks: [`hooks`]. One server and a cluster in turn: [`nodes`];
 //! - a run: [`setup`] (server, users, rooms), [`run`] (from set-up to result), [`progress`], [`options`], [`cli`].
@@ -27,6 +28,7 @@ mod compare;
 mod crowding;
 mod engine;
 mod floor;
+mod headline;
 mod hooks;
 mod measure;
 mod nodes;
@@ -87,6 +89,7 @@ fn execute(command: Command) -> Result<bool, String> {
         Command::Report(options) => report::command::report(&options).map(|()| true),
         Command::Floor(options) => floor::cli::run(&options).map(|()| true),
         Command::Bars(options) => bars::run(&options).map(|()| true),
+        Command::Headline(options) => headline::run(&options).map(|broken| !broken),
         Command::Pages(options) => pages::run(&options).map(|()| true),
         Command::Presence(options) => presence::run(&options).map(|()| true),
         Command::Hooks(options) => hooks::run(&options).map(|()| true),

@@ -143,6 +143,8 @@ pub struct RunCounts {
     pub resent: u64,
     /// Planned, never written.
     pub unsent: u64,
+    /// Planned while the server had asked the connection to wait, and not written for that reason.
+    pub held_back: u64,
     /// Acknowledged.
     pub acked: u64,
     /// Refused.

@@ -133,6 +133,7 @@ export interface RefusalDetails {
         | "invitations_to_user"
         | "commands_in_flight"
         | "commits_in_flight"
+        | "commit_wait_ms"
         | "shard_lane"
         | "invocations";
     /**

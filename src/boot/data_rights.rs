@@ -10,7 +10,11 @@ use crate::files::store::Store;
 use crate::storage::accounts::Accounts;
 use crate::storage::connect::Target;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Notify;
+
+/// Time between two looks at what the ledger lacks.
+const LEDGER_INTERVAL: Duration = Duration::from_mins(10);
 
 /// What the jobs of data rights need.
 pub(super) struct RightsNeeds<'a> {
@@ -50,9 +54,22 @@ pub(super) async fn start(
         key,
         port: needs.port,
         profile_changes: Arc::clone(needs.profile_changes),
+        ledger_interval: ledger_interval(),
     });
     let revoked = rights.compare(records).await;
     let revoked = revoked.map_err(|refusal| BootError::Broken(format!("the ledger of erasures: {refusal}")))?;
     (needs.notices)(revoked.into());
     Ok(Some(rights))
+}
+
+/// `CHAT_TEST_LEDGER_SECONDS` shortens the interval, in builds for tests only.
+#[cfg(feature = "test-db")]
+fn ledger_interval() -> Duration {
+    let seconds = std::env::var("CHAT_TEST_LEDGER_SECONDS").ok().and_then(|text| text.parse().ok());
+    seconds.map_or(LEDGER_INTERVAL, Duration::from_secs)
+}
+
+#[cfg(not(feature = "test-db"))]
+fn ledger_interval() -> Duration {
+    LEDGER_INTERVAL
 }

@@ -16,7 +16,7 @@
 
 use super::admissions::AdmissionPace;
 use crate::ids::UserId;
-use crate::latency::{COMMITTERS, Count};
+use crate::latency::{COMMITTERS, CommitQueue, Count};
 use std::time::{Duration, Instant};
 
 /// Work that waits longer than this, all of it, stands in a queue.
@@ -49,6 +49,8 @@ pub enum Work {
 #[derive(Debug)]
 pub struct Overload {
     percents: [Count; COMMITTERS + 2],
+    /// How long a change would wait that comes now, in microseconds, by [`CommitQueue`].
+    commit_waits_us: [Count; CommitQueue::ALL.len()],
     /// How fast clients can be admitted.
     pub admissions: AdmissionPace,
 }
@@ -60,7 +62,11 @@ impl Default for Overload {
             share.set(100);
             share
         };
-        Self { percents: std::array::from_fn(|_| full()), admissions: AdmissionPace::default() }
+        Self {
+            percents: std::array::from_fn(|_| full()),
+            commit_waits_us: Default::default(),
+            admissions: AdmissionPace::default(),
+        }
     }
 }
 
@@ -82,6 +88,18 @@ impl Overload {
     #[must_use]
     pub fn commits(&self) -> u32 {
         self.percents[..COMMITTERS].iter().map(Count::get).min().unwrap_or(100) as u32
+    }
+
+    /// Only the I/O shard may call it.
+    pub fn set_commit_wait(&self, queue: CommitQueue, wait: Duration) {
+        self.commit_waits_us[queue as usize].set(wait.as_micros() as u64);
+    }
+
+    /// How long a change that comes now would wait for its statement, as far as what waits and what the last
+    /// statements took can tell.
+    #[must_use]
+    pub fn commit_wait(&self, queue: CommitQueue) -> Duration {
+        Duration::from_micros(self.commit_waits_us[queue as usize].get())
     }
 
     /// The same for pages.

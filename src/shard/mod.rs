@@ -34,6 +34,7 @@ mod owner;
 mod pending_heads;
 mod permissions;
 mod presence;
+mod pressure;
 mod publish;
 pub mod pump;
 mod queues;
@@ -76,6 +77,7 @@ use connections::Connections;
 use interval::Interval;
 use lanes_taken::LanesTaken;
 use pending_heads::PendingHeads;
+use pressure::Pressure;
 use rate_limits::RateLimits;
 use requests::Requests;
 use shutdown_steps::ShutdownSteps;
@@ -162,6 +164,8 @@ pub struct Shard<W: World> {
     /// Of the conversations that this shard owns.
     restrictions: RecentRestrictions,
     requests: Requests<W::Socket>,
+    /// Of the changes that this shard owns.
+    pressure: Pressure,
     shutdown: Option<ShutdownSteps>,
     rate_limits: RateLimits,
     /// Users whose spending is not published to other nodes yet. Each is in the list of one shard at a time.
@@ -219,6 +223,7 @@ impl<W: World> Shard<W> {
             in_order: InOrder::default(),
             restrictions: RecentRestrictions::default(),
             requests: Requests::new(id, lanes.storage_room(), clock.random()),
+            pressure: Pressure::default(),
             shutdown: None,
             rate_limits: RateLimits::new(&settings.live.limits),
             spenders: Vec::new(),

@@ -10,13 +10,13 @@
 
 use super::Shard;
 use super::publish::Audience;
-use super::refusals::too_many_commits;
+use super::refusals::{commits_wait, too_many_commits};
 use super::world::{Clock, World};
 use crate::chat::directory::recent::RECENT_MS;
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConversationId, Seq, ShardId, UserId};
-use crate::latency::LatencyStage;
-use crate::limits::TYPING_EXPIRES_MS;
+use crate::latency::{CommitQueue, LatencyStage};
+use crate::limits::{COMMIT_WAIT_MAX_MS, TYPING_EXPIRES_MS};
 use crate::mesh::counters::MessageOutcome;
 use crate::mesh::event::{EncodedEvent, Hiding, MembershipChange, Published, TypingPermission};
 use crate::mesh::frame::{
@@ -66,17 +66,27 @@ impl<W: World> Shard<W> {
             );
         }
         mutation.handed_over_at = now;
+        let wait = self.settings.overload.commit_wait(CommitQueue::of(mutation.conversation.is_some()));
+        // Refused at once, it costs little. What is accepted is committed soon, so no client gives up before.
+        if wait.as_millis() as u64 > COMMIT_WAIT_MAX_MS && !is_planted(Fault::AcceptBeyondMeans) {
+            return self.refuse_commit(mutation.token, commits_wait);
+        }
         if !self.requests.may_commit() {
-            let refusal = too_many_commits();
-            return self.answer(mutation.token, Answer::Refused(Box::new(refusal)));
+            return self.refuse_commit(mutation.token, too_many_commits);
         }
         match self.lanes.push_commit(mutation) {
-            Ok(()) => self.requests.commit_sent(),
-            Err(mutation) => {
-                let refusal = too_many_commits();
-                self.answer(mutation.token, Answer::Refused(Box::new(refusal)));
+            Ok(()) => {
+                self.pressure.accepted(self.now_ms);
+                self.requests.commit_sent();
             }
+            Err(mutation) => self.refuse_commit(mutation.token, too_many_commits),
         }
+    }
+
+    fn refuse_commit(&mut self, token: Token, refusal: fn(u64) -> Refusal) {
+        let random = self.clock.random();
+        let refusal = refusal(self.pressure.refused(self.now_ms, random));
+        self.answer(token, Answer::Refused(Box::new(refusal)));
     }
 
     fn answer(&mut self, token: Token, answer: Answer) {

@@ -2,7 +2,8 @@
 
 use crate::error::{ErrorCode, Refusal};
 use crate::limits::{
-    COMMITS_IN_FLIGHT_PER_SHARD, LANE_FRAMES, READS_IN_FLIGHT_PER_SHARD, SUBSCRIPTIONS_PER_CONNECTION_MAX,
+    COMMIT_WAIT_MAX_MS, COMMITS_IN_FLIGHT_PER_SHARD, LANE_FRAMES, READS_IN_FLIGHT_PER_SHARD,
+    SUBSCRIPTIONS_PER_CONNECTION_MAX,
 };
 
 /// The command needs a WebSocket.
@@ -21,9 +22,16 @@ pub(super) fn too_many_reads() -> Refusal {
 }
 
 /// No more changes fit.
-pub(super) fn too_many_commits() -> Refusal {
-    Refusal::overloaded("changes to commit", ("commits_in_flight", "server", COMMITS_IN_FLIGHT_PER_SHARD))
+pub(super) fn too_many_commits(retry_ms: u64) -> Refusal {
+    Refusal::overloaded(CHANGES, ("commits_in_flight", "server", COMMITS_IN_FLIGHT_PER_SHARD)).retry_after(retry_ms)
 }
+
+/// A change would have to wait too long for those before it.
+pub(super) fn commits_wait(retry_ms: u64) -> Refusal {
+    Refusal::overloaded(CHANGES, ("commit_wait_ms", "server", COMMIT_WAIT_MAX_MS as usize)).retry_after(retry_ms)
+}
+
+const CHANGES: &str = "changes to commit";
 
 /// The lane to the shard of `whom` is full.
 pub(super) fn full_lane(whom: &'static str) -> Refusal {

@@ -1,6 +1,6 @@
 //! One writer: commits each run of mutations in one statement, and finds its outcome after a lost connection.
 //!
-//! 1. Take the waiting mutations (natural batching), as runs (`batcher`).
+//! 1. Take a run of the waiting mutations (natural batching, `batcher`).
 //! 2. One statement per run; it is its own transaction. Messages whose verdicts are known (`known`) go first, in a
 //!    statement of their own that checks less. What it leaves out or refuses goes on in the general form.
 //! 3. PostgreSQL answered: each row has its outcome.
@@ -18,7 +18,8 @@
 //! An idle committer probes with an empty batch, so that readiness reflects a missing permission or a
 //! locked table before the next message does.
 
-use super::batcher::{self, RunKind};
+use super::backlog::Backlog;
+use super::batcher::{Next, RunKind};
 use super::connect::Target;
 use super::health::WriterHealth;
 use super::indexer::Touched;
@@ -31,14 +32,12 @@ use super::writer::{Columns, KnownColumns, Writer};
 use crate::error::Refusal;
 use crate::faults::{error_limited, stop_process, warn_limited};
 use crate::latency::{CommitForm, LatencyStage, StorageLatencies};
-use crate::limits::BATCH_ROWS_MAX;
 use crate::mesh::frame::{CommitOutcome, Mutation, Verdict};
 use crate::mesh::lane::Mesh;
 use crate::mesh::overload::{Overload, WaitWindow, Work};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
 
 /// A new connection must be ready by then.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -66,19 +65,28 @@ enum Attempt<T> {
     Lost(String),
 }
 
+/// Where a committer takes its work from.
+pub(super) struct Place {
+    /// Its number among all committers.
+    pub number: usize,
+    /// What waits for it.
+    pub backlog: Arc<Backlog>,
+    /// Its number among the committers of that.
+    pub at_backlog: usize,
+}
+
 /// One of the I/O shard's committers.
-pub struct Committer {
+pub(super) struct Committer {
     target: Target,
     mesh: Arc<Mesh>,
-    inlet: mpsc::Receiver<Box<Mutation>>,
-    waiting: VecDeque<Box<Mutation>>,
+    place: Place,
     writer: Option<Writer>,
-    known: KnownSenders,
     health: Arc<WriterHealth>,
     /// The last statement was refused for a reason of the store's.
     store_refuses: bool,
     last_statement: Instant,
-    number: usize,
+    /// When it looks at its connection, if it is idle then.
+    next_look: Instant,
     latencies: Arc<StorageLatencies>,
     touched: Touched,
     waits: WaitWindow,
@@ -87,15 +95,14 @@ pub struct Committer {
 }
 
 impl Committer {
-    /// Committer `number`, which reads `inlet`. What it sees of PostgreSQL is reported to `health`; what it does
+    /// A committer at this place. What it sees of PostgreSQL is reported to `health`; what it does
     /// is recorded in `latencies` and `overload`, which only committers of one thread may share; where it has committed
     /// messages is named to `touched`.
     #[must_use]
     pub fn new(
-        number: usize,
+        place: Place,
         target: Target,
         mesh: Arc<Mesh>,
-        inlet: mpsc::Receiver<Box<Mutation>>,
         health: Arc<WriterHealth>,
         (latencies, overload): (Arc<StorageLatencies>, Arc<Overload>),
         touched: Touched,
@@ -103,14 +110,12 @@ impl Committer {
         Self {
             target,
             mesh,
-            inlet,
-            waiting: VecDeque::new(),
+            place,
             writer: None,
-            known: KnownSenders::default(),
             health,
             store_refuses: false,
             last_statement: Instant::now(),
-            number,
+            next_look: Instant::now() + IDLE_LOOK,
             latencies,
             touched,
             waits: WaitWindow::new(Instant::now()),
@@ -119,44 +124,41 @@ impl Committer {
         }
     }
 
-    /// Runs until the inlet is closed and everything is committed or refused.
+    /// Runs until nothing more comes and everything is committed or refused.
     pub async fn run(mut self) {
-        let mut gathered = Vec::new();
-        loop {
-            if self.waiting.is_empty() {
-                tokio::select! {
-                    taken = self.inlet.recv_many(&mut gathered, BATCH_ROWS_MAX) => if taken == 0 { return },
-                    () = tokio::time::sleep(IDLE_LOOK) => {
-                        self.check_connection().await;
-                        continue;
-                    }
-                }
-            }
-            self.waiting.extend(gathered.drain(..));
-            while let Ok(mutation) = self.inlet.try_recv() {
-                self.waiting.push_back(mutation);
-            }
-            if self.writer.is_none() && !self.reconnect().await {
+        while !self.place.backlog.is_done() {
+            // Another committer of the same queue takes what waits meanwhile.
+            if self.place.backlog.is_waiting() && self.writer.is_none() && !self.reconnect().await {
                 continue;
             }
-            if let Some((kind, run)) = batcher::next_run(&mut self.waiting) {
-                self.show_queue();
-                self.commit(kind, run).await;
-                self.show_queue();
+            match self.place.backlog.next() {
+                Next::Run(run) => {
+                    self.commit(run.kind, run.mutations).await;
+                    self.place.backlog.ended(&run.conversations);
+                }
+                Next::At(at) => self.wait_until(at.min(self.next_look)).await,
+                Next::Nothing => self.wait_until(self.next_look).await,
+            }
+            if self.next_look <= Instant::now() {
+                self.check_connection().await;
+                self.next_look = Instant::now() + IDLE_LOOK;
             }
         }
     }
 
-    fn show_queue(&self) {
-        let oldest = self.waiting.front().map_or(Duration::ZERO, |mutation| mutation.handed_over_at.elapsed());
-        self.latencies.queues.commits[self.number].set(self.waiting.len(), oldest);
+    /// Returns at this time, or when it should look at the queue before.
+    async fn wait_until(&self, at: Instant) {
+        tokio::select! {
+            () = self.place.backlog.rung(self.place.at_backlog) => {}
+            () = tokio::time::sleep_until(at.into()) => {}
+        }
     }
 
     /// With nothing to do, a lost connection is noticed here, and a store that refuses writes: readiness must not wait
     /// for the next message.
     async fn check_connection(&mut self) {
         if let Some(percent) = self.waits.idle(Instant::now()) {
-            self.overload.set(Work::Commits(self.number), percent);
+            self.overload.set(Work::Commits(self.place.number), percent);
         }
         if self.writer.as_ref().is_none_or(Writer::is_closed) {
             self.writer = None;
@@ -178,7 +180,7 @@ impl Committer {
             Ok(writer) => {
                 self.writer = Some(writer);
                 // It may be another server, to which not every commit was replicated.
-                self.known = KnownSenders::default();
+                self.place.backlog.with_known(|known| *known = KnownSenders::default());
                 self.backoff_ms = BACKOFF_MS_MIN;
                 self.store_refuses = false;
                 self.health.connected();
@@ -191,27 +193,17 @@ impl Committer {
                 let pause = rand::random_range(BACKOFF_MS_MIN..=self.backoff_ms.max(BACKOFF_MS_MIN + 1));
                 self.backoff_ms = (self.backoff_ms * 2).min(BACKOFF_MS_MAX);
                 tokio::time::sleep(Duration::from_millis(pause)).await;
-                self.gather_and_expire();
+                self.refuse_expired();
                 false
             }
         }
     }
 
-    /// Receives mutations while the committer is busy, and refuses those that have waited too long without being begun.
-    fn gather_and_expire(&mut self) {
-        while let Ok(mutation) = self.inlet.try_recv() {
-            self.waiting.push_back(mutation);
+    /// Refuses what has waited too long without being begun.
+    fn refuse_expired(&self) {
+        for mutation in self.place.backlog.expired() {
+            self.answer(mutation, Verdict::Refused(Box::new(Refusal::storage_unavailable())));
         }
-        let now = Instant::now();
-        for _ in 0..self.waiting.len() {
-            let Some(mutation) = self.waiting.pop_front() else { break };
-            if mutation.deadline <= now {
-                self.answer(mutation, Verdict::Refused(Box::new(Refusal::storage_unavailable())));
-            } else {
-                self.waiting.push_back(mutation);
-            }
-        }
-        self.show_queue();
     }
 
     /// Commits a run, however long it takes to find its outcome.
@@ -226,7 +218,7 @@ impl Committer {
             let waited = waited(mutation);
             self.latencies.stages.record(LatencyStage::CommitQueue, waited, 1);
             if let Some(percent) = self.waits.observe(mutation.actor, of_all.unwrap_or(waited), now) {
-                self.overload.set(Work::Commits(self.number), percent);
+                self.overload.set(Work::Commits(self.place.number), percent);
             }
         }
         // Whether an earlier submission may have been committed.
@@ -320,7 +312,7 @@ impl Committer {
     /// Commits those messages of a run whose verdicts are known. Returns what is left for the general form, and whether
     /// that may have been committed; none if nothing is left.
     async fn commit_known(&mut self, mut run: Vec<Box<Mutation>>) -> Option<(Vec<Box<Mutation>>, bool)> {
-        let Some(plan) = self.known.plan(&run) else { return Some((run, false)) };
+        let Some(plan) = self.place.backlog.with_known(|known| known.plan(&run)) else { return Some((run, false)) };
         let mut rows = match self.attempt_known(&plan, &mut run).await {
             Attempt::Done(rows) => rows,
             // The general form finds the cause. A repeated key is the usual one.
@@ -336,20 +328,22 @@ impl Committer {
         };
         rows.rooms.sort_unstable();
         let is_committed = |room: i64| rows.rooms.binary_search(&room).is_ok();
-        for room in &plan.rooms {
-            if is_committed(room.id) {
-                self.known.moved(*room);
-            } else {
-                self.known.mistaken(*room);
+        self.place.backlog.with_known(|known| {
+            for room in &plan.rooms {
+                if is_committed(room.id) {
+                    known.moved(*room);
+                } else {
+                    known.mistaken(*room);
+                }
             }
-        }
+        });
         let committed: Vec<_> = plan.rows.iter().filter(|row| is_committed(row.room)).collect();
         let mut run: Vec<Option<Box<Mutation>>> = run.into_iter().map(Some).collect();
         let mut done = Vec::with_capacity(committed.len());
         for row in &committed {
             done.extend(run[row.at].take());
         }
-        let verdicts = verdicts::of_known(&done, &committed, &rows, &self.known);
+        let verdicts = self.place.backlog.with_known(|known| verdicts::of_known(&done, &committed, &rows, known));
         // Submitted again, the messages would be repeats.
         let verdicts = verdicts.unwrap_or_else(|reason| stop_process(&reason));
         self.latencies.forms.add(CommitForm::Known, done.len());
@@ -363,7 +357,7 @@ impl Committer {
         let Some(writer) = self.writer.take() else { return Attempt::Lost("no connection".to_owned()) };
         let columns = KnownColumns::new(plan, run);
         let answered = self.watch(run, writer.commit_known(&columns)).await;
-        self.concluded(writer, answered, plan.rows.len())
+        self.concluded(writer, answered, (RunKind::Messages, plan.rows.len()))
     }
 
     /// Submits a run once, in the general form.
@@ -380,7 +374,7 @@ impl Committer {
             RunKind::Others => Columns::of_others(run),
         };
         let answered = self.watch(run, writer.commit(&columns, audit_wait_ms)).await;
-        match self.concluded(writer, answered, run.len()) {
+        match self.concluded(writer, answered, (kind, run.len())) {
             // A probe: there is nothing to commit.
             Attempt::Done(_) if run.is_empty() => Attempt::Done(Vec::new()),
             Attempt::Done(answer) => Attempt::Done(self.judge(kind, run, &answer, repeated)),
@@ -400,7 +394,7 @@ impl Committer {
         if kind == RunKind::Messages {
             self.latencies.forms.add(CommitForm::General, run.len());
         }
-        verdicts::learn(&mut self.known, run, &verdicts, &answer.rows);
+        self.place.backlog.with_known(|known| verdicts::learn(known, run, &verdicts, &answer.rows));
         verdicts
     }
 
@@ -423,7 +417,7 @@ impl Committer {
                 biased;
                 outcome = &mut statement => return Some((outcome, started.elapsed())),
                 _ = expiry.tick() => {
-                    self.gather_and_expire();
+                    self.refuse_expired();
                     self.report_unresolved(run, true);
                     if started.elapsed() > STATEMENT_TIMEOUT {
                         return None;
@@ -438,7 +432,7 @@ impl Committer {
         &mut self,
         writer: Writer,
         answered: Option<(Result<T, tokio_postgres::Error>, Duration)>,
-        rows: usize,
+        (kind, rows): (RunKind, usize),
     ) -> Attempt<T> {
         match answered {
             None => Attempt::Lost(format!("no answer for {} s", STATEMENT_TIMEOUT.as_secs())),
@@ -448,6 +442,7 @@ impl Committer {
                 if rows > 0 {
                     self.latencies.commits.record(took, 1);
                     self.latencies.batch_sizes.record(rows as u64);
+                    self.place.backlog.took(kind, rows, took);
                     self.latencies.stages.record(LatencyStage::Commit, took, rows as u64);
                 }
                 Attempt::Done(answer)

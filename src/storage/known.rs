@@ -1,4 +1,5 @@
-//! What a committer knows of its conversations from what it has committed: where their logs end and who may send. Pure.
+//! What the committers know of the conversations from what they have committed: where their logs end and who may send.
+//! Pure.
 //!
 //! [`KnownSenders::plan`] chooses the messages of a run that the short statement, `commit_known`, can take. What is
 //! known is a guess that the committing transaction checks by two numbers, the head and the access epoch of the
@@ -17,7 +18,7 @@ use crate::mesh::frame::{Change, Mutation};
 use crate::mesh::record::Sender;
 use std::collections::HashMap;
 
-/// Senders and conversations that a committer knows at most, about 200 bytes each.
+/// Senders and conversations that are known at most, about 200 bytes each.
 const ENTRIES_MAX: usize = 65_536;
 /// In a smaller run, one statement in the general form costs less than two.
 const DIVIDED_MIN: usize = 32;
@@ -86,7 +87,7 @@ pub struct KnownRun {
     pub rows: Vec<KnownRow>,
 }
 
-/// What a committer knows.
+/// What the committers of a queue know.
 #[derive(Default)]
 pub struct KnownSenders {
     rooms: HashMap<i64, RoomKnowledge>,

@@ -1,22 +1,23 @@
 //! The I/O shard: everything that touches PostgreSQL.
 //!
 //! ```text
-//!   shards ──commits──► inlet ──► 2 × committer (batcher: runs; known: who may send; writer) ──outcomes──► shards
-//!                         │                                  └──touched──► indexer (the search, a little later)
+//!   shards ──commits──► inlet ──► backlog (batcher: runs; known: who may send) ──► committers ──outcomes──► shards
+//!                         │                                                          └──touched──► indexer
 //!   shards ──reads────►   │  ───► reads (read_queue: whose turn; row level security of one user) ──results──► shards
 //! ```
 //!
 //! Invariants:
-//! - a conversation's mutations go through one committer, in the order its owner sent them, so their order holds;
+//! - a conversation's mutations are in one run at a time, in the order its owner sent them, so their order holds;
 //! - nothing is acknowledged before PostgreSQL has confirmed the commit, and nothing is refused that may have been
 //!   committed: after a connection is lost during a statement the same statement is submitted again, with the same
 //!   keys, and finds what the first one did (see `migrations/functions/commit/commit_messages.sql`);
 //! - a slot is reserved for the outcome of every request; an outcome is never dropped.
 //!
-//! Deliberately absent: an ORM, write-behind, timers that hold a batch back. SQL is in [`sql`] and `migrations/` only.
+//! Deliberately absent: an ORM, write-behind, timers that hold a batch back (docs/decisions/009). SQL is in [`sql`] and `migrations/` only.
 
 pub mod accounts;
 pub mod audit;
+mod backlog;
 pub mod backup;
 pub mod batcher;
 pub mod bell;
@@ -49,6 +50,7 @@ pub mod read_connection;
 pub mod read_queue;
 pub mod readers;
 pub mod reads;
+mod row_cost;
 pub mod rows;
 pub mod rules;
 pub mod safety;

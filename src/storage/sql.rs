@@ -88,8 +88,7 @@ pub const WELCOME_CONVERSATIONS: &str = "SELECT c.id, c.kind::text, coalesce(c.n
     FROM conversation_members m JOIN conversations c ON c.id = m.conversation_id \
     LEFT JOIN users other ON c.kind = 'direct' \
         AND other.id = CASE WHEN c.direct_low = app_user_id() THEN c.direct_high ELSE c.direct_low END \
-    LEFT JOIN conversation_statistics s ON s.conversation_id = c.id \
-    WHERE m.user_id = app_user_id() ORDER BY s.last_message_at DESC NULLS LAST, c.id LIMIT $1";
+    WHERE m.user_id = app_user_id() ORDER BY c.last_message_at DESC NULLS LAST, c.id LIMIT $1";
 
 /// A page of the user's conversations.
 pub const LIST_CONVERSATIONS: &str = "SELECT c.id, c.json FROM shown_conversations(app_user_id()) c \

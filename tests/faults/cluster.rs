@@ -38,7 +38,7 @@ impl Cluster {
     pub(super) fn node(host: &Server, settings: &[(&str, &str)]) -> Server {
         let database = database_url(host);
         let database = [("database.url", database.as_str()), ("database.shared", "true")];
-        Server::start(2, &[&database, settings].concat())
+        Server::start_with(2, &[&database, settings].concat(), &[("CHAT_TEST_LEDGER_SECONDS", "1")])
     }
 
     pub(super) fn pair(&self) -> (&Server, &Server) {

@@ -194,4 +194,11 @@ async fn redis_and_the_other_nodes_forget_an_erased_person() {
         tokio::time::sleep(Duration::from_secs(1)).await;
     };
     assert!(!found, "{}", redis.answer(&["KEYS", "*"]));
+
+    // The other node's ledger has the erasure too, from the database: a backup that is made there knows of it.
+    let ledger = || std::fs::read_to_string(other.data_dir.join("erasures.jsonl")).unwrap_or_default();
+    while !ledger().contains(text(&erasure)) {
+        assert!(started.elapsed() < 2 * PATIENCE, "{}", ledger());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
 }

@@ -135,7 +135,7 @@ pub async fn require_order(database: &tokio_postgres::Client) {
         (
             "wrong counters",
             "SELECT count(*) FROM conversations c JOIN conversation_statistics s ON s.conversation_id = c.id
-              WHERE s.message_count <> (SELECT count(*) FROM messages m WHERE m.conversation_id = c.id
+              WHERE c.message_count <> (SELECT count(*) FROM messages m WHERE m.conversation_id = c.id
                                            AND m.message_type <> 'system')
                  OR s.member_count <> (SELECT count(*) FROM conversation_members m WHERE m.conversation_id = c.id)
                  OR c.last_ordinal <> (SELECT count(*) FROM messages m WHERE m.conversation_id = c.id

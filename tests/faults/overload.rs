@@ -1,9 +1,11 @@
 //! Under an overload everybody has a part of the limits, until work does not wait any longer.
 //!
+//! What is accepted is committed soon, and the rest is refused at once.
+//!
 //! How: a lock of the table of messages holds reads or changes up, as a slow PostgreSQL would. Everything that waited
-//! has waited for as long as the lock was held.
+//! has waited for as long as the lock was held. Or a trigger makes every message take a millisecond.
 
-use crate::support::{Client, Format, PATIENCE, Server, User};
+use crate::support::{Client, Format, PATIENCE, Server, User, text};
 use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -78,4 +80,61 @@ async fn budgets_shrink_while_work_waits_and_grow_back() {
             last.ok(command, data.clone()).await;
         }
     }
+}
+
+/// Sends so many messages of each client at once. Returns how many were accepted, and the refusals.
+async fn wave(clients: &mut [Client], room: &str, each: usize) -> (usize, Vec<Value>) {
+    let waves = join_all(clients.iter_mut().map(|client| async {
+        let mut ids = Vec::new();
+        for _ in 0..each {
+            ids.push(client.feed("send_message", json!({"conversation_id": room, "content": "x"})).await);
+        }
+        client.flush().await;
+        let mut answers = Vec::new();
+        for id in ids {
+            answers.push(client.reply(id).await);
+        }
+        answers
+    }));
+    let answers: Vec<_> = waves.await.into_iter().flatten().collect();
+    let refusals: Vec<Value> = answers.iter().filter_map(|answer| answer.as_ref().err().cloned()).collect();
+    (answers.len() - refusals.len(), refusals)
+}
+
+#[tokio::test]
+async fn refuses_at_once_what_would_wait_too_long() {
+    let server = Server::start(2, &[("limits.max_messages_per_minute", "1000000")]);
+    let users = server.register_many(8).await;
+    let room = server.room(&users.iter().collect::<Vec<_>>()).await;
+    let mut clients = Vec::new();
+    for user in &users {
+        clients.push(Client::none(&server, user, Format::Json).await);
+    }
+    let database = server.database().await;
+    let slow = "CREATE FUNCTION public.slow() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN PERFORM pg_sleep(0.001); RETURN NEW; END $$;
+        CREATE TRIGGER slow BEFORE INSERT ON messages FOR EACH ROW EXECUTE FUNCTION public.slow()";
+    database.batch_execute(slow).await.unwrap();
+    // What a row costs is not known yet, so all of them are accepted.
+    let (accepted, refusals) = wave(&mut clients, &room, 50).await;
+    assert_eq!((accepted, refusals), (400, vec![]));
+
+    let (accepted, refusals) = wave(&mut clients, &room, 200).await;
+    assert!(accepted > 0 && accepted + refusals.len() == 1_600, "{accepted}");
+    assert!(refusals.len() > 400, "{} of 1,600 would take 1.6 s", refusals.len());
+    let mut returns = std::collections::BTreeSet::new();
+    for refusal in &refusals {
+        assert_eq!((text(&refusal["code"]), text(&refusal["details"]["limiter"])), ("overloaded", "commit_wait_ms"));
+        let retry_ms = refusal["retry_after_ms"].as_u64().unwrap();
+        assert!((500..16_000).contains(&retry_ms), "{refusal}");
+        returns.insert(retry_ms);
+    }
+    assert!(returns.len() > refusals.len() / 10, "the returns are spread: {}", returns.len());
+    // Nothing of it is wrong afterwards, and the queue is open again.
+    database.batch_execute("DROP TRIGGER slow ON messages").await.unwrap();
+    clients[0].ok("send_message", json!({"conversation_id": room, "content": "after"})).await;
+    let stored = "SELECT count(*), max(seq) - min(seq) + 1 FROM messages WHERE content IN ('x', 'after')";
+    let row = database.query_one(stored, &[]).await.unwrap();
+    let all = (400 + accepted + 1) as i64;
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (all, all));
 }

@@ -144,9 +144,9 @@ async fn differences(database: &Database, set: &RuleSet) -> Vec<String> {
     let guards = of_tables.iter().filter_map(|s| s.strip_prefix("CREATE TRIGGER "));
     let guards: BTreeSet<String> = guards.map(|s| s.split(' ').next().unwrap().to_owned()).collect();
     triggers.extend(guards.iter().cloned());
-    // The notes about ranges of ids and the access epochs must be complete, whichever version writes.
+    // Counts, notes about ranges of ids and access epochs must be complete, whichever version writes.
     let others: Vec<&String> = guards.iter().filter(|name| !name.starts_with("refuse_")).collect();
-    let complete = ["note_ranges", "raise_epoch", "raise_epoch_of_changed", "raise_epochs_of_former"];
+    let complete = ["count_messages", "note_ranges", "raise_epoch", "raise_epoch_of_changed", "raise_epochs_of_former"];
     assert_eq!(others, complete, "a table's own triggers only refuse");
     let all = "SELECT tgname::text FROM pg_trigger WHERE NOT tgisinternal";
     compare("the trigger", triggers, column(database, all).await);

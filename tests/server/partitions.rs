@@ -245,7 +245,7 @@ async fn a_legal_hold_keeps_a_partition_that_retention_would_drop() {
         let rows: i64 = database.query_one(&format!("SELECT count(*) FROM {table}"), &[]).await.unwrap().get(0);
         assert_eq!(rows, 0, "{table}");
     }
-    let counted = "SELECT array_agg(message_count ORDER BY conversation_id) = '{4, 6}' FROM conversation_statistics";
+    let counted = "SELECT array_agg(message_count ORDER BY id) = '{4, 6}' FROM conversations";
     wait_until(&database, counted).await;
     for (room, left) in rooms.iter().zip([EACH, EACH + 2]) {
         assert_eq!(server.history(&bob, room).await.len(), left as usize);

@@ -91,46 +91,43 @@ async fn the_columns_of_the_message_view_are_the_documented_fields() {
     assert_eq!(columns, fields);
 }
 
-/// The number of messages that the triggers have counted in conversation 6.
+/// The number of members that the triggers have counted in conversation 6.
 async fn counted(database: &Database) -> i64 {
-    let query = "SELECT coalesce(sum(message_count), 0)::bigint FROM conversation_statistics WHERE conversation_id = 6";
+    let query = "SELECT coalesce(sum(member_count), 0)::bigint FROM conversation_statistics WHERE conversation_id = 6";
     database.query_one(query, &[]).await.unwrap().get(0)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn installs_an_edited_file_as_another_set() {
     let target = migrated_database(server().await).await;
-    let double = |text: &str| text.replace("s.message_count + excluded", "s.message_count + 2 * excluded");
-    let other = edited("triggers/count_messages.sql", double);
+    let double = |text: &str| text.replace("s.member_count + excluded", "s.member_count + 2 * excluded");
+    let other = edited("triggers/count_members.sql", double);
     assert_ne!(other.name(), RuleSet::embedded().name());
     assert!(installer::install(&target, &other).await.unwrap(), "it is new");
     assert!(!installer::install(&target, &other).await.unwrap(), "it is there already");
 
     let first = target.connect_as_login().await.unwrap();
     let second = target.clone().with_rules(&other).connect_as_login().await.unwrap();
-    let set_up = "INSERT INTO users (username, display_name) VALUES ('anna', 'Anna');
-        INSERT INTO conversations (id, kind, name) VALUES (6, 'public_room', 'room');
-        INSERT INTO conversation_members (conversation_id, user_id) SELECT 6, id FROM users";
+    let set_up = "INSERT INTO users (id, username, display_name)
+            SELECT n, 'anna' || n, 'Anna' FROM generate_series(1, 6) n;
+        INSERT INTO conversations (id, kind, name) VALUES (6, 'public_room', 'room')";
     first.batch_execute(set_up).await.unwrap();
-    let insert = |seq: i64| {
-        format!(
-            "INSERT INTO messages (conversation_id, seq, ordinal, client_message_id, sender_id, content)
-             VALUES (6, {seq}, {seq}, {seq}, 1, '')"
-        )
-    };
+    let insert = |user: i64| format!("INSERT INTO conversation_members (conversation_id, user_id) VALUES (6, {user})");
     // Each session fires the triggers of its own set, each of them once.
-    for (seq, session, expected) in [(1, &first, 1), (2, &first, 2), (3, &second, 4), (4, &first, 5), (5, &second, 7)] {
-        session.batch_execute(&insert(seq)).await.unwrap();
-        assert_eq!(counted(&first).await, expected, "after message {seq}");
+    for (user, session, expected) in [(1, &first, 1), (2, &first, 2), (3, &second, 4), (4, &first, 5), (5, &second, 7)]
+    {
+        session.batch_execute(&insert(user)).await.unwrap();
+        assert_eq!(counted(&first).await, expected, "after member {user}");
     }
 
-    // Without a set, no trigger would count the message.
+    // Without a set, no trigger would count the member.
     for setting in ["RESET app.rules; SET app.rules = ''", "SET app.rules = 'rules_000000000000'"] {
         first.batch_execute(setting).await.unwrap();
         let error = first.batch_execute(&insert(6)).await.unwrap_err();
         let error = error.as_db_error().unwrap();
         assert!(
-            error.message().contains("messages can only be changed") && error.hint().unwrap().contains("SET app.rules")
+            error.message().contains("conversation_members can only be changed")
+                && error.hint().unwrap().contains("SET app.rules")
         );
     }
     assert_eq!(counted(&second).await, 7);
@@ -185,12 +182,20 @@ async fn database_before_partitions(server: &Server) -> (Target, RuleSet) {
     let mut owner = logins::connect_as(&target, Role::Owner).await.unwrap();
     let runner = every_version::migrations::runner().set_target(refinery::Target::Version(26));
     runner.run_async(&mut owner).await.unwrap();
-    let mut files = RuleSet::embedded().files().to_vec();
-    files.retain(|file| file.path == "triggers/count_messages.sql");
+    let mut files = Vec::new();
     let view = "CREATE VIEW earlier WITH (security_invoker = true) AS SELECT id, content FROM messages;\n";
     let function = "CREATE FUNCTION first_letter(m messages) RETURNS text LANGUAGE sql STABLE AS $$\n\
         SELECT left((m).content, 1);\n$$;\n";
-    for (path, text) in [("views/earlier.sql", view), ("read/first_letter.sql", function)] {
+    let trigger = "CREATE FUNCTION count_messages() RETURNS trigger LANGUAGE plpgsql AS $$\nBEGIN\n    \
+        INSERT INTO conversation_statistics AS s (conversation_id, message_count)\n    \
+        SELECT conversation_id, count(*) FROM new_messages GROUP BY conversation_id\n    \
+        ON CONFLICT (conversation_id) DO UPDATE SET message_count = s.message_count + excluded.message_count;\n    \
+        RETURN NULL;\nEND $$;\n\n\
+        CREATE TRIGGER count_messages_{set} AFTER INSERT ON messages\n    \
+        REFERENCING NEW TABLE AS new_messages FOR EACH STATEMENT\n    \
+        WHEN (current_setting('app.rules', true) = '{set}') EXECUTE FUNCTION count_messages();\n";
+    let triggers = "triggers/count_messages.sql";
+    for (path, text) in [("views/earlier.sql", view), ("read/first_letter.sql", function), (triggers, trigger)] {
         files.push(RuleFile { path: path.to_owned(), text: text.to_owned() });
     }
     let earlier = RuleSet::new(files);
@@ -221,7 +226,8 @@ async fn an_upgrade_to_partitions_keeps_the_rules_of_the_version_before() {
     let tables = RightsTables::open(&target).await.unwrap();
     assert!(tables.begin_range(Duration::ZERO).await.unwrap());
     assert!(send(3).await >= 10_000_000_000);
-    assert_eq!((counted(&older).await, seen().await), (3, 3));
+    let counted = "SELECT message_count FROM conversation_statistics";
+    assert_eq!((older.query_one(counted, &[]).await.unwrap().get::<_, i64>(0), seen().await), (3, 3));
 
     // While its rules name the type of the first range's rows, the range is emptied only.
     let cleared = "UPDATE conversations SET cleared_seq = 2 WHERE id = 6;
@@ -460,7 +466,7 @@ async fn serves_one_database_with_two_versions_at_once() {
     }
     // The triggers of both versions have counted each message once.
     let number = text(&json!(room)).trim_start_matches("room_").to_owned();
-    let query = format!("SELECT message_count::text FROM conversation_statistics WHERE conversation_id = {number}");
+    let query = format!("SELECT message_count::text FROM conversations WHERE id = {number}");
     let counted = column(&database, &query).await;
     assert_eq!(counted, [history.iter().filter(|message| message["message_type"] == "text").count().to_string()]);
 }

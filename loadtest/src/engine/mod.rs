@@ -177,6 +177,7 @@ mod tests {
             threads: 2,
             survive_restarts: true,
             window: 1,
+            back_off: false,
             sending: Loop::Open,
             class_of_room: Arc::new([0]),
             classes: 1,

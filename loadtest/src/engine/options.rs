@@ -51,6 +51,8 @@ pub struct EngineOptions {
     pub survive_restarts: bool,
     /// Most unanswered messages of one connection.
     pub window: usize,
+    /// In an open loop, a refused connection sends nothing until the server's `retry_after_ms` is over.
+    pub back_off: bool,
     /// Open or closed.
     pub sending: Loop,
     /// The class of each room, by index.

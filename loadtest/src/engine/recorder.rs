@@ -39,6 +39,8 @@ pub struct Tally {
     pub resent: u64,
     /// Planned, never written.
     pub unsent: u64,
+    /// Planned while the server had asked the connection to wait, and not written for that reason.
+    pub held_back: u64,
     /// Messages acknowledged.
     pub acked: u64,
     /// Messages refused.
@@ -67,6 +69,7 @@ impl AddAssign for Tally {
         self.sent += other.sent;
         self.resent += other.resent;
         self.unsent += other.unsent;
+        self.held_back += other.held_back;
         self.acked += other.acked;
         self.refused += other.refused;
         self.delivered += other.delivered;

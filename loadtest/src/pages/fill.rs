@@ -78,9 +78,8 @@ const CHECKS: [(&str, &str); 7] = [
     ),
     (
         "conversations whose messages are counted wrongly",
-        "SELECT count(*) FROM conversation_statistics s WHERE s.message_count <> \
-            (SELECT count(*) FROM messages m WHERE m.conversation_id = s.conversation_id \
-              AND m.message_type <> 'system')",
+        "SELECT count(*) FROM conversations c WHERE c.message_count <> \
+            (SELECT count(*) FROM messages m WHERE m.conversation_id = c.id AND m.message_type <> 'system')",
     ),
     (
         "messages whose ordinal is not their number, and conversations with another last one",

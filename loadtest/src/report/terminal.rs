@@ -167,6 +167,7 @@ fn write_counts(f: &mut fmt::Formatter<'_>, run: &RunResult) -> fmt::Result {
         ("other commands", counts.other_commands, Some(window.other_commands)),
         ("other events", counts.other_events, Some(window.other_events)),
         ("refused", counts.refused, None),
+        ("held back", counts.held_back, None),
         ("never sent", counts.unsent, None),
         ("sent again", counts.resent, None),
         ("connections lost", counts.lost, None),

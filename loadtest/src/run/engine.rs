@@ -26,6 +26,7 @@ pub(super) fn engine_options(
         threads: threads as usize,
         survive_restarts: false,
         window: scenario.load.in_flight as usize,
+        back_off: scenario.load.back_off,
         sending: if scenario.load.mode == Mode::Closed { Loop::Closed } else { Loop::Open },
         class_of_room: rooms.rooms.iter().map(|room| room.class as u8).collect(),
         classes: scenario.population.rooms.len() + usize::from(slow.is_some()),

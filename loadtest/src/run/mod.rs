@@ -32,6 +32,7 @@ use crate::result::Machine;
 use crate::scenario::{Rooms, Scenario};
 use crate::setup::account::{Account, SignIn};
 use crate::setup::api::Api;
+use crate::setup::insert;
 use crate::setup::launch::{Launch, Server};
 use crate::setup::pin;
 use crate::setup::rooms::{self, Preparation};
@@ -44,7 +45,7 @@ struct ServerUnderTest {
     api: Api,
     data_dir: Option<PathBuf>,
     /// Stopped when the run is over.
-    _server: Option<Server>,
+    started: Option<Server>,
 }
 
 /// Runs the scenario. The error is for people: what failed, where, what to do.
@@ -113,11 +114,19 @@ async fn prepare(options: &RunOptions, scenario: &Scenario) -> Result<Prepared, 
     let server = server(options, scenario).await?;
     let sign_in = SignIn { prefix: options.prefix.clone(), password: options.password.clone() };
     let (concurrency, quiet) = (options.setup_concurrency, options.output.quiet);
-    let accounts = sign_in.sign_in_all(from_ref(&server.api), scenario.population.users, concurrency, quiet).await?;
+    let rooms = Rooms::of(scenario);
+    let users = scenario.population.users;
+    if let Some(started) = &server.started
+        && scenario.logins.is_none()
+        && insert::fits(users, &rooms.rooms)
+    {
+        let (accounts, room_ids) = insert::population(started, &sign_in, users, &rooms.rooms).await?;
+        return Ok(Prepared::Rooms(Box::new(PreparedRooms { server, sign_in, accounts, rooms, room_ids })));
+    }
+    let accounts = sign_in.sign_in_all(from_ref(&server.api), users, concurrency, quiet).await?;
     if scenario.logins.is_some() {
         return Ok(Prepared::Logins(Box::new((server, sign_in))));
     }
-    let rooms = Rooms::of(scenario);
     let how = Preparation { prefix: &options.prefix, concurrency, quiet };
     let room_ids = rooms::prepare(&server.api, &accounts, &rooms.rooms, how).await?;
     Ok(Prepared::Rooms(Box::new(PreparedRooms { server, sign_in, accounts, rooms, room_ids })))
@@ -126,7 +135,7 @@ async fn prepare(options: &RunOptions, scenario: &Scenario) -> Result<Prepared, 
 async fn server(options: &RunOptions, scenario: &Scenario) -> Result<ServerUnderTest, String> {
     if let Some(target) = &options.url {
         let api = Api::new(target.clone()).map_err(|error| error.to_string())?;
-        return Ok(ServerUnderTest { api, data_dir: None, _server: None });
+        return Ok(ServerUnderTest { api, data_dir: None, started: None });
     }
     let mut settings = scenario.server.clone();
     if scenario.compression {
@@ -135,7 +144,7 @@ async fn server(options: &RunOptions, scenario: &Scenario) -> Result<ServerUnder
     let mut server = Server::start(&Launch { settings, ..options.server.launch() })?;
     let api = Api::new(server.target().clone()).map_err(|error| error.to_string())?;
     server.ready(&api).await?;
-    Ok(ServerUnderTest { api, data_dir: Some(server.data_dir()), _server: Some(server) })
+    Ok(ServerUnderTest { api, data_dir: Some(server.data_dir()), started: Some(server) })
 }
 
 fn measure(

@@ -65,6 +65,7 @@ pub(super) fn assemble(
             sent: tally.sent,
             resent: tally.resent,
             unsent: tally.unsent,
+            held_back: tally.held_back,
             acked: tally.acked,
             refused: tally.refused,
             delivered: tally.delivered,

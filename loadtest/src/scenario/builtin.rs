@@ -35,4 +35,6 @@ builtin![
     "crowding",
     "uploads",
     "nodes",
+    "headline",
+    "overload",
 ];

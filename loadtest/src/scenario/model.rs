@@ -163,6 +163,9 @@ pub struct Load {
     pub spacing: Spacing,
     /// Most unanswered messages of one connection.
     pub in_flight: u32,
+    /// In an open loop, a connection that was refused sends nothing until the time that the server named. What is
+    /// planned for it meanwhile is held back and never sent. In a closed loop this is always so.
+    pub back_off: bool,
     /// Length of each message's content, characters: a number, or a list of lengths with weights.
     pub payload_bytes: PayloadBytes,
     /// How long to send.
@@ -187,6 +190,7 @@ impl Default for Load {
             rate: 100.0,
             spacing: Spacing::Poisson,
             in_flight: 64,
+            back_off: false,
             payload_bytes: PayloadBytes::All(128),
             duration: Duration::from_secs(10),
             ramp: Duration::ZERO,

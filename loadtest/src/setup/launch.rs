@@ -24,6 +24,8 @@ const POLL: Duration = Duration::from_millis(50);
 /// Lines of its log that an error shows when it does not start.
 const LOG_LINES: usize = 20;
 
+const SECRET: &str = "security.jwt_secret";
+
 /// What to start.
 #[derive(Clone, Debug)]
 pub struct Launch {
@@ -45,6 +47,7 @@ pub struct Server {
     child: Child,
     target: Target,
     data_dir: PathBuf,
+    secret: String,
     _temporary: Option<TempDir>,
 }
 
@@ -76,7 +79,9 @@ impl Server {
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CHAT_SERVER__")) {
             command.env_remove(name);
         }
-        for (key, value) in settings(launch) {
+        let settings = settings(launch);
+        let secret = settings.get(SECRET).cloned().unwrap_or_default();
+        for (key, value) in settings {
             command.env(format!("CHAT_SERVER__{}", key.to_uppercase().replace('.', "__")), value);
         }
         command.env("CHAT_SERVER__DATA_DIR", data_dir.join("data"));
@@ -97,7 +102,7 @@ impl Server {
             )
         })?;
         let target = Target::parse(&format!("http://127.0.0.1:{port}"))?;
-        Ok(Self { child, target, data_dir, _temporary: temporary })
+        Ok(Self { child, target, data_dir, secret, _temporary: temporary })
     }
 
     /// Waits until it reports that it is ready.
@@ -130,6 +135,11 @@ impl Server {
     /// The directory it keeps its data in.
     pub fn data_dir(&self) -> PathBuf {
         self.data_dir.join("data")
+    }
+
+    /// The secret that it signs tokens with.
+    pub fn secret(&self) -> &str {
+        &self.secret
     }
 
     fn log_end(&self) -> String {
@@ -169,7 +179,7 @@ fn settings(launch: &Launch) -> BTreeMap<String, String> {
         ("security.stranger_additions_per_hour", "1000000".to_owned()),
         ("server.workers", launch.workers.to_string()),
         ("security.jwt_access_duration", "12h".to_owned()),
-        ("security.jwt_secret", format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>())),
+        (SECRET, format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>())),
         ("logging.level", "warn".to_owned()),
     ]
     .into_iter()

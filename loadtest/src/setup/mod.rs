@@ -2,6 +2,7 @@
 
 pub mod account;
 pub mod api;
+pub mod insert;
 pub mod launch;
 pub mod pin;
 pub mod rooms;

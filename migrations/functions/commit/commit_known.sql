@@ -19,12 +19,16 @@ CREATE FUNCTION commit_known(
     OUT rooms bigint[], OUT seqs bigint[], OUT message_ids bigint[], OUT created_at timestamptz)
 LANGUAGE plpgsql AS $$
 DECLARE
-    v_present bigint := (SELECT max(x.first_id) FROM message_partitions x);
+    v_present bigint;
+    v_muted   boolean;
     v_recent  bigint;
     v_all     boolean;
 BEGIN
     created_at := now();
-    IF EXISTS (SELECT FROM users u WHERE u.id = ANY (p_sender) AND u.muted_until > now()) THEN
+    SELECT (SELECT max(x.first_id) FROM message_partitions x),
+           EXISTS (SELECT FROM users u WHERE u.id = ANY (p_sender) AND u.muted_until > now())
+      INTO v_present, v_muted;
+    IF v_muted THEN
         RETURN;
     END IF;
     -- The dedupe key is unique in each partition, so repeats of earlier ranges have to be looked up.

@@ -42,8 +42,8 @@ BEGIN
     IF v_files IS NOT NULL THEN
         PERFORM remove_unused_files(v_files);
     END IF;
-    UPDATE conversation_statistics s SET message_count = greatest(s.message_count - v_counted, 0)
-     WHERE s.conversation_id = c.id AND v_counted > 0;
+    UPDATE conversations x SET message_count = greatest(x.message_count - v_counted, 0)
+     WHERE x.id = c.id AND v_counted > 0;
     more := v_to < c.cleared_seq;
     RETURN NEXT;
 END $$;

@@ -17,7 +17,7 @@ LANGUAGE sql STABLE AS $$
         'mention_count', (SELECT count(*) FROM message_mentions x
                            WHERE x.conversation_id = c.id AND x.user_id = p_user AND x.seq > m.read_seq
                              AND x.sender_id <> p_user),
-        'member_count', coalesce(s.member_count, 0), 'last_message_at', rfc3339(s.last_message_at),
+        'member_count', coalesce(s.member_count, 0), 'last_message_at', rfc3339(c.last_message_at),
         'created_at', rfc3339(c.created_at), 'archived', c.archived_at IS NOT NULL,
         'slow_mode_s', c.slow_mode_s, 'member_limit', c.member_limit, 'retention_days', c.retention_days,
         'cleared_seq', c.cleared_seq)

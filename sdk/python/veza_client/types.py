@@ -212,6 +212,7 @@ class RefusalDetails(TypedDict):
             "invitations_to_user",
             "commands_in_flight",
             "commits_in_flight",
+            "commit_wait_ms",
             "shard_lane",
             "invocations",
         ]

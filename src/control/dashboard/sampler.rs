@@ -11,7 +11,7 @@
 
 use super::super::observed::Observed;
 use crate::error::ErrorCode;
-use crate::latency::{BUCKETS, LatencyStage, SizeHistogram, upper_bound_ns};
+use crate::latency::{BUCKETS, LatencyStage, RunReason, SizeHistogram, upper_bound_ns};
 use crate::mesh::counters::{CloseGroup, MessageOutcome, ShardCounters};
 use serde::Serialize;
 use std::collections::VecDeque;
@@ -56,6 +56,8 @@ pub struct Sample {
     shards: Vec<[u64; SHARD_COLUMNS.len()]>,
     /// Statements that committed, mutations in them, the most in one.
     batches: [u64; 3],
+    /// Statements by the reason for which they began, in the order of [`RunReason::ALL`].
+    reasons: [u64; RunReason::ALL.len()],
     /// Per stage of [`HEAT_STAGES`]: row, count, row, count …
     heat: [Vec<u64>; HEAT_STAGES.len()],
     /// Refusals: index of the code, count.
@@ -72,6 +74,7 @@ struct Reading {
     stages: [Vec<u64>; LatencyStage::ALL.len()],
     batch_sizes: Vec<u64>,
     mutations: u64,
+    reasons: [u64; RunReason::ALL.len()],
     errors: Vec<u64>,
     closed: Vec<u64>,
 }
@@ -95,6 +98,7 @@ impl Reading {
             stages,
             batch_sizes: observed.storage.batch_sizes.counts(),
             mutations: observed.storage.batch_sizes.sum(),
+            reasons: RunReason::ALL.map(|reason| observed.storage.reasons.of(reason)),
             errors: ErrorCode::ALL.iter().map(|code| over_shards(&|shard| shard.errors(*code))).collect(),
             closed: CloseGroup::ALL.iter().map(|group| over_shards(&|shard| shard.closed(*group))).collect(),
         }
@@ -159,6 +163,7 @@ impl Sampler {
                 now.mutations.saturating_sub(before.mutations),
                 batches.last().map_or(0, |(bucket, _)| SizeHistogram::largest_in(*bucket)),
             ],
+            reasons: std::array::from_fn(|at| now.reasons[at].saturating_sub(before.reasons[at])),
             heat: HEAT_STAGES.map(|stage| rows(&stages[stage as usize])),
             errors: grown(&before.errors, &now.errors),
             closed: grown(&before.closed, &now.closed),
@@ -264,15 +269,18 @@ mod tests {
         second.connection_closed(4003);
         observed.storage.batch_sizes.record(3);
         observed.storage.batch_sizes.record(5);
+        observed.storage.reasons.add(RunReason::Idle);
+        observed.storage.reasons.add(RunReason::Gathered);
         sampler.sample(1_000, 1_000);
         sampler.sample(2_000, 1_000);
         let [one, nothing] = [0, 1].map(|at| &sampler.samples()[at]);
         assert_eq!(one.shards, [[0, 0, 2, 0, 0, 0, 0, 1], [1, 1, 0, 0, 0, 7, 0, 0]]);
-        assert_eq!(one.batches, [2, 8, 5]);
+        assert_eq!((one.batches, one.reasons), ([2, 8, 5], [1, 1, 0, 0]));
         assert_eq!(one.errors, [(ErrorCode::RateLimited as usize, 1)]);
         assert_eq!(one.closed, [(CloseGroup::TooSlow as usize, 1)]);
         assert_eq!(nothing.shards, [[0; 8], [1, 0, 0, 0, 0, 0, 0, 0]], "a gauge stays, the rest has not grown");
-        assert_eq!((nothing.batches, nothing.errors.len(), nothing.closed.len()), ([0; 3], 0, 0));
+        assert_eq!((nothing.batches, nothing.reasons), ([0; 3], [0; 4]));
+        assert_eq!((nothing.errors.len(), nothing.closed.len()), (0, 0));
         assert_eq!(sampler.errors()[ErrorCode::RateLimited as usize], 1);
     }
 

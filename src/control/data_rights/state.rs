@@ -17,8 +17,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 
-/// Time between two looks at what the ledger and its copies lack.
-const LEDGER_INTERVAL: Duration = Duration::from_mins(10);
 /// Erasures that are compared at a time.
 const COMPARED: usize = 500;
 
@@ -47,6 +45,8 @@ pub struct DataRightsParts {
     pub retention: Option<Duration>,
     /// Notified when a profile has changed.
     pub profile_changes: Arc<Notify>,
+    /// Time between two looks at what the ledger and its copies lack.
+    pub ledger_interval: Duration,
 }
 
 /// The rights of people over their data; cloning shares it.
@@ -121,7 +121,7 @@ impl DataRights {
     /// Whether the ledger is to be completed again.
     pub(super) fn ledger_due(&self) -> bool {
         let mut completed_at = self.completed_at.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_due = completed_at.elapsed() >= LEDGER_INTERVAL;
+        let is_due = completed_at.elapsed() >= self.parts.ledger_interval;
         if is_due {
             *completed_at = Instant::now();
         }

@@ -2,7 +2,7 @@
 
 use super::families::{family, labels, sample};
 use crate::latency::{
-    BUCKETS, CommitForm, LatencyHistogram, LatencyStage, SizeHistogram, StageLatencies, StorageLatencies,
+    BUCKETS, CommitForm, LatencyHistogram, LatencyStage, RunReason, SizeHistogram, StageLatencies, StorageLatencies,
     upper_bound_ns,
 };
 use crate::mesh::counters::ShardCounters;
@@ -119,6 +119,17 @@ pub(super) fn families(shards: &[Arc<ShardCounters>], storage: &StorageLatencies
             MetricType::COUNTER,
             CommitForm::ALL
                 .map(|form| sample(&[("form", form.as_str())], MetricType::COUNTER, storage.forms.of(form) as f64))
+                .to_vec(),
+        ),
+        family(
+            "chat_server_commit_statements_total",
+            "Statements that committed mutations by the reason for which they began.",
+            MetricType::COUNTER,
+            RunReason::ALL
+                .map(|reason| {
+                    let began = storage.reasons.of(reason) as f64;
+                    sample(&[("reason", reason.as_str())], MetricType::COUNTER, began)
+                })
                 .to_vec(),
         ),
     ]

@@ -17,11 +17,13 @@ use chat_server::auth::factor_policy::FactorPolicy;
 use chat_server::auth::token::TokenKeys;
 use chat_server::chat::filter::FilterRuleSet;
 use chat_server::ids::{ConversationId, SessionId, ShardId, UserId};
-use chat_server::limits::{Features, Limits};
+use chat_server::latency::CommitQueue;
+use chat_server::limits::{COMMIT_WAIT_MAX_MS, Features, Limits};
 use chat_server::mesh::asked::{Approval, ApprovedText};
 use chat_server::mesh::counters::ShardCounters;
 use chat_server::mesh::frame::ControlFrame;
 use chat_server::mesh::live::LiveSettings;
+use chat_server::mesh::overload::Overload;
 use chat_server::mesh::placement::Placement;
 use chat_server::mesh::quota::Quota;
 use chat_server::net::SocketEvent;
@@ -34,7 +36,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Steps of the wild part.
 const STEPS: usize = 220;
@@ -136,9 +138,11 @@ impl<'a> History<'a> {
         let nodes = if is_cluster { shards } else { 1 };
         let is_limited = seed.is_multiple_of(45) && !is_filtered;
         let spending = Rc::new(RefCell::new(Spending::default()));
+        let overload = Arc::new(Overload::default());
         let node = |number| {
             let mut mesh = SimMesh::new(shards / nodes, is_tight);
             (mesh.node, mesh.spending, mesh.has_nodes) = (number, Rc::clone(&spending), is_cluster);
+            mesh.overload = Arc::clone(&overload);
             let removals = Removals::new(shards / nodes, mesh.room.background_reads());
             (Rc::new(RefCell::new(mesh)), Rc::new(RefCell::new(removals)))
         };
@@ -182,7 +186,7 @@ impl<'a> History<'a> {
             deflate: false,
             content_filtering: true,
             filter: if is_filtered { Arc::clone(&stage.rules) } else { Arc::default() },
-            overload: Arc::default(),
+            overload,
             connections: Arc::clone(&connections),
             networks: Quota::new(100),
             drained: AtomicUsize::new(0),
@@ -406,13 +410,19 @@ impl<'a> History<'a> {
         if let Some(cluster) = &mut self.cluster {
             cluster.is_away = self.clock.chance(30);
         }
-        match self.clock.below(6) {
+        match self.clock.below(7) {
             0 => mesh.jammed = !mesh.jammed,
+            4 => {
+                let is_long = mesh.commit_waits_too_long();
+                let wait_ms = if is_long { 0 } else { 2 * COMMIT_WAIT_MAX_MS };
+                mesh.overload.set_commit_wait(CommitQueue::Conversations, Duration::from_millis(wait_ms));
+            }
             1 => store.is_down = !store.is_down,
             2 => store.disk_full = !store.disk_full,
             3 => self.clock.advance(700 + self.clock.below(3_000) as u64),
             _ => {
                 (mesh.jammed, store.is_down, store.disk_full) = (false, false, false);
+                mesh.overload.set_commit_wait(CommitQueue::Conversations, Duration::ZERO);
             }
         }
     }
@@ -435,6 +445,7 @@ impl<'a> History<'a> {
             for mesh in &self.meshes {
                 let mut mesh = mesh.borrow_mut();
                 (mesh.jammed, mesh.healed) = (false, true);
+                mesh.overload.set_commit_wait(CommitQueue::Conversations, Duration::ZERO);
             }
             if let Some(cluster) = &mut self.cluster {
                 (cluster.is_away, cluster.healed) = (false, true);

@@ -5,11 +5,14 @@ use crate::clock::SimClock;
 use crate::removals::{Removal, Removals};
 use crate::spending::Spending;
 use chat_server::ids::ShardId;
+use chat_server::latency::CommitQueue;
+use chat_server::limits::COMMIT_WAIT_MAX_MS;
 use chat_server::mesh::frame::{
     CommitOutcome, ControlFrame, Delivery, HttpHandover, Mutation, ReadRequest, ReadResult, Request, Verdict,
 };
 use chat_server::mesh::invocation::BotPost;
 use chat_server::mesh::nodes::{FromNodes, ToNodes};
+use chat_server::mesh::overload::Overload;
 use chat_server::mesh::placement::Placement;
 use chat_server::mesh::port::{LaneLengths, Lanes};
 use chat_server::mesh::storage_room::StorageRoom;
@@ -17,6 +20,8 @@ use chat_server::shard::pump::DELIVERIES_PER_ITEM_MAX;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Requests that fit on a lane: few, so that lanes are full often.
 const REQUESTS_MAX: usize = 3;
@@ -101,6 +106,8 @@ pub struct SimMesh {
     pub jammed: bool,
     /// While set, items arrive at once.
     pub healed: bool,
+    /// How long changes would wait, as the I/O shard says.
+    pub overload: Arc<Overload>,
 }
 
 impl SimMesh {
@@ -126,8 +133,15 @@ impl SimMesh {
             node: 0,
             spending: Rc::default(),
             jammed: false,
+            overload: Arc::default(),
             healed: false,
         }
+    }
+
+    /// Whether a change that comes now must be refused.
+    #[must_use]
+    pub fn commit_waits_too_long(&self) -> bool {
+        self.overload.commit_wait(CommitQueue::Conversations) > Duration::from_millis(COMMIT_WAIT_MAX_MS)
     }
 
     /// An outcome on its way back. A real lane that is full would lose it; the model takes the item and reports it.
@@ -298,6 +312,8 @@ impl Lanes<SimSocket> for SimLanes {
     fn push_commit(&mut self, mutation: Box<Mutation>) -> Result<(), Box<Mutation>> {
         let at_ms = self.arrival_ms();
         let mut mesh = self.mesh.borrow_mut();
+        let must_be_refused = mutation.conversation.is_some() && mesh.commit_waits_too_long();
+        self.verdicts.check(!must_be_refused, || "a change was accepted that would have to wait too long".to_owned());
         if mesh.jammed || mesh.commits[self.shard.index()].len() >= mesh.room.commits {
             return Err(mutation);
         }

@@ -85,6 +85,7 @@ mod planted_faults {
             Fault::PartFromDepartures => "after they had left it",
             Fault::IgnoreHeads => "nothing settles",
             Fault::IgnoreSpent => "accepted over all nodes",
+            Fault::AcceptBeyondMeans => "would have to wait too long",
         }
     }
 

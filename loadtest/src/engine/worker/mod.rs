@@ -33,6 +33,15 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::TryRecvError;
 use std::time::Duration;
 
+/// Sends that are due, between two looks at what has arrived.
+const DUE_AT_ONCE: usize = 32;
+/// A generator that is this far behind its plan reads everything that has arrived before it sends more: otherwise the
+/// server waits for it, and all answers are late.
+const BEHIND_NS: u64 = 5_000_000;
+/// A connection that backs off does not send what the generator could not send within this time. A server that is
+/// overloaded must not be blamed for what it was never sent.
+const LATE_NS: u64 = 50_000_000;
+
 impl<P: Protocol> Worker<P> {
     pub(super) fn new(
         poll: Poll,
@@ -143,7 +152,9 @@ impl<P: Protocol> Worker<P> {
                         if event.is_readable() {
                             self.read(slot);
                         }
-                        self.send_due();
+                        if self.place.clock.now_ns() < self.schedule.next_ns().saturating_add(BEHIND_NS) {
+                            self.send_due();
+                        }
                     }
                 }
             }
@@ -219,6 +230,12 @@ impl<P: Protocol> Worker<P> {
             return Ok(());
         }
         self.send_due();
+        // What the generator was too slow for.
+        while let Some(due) = self.schedule.due(self.place.clock.now_ns()) {
+            let missed = u64::from(due.purpose == Purpose::Message);
+            self.recorder.now.tally.planned += missed;
+            self.recorder.now.tally.unsent += missed;
+        }
         self.end_interval(Part::Draining, self.recorder.now.index)?;
         self.stage = RunStage::Draining;
         self.schedule.end();
@@ -337,9 +354,15 @@ impl<P: Protocol> Worker<P> {
             return;
         }
         let mut now_ns = self.place.clock.now_ns();
-        while let Some(due) = self.schedule.due(now_ns) {
+        for _ in 0..DUE_AT_ONCE {
+            let Some(due) = self.schedule.due(now_ns) else { break };
             let slot = due.client as usize / self.options.threads;
             match due.purpose {
+                Purpose::Message if self.options.back_off && now_ns > due.planned_ns + LATE_NS => {
+                    self.recorder.now.tally.planned += 1;
+                    self.recorder.now.tally.unsent += 1;
+                    continue;
+                }
                 Purpose::Message => self.send_planned(slot, due, now_ns),
                 Purpose::Other(action) => {
                     let Slot { connection, .. } = &mut self.slots[slot];

@@ -10,9 +10,13 @@ use crate::protocol::{Protocol, Publish};
 
 impl<P: Protocol> Worker<P> {
     pub(super) fn send_planned(&mut self, slot: usize, due: Due, now_ns: u64) {
-        let Slot { connection, .. } = &mut self.slots[slot];
+        let Slot { connection, held_until_ns, .. } = &mut self.slots[slot];
         let tally = &mut self.recorder.now.tally;
         tally.planned += 1;
+        if self.options.back_off && now_ns < *held_until_ns {
+            tally.held_back += 1;
+            return;
+        }
         let flight = Flight { room: due.room, planned_ns: due.planned_ns };
         let free = connection.phase == ConnectionPhase::Ready
             && !connection.flow.has_backlog()

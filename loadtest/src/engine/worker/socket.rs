@@ -90,7 +90,7 @@ impl<P: Protocol> Worker<P> {
             state.retry_after_ms = Some(ms);
         }
         if let Some(ms) = effects.hold_ms
-            && !state.closed.is_empty()
+            && (!state.closed.is_empty() || self.options.back_off)
         {
             state.held_until_ns = now_ns + ms.saturating_mul(1_000_000);
             self.agenda.add(state.held_until_ns, slot as u32, Wake::Release);

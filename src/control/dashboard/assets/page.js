@@ -137,6 +137,14 @@ function build() {
         box.addEventListener("change", () => row.classList.toggle("off", !curves.toggle(stage)));
         $("stages").tBodies[0].append(row);
     });
+    // Why most of them began: in the order of `reasons`, see docs/observability.md.
+    const reasons = ["at once", "gathered", "by the second", "full"];
+    const commits = (sample) => {
+        if (!sample.batches[0]) return "no commits";
+        const most = sample.reasons.indexOf(Math.max(...sample.reasons));
+        const share = sample.reasons[most] / Math.max(1, sample.reasons.reduce((all, some) => all + some, 0));
+        return `${count(sample.batches[0])} commits, ${Math.round(100 * share)} % ${reasons[most]}`;
+    };
     const mean = (sample) => (sample.batches[0] ? sample.batches[1] / sample.batches[0] : undefined);
     const tiles = new Tiles($("tiles"), hello.seconds, [
         { id: "acked", title: "Acknowledged", unit: "/ s", value: (s) => rate(s, "committed"), format: count },
@@ -159,7 +167,7 @@ function build() {
             unit: "mean",
             value: mean,
             format: count,
-            note: (s) => (s.batches[0] ? `${count(s.batches[0])} commits` : "no commits"),
+            note: commits,
         },
         { id: "refusals", title: "Refusals", unit: "/ s", value: (s) => rate(s, "refusals"), format: count },
     ]);

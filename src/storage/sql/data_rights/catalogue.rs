@@ -202,6 +202,8 @@ pub const TABLES: &[CataloguedTable] = &[
         impersonal: &[
             "last_seq",
             "last_ordinal",
+            "message_count",
+            "last_message_at",
             "access_epoch",
             "slow_mode_s",
             "member_limit",

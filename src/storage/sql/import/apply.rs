@@ -159,6 +159,9 @@ pub const OF_MESSAGES: &[&str] = &[
     "UPDATE conversations c SET last_seq = b.seq, last_ordinal = b.ordinal \
        FROM (SELECT conversation_id, max(seq) AS seq, max(ordinal) AS ordinal FROM p_messages \
               WHERE batch = $1 GROUP BY conversation_id) b WHERE c.id = b.conversation_id",
+    // The trigger takes the present time for that of the last message.
+    "UPDATE conversations c SET last_message_at = m.created_at \
+       FROM p_messages m WHERE m.batch = $1 AND m.conversation_id = c.id AND m.seq = c.last_seq",
     "INSERT INTO message_edits (message_id, number, conversation_id, content, written_at) \
      SELECT p.target_id, e.number, p.conversation_id, e.content, e.written_at \
        FROM p_messages p JOIN p_edits e ON e.message = p.no WHERE p.batch = $1",

@@ -1,0 +1,130 @@
+//! What the committers of one queue share: what waits, what is known of its conversations, and what a row costs.
+//!
+//! The committers are tasks of one thread, so nobody ever waits for the lock. No guard is held while a task waits.
+
+use super::batcher::{Batcher, Next, RunKind};
+use super::known::KnownSenders;
+use super::row_cost::RowCost;
+use crate::ids::ConversationId;
+use crate::latency::{CommitQueue, StorageLatencies};
+use crate::mesh::frame::Mutation;
+use crate::mesh::overload::Overload;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+
+/// The state of one queue.
+pub(super) struct Backlog {
+    queue: CommitQueue,
+    state: Mutex<State>,
+    /// One for each of its committers.
+    bells: Vec<Notify>,
+    latencies: Arc<StorageLatencies>,
+    overload: Arc<Overload>,
+}
+
+#[derive(Default)]
+struct State {
+    batcher: Batcher,
+    known: KnownSenders,
+    /// In the order of [`RunKind`].
+    costs: [RowCost; 2],
+    is_closed: bool,
+}
+
+impl Backlog {
+    /// An empty queue of so many committers. What waits is shown to `latencies` and `overload`, which only one thread
+    /// may write.
+    pub fn new(
+        queue: CommitQueue,
+        committers: usize,
+        latencies: Arc<StorageLatencies>,
+        overload: Arc<Overload>,
+    ) -> Self {
+        let bells = (0..committers).map(|_| Notify::new()).collect();
+        Self { queue, state: Mutex::default(), bells, latencies, overload }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Appends. The caller wakes the committers when it has appended everything.
+    pub fn push(&self, mutation: Box<Mutation>) {
+        self.state().batcher.push(mutation);
+    }
+
+    /// Something waits, or the end has come.
+    pub fn wake(&self) {
+        self.show();
+        for bell in &self.bells {
+            bell.notify_one();
+        }
+    }
+
+    /// Nothing more will come.
+    pub fn close(&self) {
+        self.state().is_closed = true;
+        self.wake();
+    }
+
+    /// Whether nothing waits and nothing will come.
+    pub fn is_done(&self) -> bool {
+        let state = self.state();
+        state.is_closed && state.batcher.is_empty()
+    }
+
+    /// Returns when committer `number` of this queue should look again.
+    pub async fn rung(&self, number: usize) {
+        self.bells[number].notified().await;
+    }
+
+    /// Whether something waits.
+    pub fn is_waiting(&self) -> bool {
+        !self.state().batcher.is_empty()
+    }
+
+    /// What its committer does now.
+    pub fn next(&self) -> Next {
+        let next = self.state().batcher.next(Instant::now());
+        if let Next::Run(run) = &next {
+            self.latencies.reasons.add(run.reason);
+            self.show();
+        }
+        next
+    }
+
+    /// A run with these conversations has ended.
+    pub fn ended(&self, conversations: &HashSet<ConversationId>) {
+        self.state().batcher.ended(conversations);
+        self.wake();
+    }
+
+    /// Removes what has waited past its deadline.
+    pub fn expired(&self) -> Vec<Box<Mutation>> {
+        let late = self.state().batcher.expired(Instant::now());
+        self.show();
+        late
+    }
+
+    /// What a statement with so many rows has taken.
+    pub fn took(&self, kind: RunKind, rows: usize, took: Duration) {
+        self.state().costs[kind as usize].record(rows, took);
+    }
+
+    /// Reads or changes what is known of the conversations.
+    pub fn with_known<T>(&self, change: impl FnOnce(&mut KnownSenders) -> T) -> T {
+        change(&mut self.state().known)
+    }
+
+    /// Shows the length and the age of what waits, and how long a mutation would wait that comes now.
+    fn show(&self) {
+        let state = self.state();
+        let [messages, others] = [RunKind::Messages, RunKind::Others].map(|kind| state.batcher.waiting(kind));
+        let oldest = state.batcher.oldest().map_or(Duration::ZERO, |since| since.elapsed());
+        self.latencies.queues.commits[self.queue as usize].set(messages + others, oldest);
+        let work = state.costs[0].of(messages) + state.costs[1].of(others);
+        self.overload.set_commit_wait(self.queue, work / state.batcher.runs().max(1) as u32);
+    }
+}

@@ -1,0 +1,67 @@
+//! How long PostgreSQL takes for a row of a large statement, as far as the last ones show. Pure.
+//!
+//! It predicts how long what waits will take. Small statements are no measure, because a row of a larger one costs much
+//! less. Neither is one slow statement: it may have waited for a lock. So the fastest of the last large ones counts.
+
+use std::time::Duration;
+
+/// Rows from which on a statement shows what a row costs.
+const ROWS_MIN: usize = 128;
+/// So many of the last statements count.
+const REMEMBERED: usize = 8;
+/// Until one was seen, a row counts as this. It is less than any store needs, so nothing is refused for it.
+const UNKNOWN: Duration = Duration::from_micros(5);
+
+/// The cost of the rows of one kind of statement.
+#[derive(Debug)]
+pub struct RowCost {
+    last: [Duration; REMEMBERED],
+    next: usize,
+}
+
+impl Default for RowCost {
+    fn default() -> Self {
+        Self { last: [UNKNOWN; REMEMBERED], next: 0 }
+    }
+}
+
+impl RowCost {
+    /// A statement with so many rows took so long.
+    pub fn record(&mut self, rows: usize, took: Duration) {
+        if rows >= ROWS_MIN {
+            self.last[self.next] = took / rows as u32;
+            self.next = (self.next + 1) % REMEMBERED;
+        }
+    }
+
+    /// The time for so many rows.
+    #[must_use]
+    pub fn of(&self, rows: usize) -> Duration {
+        self.last.iter().min().copied().unwrap_or(UNKNOWN) * rows as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neither_small_statements_nor_a_few_slow_ones_count() {
+        let mut cost = RowCost::default();
+        let ms = Duration::from_millis;
+        for _ in 0..2 * REMEMBERED {
+            cost.record(1, ms(5));
+        }
+        assert_eq!(cost.of(1_000), ms(5), "unknown");
+        for _ in 0..REMEMBERED - 1 {
+            cost.record(1_000, ms(3_000));
+        }
+        assert_eq!(cost.of(1_000), ms(5), "not known yet");
+        cost.record(1_000, ms(20));
+        assert_eq!(cost.of(4_000), ms(80), "the fastest counts");
+        for _ in 0..REMEMBERED {
+            cost.record(1_000, ms(50));
+        }
+        assert_eq!(cost.of(4_000), ms(200), "the store has become slower");
+    }
+}
