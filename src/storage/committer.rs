@@ -337,13 +337,14 @@ impl Committer {
                 }
             }
         });
-        let committed: Vec<_> = plan.rows.iter().filter(|row| is_committed(row.room)).collect();
+        let rows_and_senders = plan.rows.iter().zip(&plan.senders);
+        let committed: Vec<_> = rows_and_senders.filter(|(row, _)| is_committed(row.room)).collect();
         let mut run: Vec<Option<Box<Mutation>>> = run.into_iter().map(Some).collect();
         let mut done = Vec::with_capacity(committed.len());
-        for row in &committed {
+        for (row, _) in &committed {
             done.extend(run[row.at].take());
         }
-        let verdicts = self.place.backlog.with_known(|known| verdicts::of_known(&done, &committed, &rows, known));
+        let verdicts = verdicts::of_known(&done, &committed, &rows);
         // Submitted again, the messages would be repeats.
         let verdicts = verdicts.unwrap_or_else(|reason| stop_process(&reason));
         self.latencies.forms.add(CommitForm::Known, done.len());

@@ -85,6 +85,8 @@ pub struct KnownRun {
     pub rooms: Vec<KnownRoom>,
     /// The messages, by conversation and seq.
     pub rows: Vec<KnownRow>,
+    /// Who sends each of them. They stay known to the run when the others are forgotten meanwhile.
+    pub senders: Vec<Sender>,
 }
 
 /// What the committers of a queue know.
@@ -126,7 +128,9 @@ impl KnownSenders {
         // Stable: the order within a conversation stays.
         rows.sort_by_key(|row| row.room);
         let mut rooms: Vec<KnownRoom> = Vec::new();
+        let mut senders = Vec::with_capacity(rows.len());
         for row in &mut rows {
+            senders.push(self.sender(row.room, run[row.at].actor)?.clone());
             let known = self.rooms.get(&row.room)?;
             if rooms.last().is_none_or(|last| last.id != row.room) {
                 rooms.push(KnownRoom { id: row.room, last_seq: known.last_seq, epoch: known.epoch, count: 0 });
@@ -135,7 +139,7 @@ impl KnownSenders {
             room.count += 1;
             (row.seq, row.ordinal) = (known.last_seq + room.count, known.last_ordinal + room.count);
         }
-        Some(KnownRun { rooms, rows })
+        Some(KnownRun { rooms, rows, senders })
     }
 
     fn is_known(&self, room: i64, mutation: &Mutation) -> bool {
@@ -144,7 +148,7 @@ impl KnownSenders {
     }
 
     /// A known sender of a conversation.
-    pub fn sender(&self, room: i64, user: UserId) -> Option<&Sender> {
+    fn sender(&self, room: i64, user: UserId) -> Option<&Sender> {
         self.rooms.get(&room)?.senders.get(&user)
     }
 

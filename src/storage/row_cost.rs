@@ -8,8 +8,8 @@ use std::time::Duration;
 /// Rows from which on a statement shows what a row costs.
 const ROWS_MIN: usize = 128;
 /// So many of the last statements count.
-const REMEMBERED: usize = 8;
-/// Until one was seen, a row counts as this. It is less than any store needs, so nothing is refused for it.
+const REMEMBERED: usize = 4;
+/// Until so many were seen, a row counts as this. It is less than any store needs, so nothing is refused for it.
 const UNKNOWN: Duration = Duration::from_micros(5);
 
 /// The cost of the rows of one kind of statement.
@@ -28,8 +28,10 @@ impl Default for RowCost {
 impl RowCost {
     /// A statement with so many rows took so long.
     pub fn record(&mut self, rows: usize, took: Duration) {
-        if rows >= ROWS_MIN {
-            self.last[self.next] = took / rows as u32;
+        let cost = took / rows.max(1) as u32;
+        // A small one shows that a row costs no more than this.
+        if rows >= ROWS_MIN || cost < self.row() {
+            self.last[self.next] = cost;
             self.next = (self.next + 1) % REMEMBERED;
         }
     }
@@ -37,7 +39,11 @@ impl RowCost {
     /// The time for so many rows.
     #[must_use]
     pub fn of(&self, rows: usize) -> Duration {
-        self.last.iter().min().copied().unwrap_or(UNKNOWN) * rows as u32
+        self.row() * rows as u32
+    }
+
+    fn row(&self) -> Duration {
+        self.last.iter().min().copied().unwrap_or(UNKNOWN)
     }
 }
 
@@ -63,5 +69,7 @@ mod tests {
             cost.record(1_000, ms(50));
         }
         assert_eq!(cost.of(4_000), ms(200), "the store has become slower");
+        cost.record(100, ms(4));
+        assert_eq!(cost.of(4_000), ms(160), "and faster, which small statements show too");
     }
 }

@@ -132,22 +132,21 @@ fn message_verdict(
 /// The answer does not belong to the messages.
 pub(super) fn of_known(
     run: &[Box<Mutation>],
-    planned: &[&KnownRow],
+    planned: &[(&KnownRow, &Sender)],
     answer: &KnownRows,
-    known: &KnownSenders,
 ) -> Result<Vec<Verdict>, String> {
-    if planned.len() != answer.ids.len() || !planned.iter().map(|row| &row.seq).eq(&answer.seqs) {
+    if planned.len() != answer.ids.len() || !planned.iter().map(|(row, _)| &row.seq).eq(&answer.seqs) {
         return Err(format!("the messages {planned:?} have the seqs {:?}", answer.seqs));
     }
     let created_at = rfc3339(answer.created_at);
     let rows = run.iter().zip(planned).zip(&answer.ids);
-    rows.map(|((mutation, row), id)| {
-        let sender = known.sender(row.room, mutation.actor).cloned();
-        let (Some(conversation), Some(sender), Change::Message { content, message_type, .. }) =
-            (mutation.conversation, sender, &mutation.change)
+    rows.map(|((mutation, (row, sender)), id)| {
+        let (Some(conversation), Change::Message { content, message_type, .. }) =
+            (mutation.conversation, &mutation.change)
         else {
-            return Err(format!("{row:?} has no known sender"));
+            return Err(format!("{row:?} is no message"));
         };
+        let sender = (*sender).clone();
         let Recorded { mentions, thread, attachments } = answer.recorded.get(id).cloned().unwrap_or_default();
         let record = MessageRecord {
             content: content.clone(),

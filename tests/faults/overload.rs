@@ -115,13 +115,17 @@ async fn refuses_at_once_what_would_wait_too_long() {
             $$ BEGIN PERFORM pg_sleep(0.001); RETURN NEW; END $$;
         CREATE TRIGGER slow BEFORE INSERT ON messages FOR EACH ROW EXECUTE FUNCTION public.slow()";
     database.batch_execute(slow).await.unwrap();
-    // What a row costs is not known yet, so all of them are accepted.
-    let (accepted, refusals) = wave(&mut clients, &room, 50).await;
-    assert_eq!((accepted, refusals), (400, vec![]));
-
-    let (accepted, refusals) = wave(&mut clients, &room, 200).await;
-    assert!(accepted > 0 && accepted + refusals.len() == 1_600, "{accepted}");
-    assert!(refusals.len() > 400, "{} of 1,600 would take 1.6 s", refusals.len());
+    // What a row costs is not known before a few large statements, so the first of them are accepted.
+    let mut all = 0;
+    let refusals = loop {
+        let (accepted, refusals) = wave(&mut clients, &room, 100).await;
+        all += accepted;
+        assert!(accepted > 0 && accepted + refusals.len() == 800, "{accepted}");
+        if !refusals.is_empty() {
+            break refusals;
+        }
+        assert!(all < 20 * 800, "all of {all} were accepted");
+    };
     let mut returns = std::collections::BTreeSet::new();
     for refusal in &refusals {
         assert_eq!((text(&refusal["code"]), text(&refusal["details"]["limiter"])), ("overloaded", "commit_wait_ms"));
@@ -129,12 +133,12 @@ async fn refuses_at_once_what_would_wait_too_long() {
         assert!((500..16_000).contains(&retry_ms), "{refusal}");
         returns.insert(retry_ms);
     }
-    assert!(returns.len() > refusals.len() / 10, "the returns are spread: {}", returns.len());
+    assert!(returns.len() > refusals.len() / 4, "the returns of {} are spread: {}", refusals.len(), returns.len());
     // Nothing of it is wrong afterwards, and the queue is open again.
     database.batch_execute("DROP TRIGGER slow ON messages").await.unwrap();
     clients[0].ok("send_message", json!({"conversation_id": room, "content": "after"})).await;
     let stored = "SELECT count(*), max(seq) - min(seq) + 1 FROM messages WHERE content IN ('x', 'after')";
     let row = database.query_one(stored, &[]).await.unwrap();
-    let all = (400 + accepted + 1) as i64;
+    let all = all as i64 + 1;
     assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (all, all));
 }

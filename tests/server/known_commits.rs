@@ -281,7 +281,8 @@ async fn what_the_short_form_accepts_the_general_one_accepts_too() {
     let gaps = "SELECT count(*) FROM conversations c WHERE c.last_seq <> (SELECT count(*) FROM messages m \
         WHERE m.conversation_id = c.id) + (SELECT count(*) FROM conversation_events e WHERE e.conversation_id = c.id)";
     assert_eq!(history.owner.query_one(gaps, &[]).await.unwrap().get::<_, i64>(0), 0);
-    assert!(short > 100 && short < all, "{short} of {all} messages took the short form");
+    // How many depends on how long the history leaves rooms archived, slow or empty.
+    assert!(short > 20 && short < all, "{short} of {all} messages took the short form");
 }
 
 #[tokio::test(flavor = "multi_thread")]

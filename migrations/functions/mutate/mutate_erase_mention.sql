@@ -1,5 +1,5 @@
 -- Replaces the name of an erased person in a text of somebody else, and in its earlier texts. The log stores no text.
--- Locks: the conversation's row, which apply_mutations holds.
+-- Locks: the conversation's row, which apply_mutations holds; the row of erasures.
 
 CREATE FUNCTION mutate_erase_mention(c conversations, m conversation_members, p mutation)
 RETURNS mutation_outcome LANGUAGE plpgsql AS $$
@@ -24,5 +24,6 @@ BEGIN
         jsonb_build_object('content', v_text, 'mentions', coalesce(to_jsonb(v_mentions), '[]'),
                            'attachments', coalesce(attachments_json(h.id), '[]')));
     o.seq := NULL;
+    PERFORM count_erased(p.actor_id, 'mentions', 1);
     RETURN o;
 END $$;

@@ -1,7 +1,7 @@
 -- Deletes the next messages of an erased person, 25 at most, in an archived conversation too. The keys that their
 -- clients gave go as well, and those of messages that were deleted before. The result has `more`: whether to go on.
 -- A key that begins with U&'\0001' is never a client's.
--- Locks: as tombstone_message.
+-- Locks: as tombstone_message; then the row of erasures.
 
 CREATE FUNCTION mutate_erase_messages(c conversations, m conversation_members, p mutation)
 RETURNS mutation_outcome LANGUAGE plpgsql AS $$
@@ -28,7 +28,8 @@ BEGIN
         UPDATE messages x SET client_message_id = E'\x01' || 'erased-' || h.id WHERE x.id = h.id;
     END LOOP;
     PERFORM set_config('app.erasing', '', true);
+    PERFORM count_erased(p.actor_id, 'messages', v_count);
     o.seq := NULL;
-    o.result := jsonb_build_object('count', v_count, 'more', v_count = 25);
+    o.result := jsonb_build_object('more', v_count = 25);
     RETURN o;
 END $$;

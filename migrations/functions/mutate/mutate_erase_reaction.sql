@@ -1,5 +1,11 @@
 -- Removes a reaction of an erased person, who need not be a member any longer.
--- Locks: as change_reaction.
+-- Locks: as change_reaction; then the row of erasures.
 
 CREATE FUNCTION mutate_erase_reaction(c conversations, m conversation_members, p mutation) RETURNS mutation_outcome
-LANGUAGE sql AS $$ SELECT change_reaction(c, p, false) $$;
+LANGUAGE plpgsql AS $$
+DECLARE
+    o mutation_outcome := change_reaction(c, p, false);
+BEGIN
+    PERFORM count_erased(p.actor_id, 'reactions', 1);
+    RETURN o;
+END $$;

@@ -123,14 +123,14 @@ struct Part<'a> {
 }
 
 impl Part<'_> {
-    /// Removes the person, for as long as the turn lasts. The log is searched behind `after`. What was done is saved at
-    /// once, so that the receipt counts it whatever happens next.
+    /// Removes the person, for as long as the turn lasts. The log is searched behind `after`. The place is saved after
+    /// each step. Mutations count what they remove themselves, so that the receipt has it whatever happens next.
     async fn erase(&self, mut after: Seq) -> Result<(), Refusal> {
         let Self { tables, erasure, conversation, .. } = self;
         let mut more = conversation.has_messages && !erasure.is_part;
         while more {
             let outcome = self.mutate("erase_messages", json!({})).await?;
-            self.save(after, &[("messages", outcome["count"].as_i64().unwrap_or_default())]).await?;
+            self.save(after, &[]).await?;
             more = outcome["more"] == true;
             if more && self.is_out_of_time() {
                 return Ok(());
@@ -144,11 +144,11 @@ impl Part<'_> {
                 for message in some {
                     self.mutate("erase_mention", json!({ "message_id": message })).await?;
                 }
-                self.save(after, &[("mentions", some.len() as i64)]).await?;
+                self.save(after, &[]).await?;
             }
             for (message, emoji) in found.reactions {
                 self.mutate("erase_reaction", json!({ "message_id": message, "emoji": emoji })).await?;
-                self.save(after, &[("reactions", 1)]).await?;
+                self.save(after, &[]).await?;
             }
             after = to;
             if after < conversation.last_seq && self.is_out_of_time() {
