@@ -2,7 +2,7 @@
 //!
 //! The committers are tasks of one thread, so nobody ever waits for the lock. No guard is held while a task waits.
 
-use super::batcher::{Batcher, Next, RunKind};
+use super::batcher::{Batcher, NextRun, RunKind};
 use super::known::KnownSenders;
 use super::row_cost::RowCost;
 use crate::ids::ConversationId;
@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 /// The state of one queue.
-pub(super) struct Backlog {
+pub(super) struct CommitBacklog {
     queue: CommitQueue,
-    state: Mutex<State>,
+    state: Mutex<BacklogState>,
     /// One for each of its committers.
     bells: Vec<Notify>,
     latencies: Arc<StorageLatencies>,
@@ -25,7 +25,7 @@ pub(super) struct Backlog {
 }
 
 #[derive(Default)]
-struct State {
+struct BacklogState {
     batcher: Batcher,
     known: KnownSenders,
     /// In the order of [`RunKind`].
@@ -33,7 +33,7 @@ struct State {
     is_closed: bool,
 }
 
-impl Backlog {
+impl CommitBacklog {
     /// An empty queue of so many committers. What waits is shown to `latencies` and `overload`, which only one thread
     /// may write.
     pub fn new(
@@ -46,7 +46,7 @@ impl Backlog {
         Self { queue, state: Mutex::default(), bells, latencies, overload }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, BacklogState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -86,9 +86,9 @@ impl Backlog {
     }
 
     /// What its committer does now.
-    pub fn next(&self) -> Next {
+    pub fn next(&self) -> NextRun {
         let next = self.state().batcher.next(Instant::now());
-        if let Next::Run(run) = &next {
+        if let NextRun::Run(run) = &next {
             self.latencies.reasons.add(run.reason);
             self.show();
         }

@@ -63,7 +63,7 @@ pub struct Run {
 
 /// What a committer does next.
 #[derive(Debug)]
-pub enum Next {
+pub enum NextRun {
     /// It commits this.
     Run(Run),
     /// It looks again at this time, or when more has come.
@@ -92,16 +92,16 @@ impl Batcher {
     }
 
     /// Takes the next run, if one should begin at `now`.
-    pub fn next(&mut self, now: Instant) -> Next {
-        let Some(oldest) = self.oldest() else { return Next::Nothing };
+    pub fn next(&mut self, now: Instant) -> NextRun {
+        let Some(oldest) = self.oldest() else { return NextRun::Nothing };
         if self.runs > 0 {
             let second = oldest + SECOND_RUN_AFTER;
             if self.waiting.len() < SECOND_RUN_MIN && now < second {
-                return Next::At(second);
+                return NextRun::At(second);
             }
         }
         // What waits may belong to conversations of another run, whose end will ring.
-        self.run().map_or(Next::Nothing, Next::Run)
+        self.run().map_or(NextRun::Nothing, NextRun::Run)
     }
 
     fn run(&mut self) -> Option<Run> {

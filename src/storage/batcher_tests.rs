@@ -1,3 +1,5 @@
+//! The batcher against its promises, and random histories of runs.
+
 use super::*;
 use crate::ids::{ShardId, UserId};
 use crate::mesh::frame::Token;
@@ -59,8 +61,8 @@ fn with_messages(count: u32) -> Batcher {
 /// The run that begins at `now`, if one does.
 fn next_run(batcher: &mut Batcher, now: Instant) -> Option<Run> {
     match batcher.next(now) {
-        Next::Run(run) => Some(run),
-        Next::At(_) | Next::Nothing => None,
+        NextRun::Run(run) => Some(run),
+        NextRun::At(_) | NextRun::Nothing => None,
     }
 }
 

@@ -18,8 +18,8 @@
 //! An idle committer probes with an empty batch, so that readiness reflects a missing permission or a
 //! locked table before the next message does.
 
-use super::backlog::Backlog;
-use super::batcher::{Next, RunKind};
+use super::backlog::CommitBacklog;
+use super::batcher::{NextRun, RunKind};
 use super::connect::Target;
 use super::health::WriterHealth;
 use super::indexer::Touched;
@@ -70,7 +70,7 @@ pub(super) struct Place {
     /// Its number among all committers.
     pub number: usize,
     /// What waits for it.
-    pub backlog: Arc<Backlog>,
+    pub backlog: Arc<CommitBacklog>,
     /// Its number among the committers of that.
     pub at_backlog: usize,
 }
@@ -132,12 +132,12 @@ impl Committer {
                 continue;
             }
             match self.place.backlog.next() {
-                Next::Run(run) => {
+                NextRun::Run(run) => {
                     self.commit(run.kind, run.mutations).await;
                     self.place.backlog.ended(&run.conversations);
                 }
-                Next::At(at) => self.wait_until(at.min(self.next_look)).await,
-                Next::Nothing => self.wait_until(self.next_look).await,
+                NextRun::At(at) => self.wait_until(at.min(self.next_look)).await,
+                NextRun::Nothing => self.wait_until(self.next_look).await,
             }
             if self.next_look <= Instant::now() {
                 self.check_connection().await;

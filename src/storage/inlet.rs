@@ -1,7 +1,7 @@
 //! The I/O shard's loop: passes requests from every shard's lanes to committers and readers.
 
 use super::StorageError;
-use super::backlog::Backlog;
+use super::backlog::CommitBacklog;
 use super::bell::BellWaiter;
 use super::committer::{Committer, Place};
 use super::connect::Target;
@@ -36,7 +36,7 @@ pub async fn serve(
     // message, and a flood of it must not delay messages. Nothing is sent to a conversation before it exists.
     let backlogs =
         [(CommitQueue::Conversations, CONVERSATION_COMMITTERS), (CommitQueue::Others, 1)].map(|(queue, committers)| {
-            Arc::new(Backlog::new(queue, committers, Arc::clone(&latencies), Arc::clone(&overload)))
+            Arc::new(CommitBacklog::new(queue, committers, Arc::clone(&latencies), Arc::clone(&overload)))
         });
     let mut committers = Vec::new();
     for (number, health) in health.writers.iter().enumerate() {

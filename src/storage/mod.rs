@@ -13,7 +13,8 @@
 //!   keys, and finds what the first one did (see `migrations/functions/commit/commit_messages.sql`);
 //! - a slot is reserved for the outcome of every request; an outcome is never dropped.
 //!
-//! Deliberately absent: an ORM, write-behind, timers that hold a batch back (docs/decisions/009). SQL is in [`sql`] and `migrations/` only.
+//! Deliberately absent: an ORM, write-behind, timers that hold a batch back (docs/decisions/009). SQL is in [`sql`] and
+//! `migrations/` only.
 
 pub mod accounts;
 pub mod audit;

@@ -1,8 +1,8 @@
 //! `loadtest headline`: what the project promises, measured at the same time and for durable messages, in under three
 //! minutes, with a page that can be shown.
 //!
-//! Four runs against one server's data: the headline, twice the headline, growing rates until one does not fit, and five
-//! times the largest rate that was acknowledged. Each is a process of its own, as in `bars`.
+//! Four runs against one server's data: the headline, twice the headline, growing rates until one does not fit, and
+//! five times the largest rate that was acknowledged. Each is a process of its own, as in `bars`.
 
 use crate::options::{Cores, GeneratorOptions, ServerOptions};
 use crate::report::command::write_page;
@@ -58,7 +58,7 @@ const GROWING: [&str; 4] = [
 const OVERLOAD: f64 = 5.0;
 
 #[derive(Serialize)]
-struct Report<'a> {
+struct HeadlineReport<'a> {
     version: u32,
     machine: &'a Machine,
     runs: &'a [RunResult],
@@ -103,7 +103,7 @@ pub fn run(options: &HeadlineOptions) -> Result<bool, String> {
         println!("{broken} of the runs have violations; run their scenarios alone to see them");
     }
     if let Some(path) = &options.json {
-        write_json(path, &Report { version: 1, machine: &machine, runs: &runs, bars: &bars })?;
+        write_json(path, &HeadlineReport { version: 1, machine: &machine, runs: &runs, bars: &bars })?;
     }
     if let Some(path) = &options.html {
         write_page(path, Page::of_runs(&runs).map_err(|error| error.to_string())?)?;
