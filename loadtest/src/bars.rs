@@ -8,6 +8,7 @@
 //! decide them.
 
 use crate::floor::summary::median;
+use crate::headline::GROWING;
 use crate::options::{Cores, GeneratorOptions, ServerOptions};
 use crate::report::files::write_json;
 use crate::result::RunResult;
@@ -63,8 +64,8 @@ struct Case {
     arguments: &'static [&'static str],
     /// The floor is measured for its shape right afterwards.
     floor: bool,
-    /// It sends at this share of the rate that the case `durable` reached in the same round.
-    part_of_durable: Option<f64>,
+    /// It sends at so many times a figure of the same round.
+    rate_of: Option<(&'static str, f64)>,
     /// It takes at least this long.
     seconds_min: u32,
 }
@@ -73,7 +74,7 @@ struct Case {
 const IDLE_SECONDS_MIN: u32 = 75;
 
 const fn case(name: &'static str, scenario: &'static str, arguments: &'static [&'static str]) -> Case {
-    Case { name, scenario, arguments, floor: false, part_of_durable: None, seconds_min: 0 }
+    Case { name, scenario, arguments, floor: false, rate_of: None, seconds_min: 0 }
 }
 
 /// Cases in the order of a round; later ones may need figures of earlier ones.
@@ -82,7 +83,11 @@ const CASES: &[Case] = &[
     case("busy", "rooms-10", &["--users=1000", "--rooms=100", "--rate=2000"]),
     case("saturated", "room-1000", &[]),
     Case { floor: true, ..case("durable", "durable", &[]) },
-    Case { part_of_durable: Some(0.5), ..case("half", "durable", &["--mode=open"]) },
+    Case { rate_of: Some(("durable/messages per s", 0.5)), ..case("half", "durable", &["--mode=open"]) },
+    case("headline", "headline", &[]),
+    case("twice", "headline", &["--rate=10000"]),
+    case("growing", "headline", &GROWING),
+    Case { rate_of: Some(("growing/peak per s", 5.0)), ..case("overload", "overload", &[]) },
     case("1,000 connections", "crowd", &["--users=20"]),
     case("15,000 connections", "crowd", &["--users=300"]),
     case("large room", "room-10000", &["--rate=5"]),
@@ -122,13 +127,13 @@ const BARS: &[Bar] = &[
     Bar {
         what: "low rate: server CPU per delivery / bare sockets, one send per delivery",
         of: |f| get(f, "low rate/floor sockets"),
-        limit: Limit::AtMost(1.25),
+        limit: Limit::None,
         digits: 2,
     },
     Bar {
         what: "low rate: server CPU per delivery / bare sockets + bare loader",
         of: |f| get(f, "low rate/floor both"),
-        limit: Limit::None,
+        limit: Limit::AtMost(1.3),
         digits: 2,
     },
     Bar {
@@ -146,13 +151,13 @@ const BARS: &[Bar] = &[
     Bar {
         what: "durable messages per second, rooms of 10, 32 in flight",
         of: |f| get(f, "durable/messages per s"),
-        limit: Limit::None,
+        limit: Limit::AtLeast(100_000.0),
         digits: 0,
     },
     Bar {
         what: "  / bare loader with its best batches",
         of: |f| get(f, "durable/floor best rows"),
-        limit: Limit::AtLeast(0.7),
+        limit: Limit::AtLeast(0.8),
         digits: 2,
     },
     Bar {
@@ -170,9 +175,46 @@ const BARS: &[Bar] = &[
     Bar {
         what: "half of that rate: ack P99, ms",
         of: |f| get(f, "half/ack p99 ms"),
-        limit: Limit::AtMost(8.0),
+        limit: Limit::AtMost(10.0),
         digits: 2,
     },
+    Bar {
+        what: "headline, 10,000 connections, 5,000 messages/s: ack P99, ms",
+        of: |f| get(f, "headline/ack p99 ms"),
+        limit: Limit::AtMost(10.0),
+        digits: 2,
+    },
+    Bar {
+        what: "  delivery P99, ms",
+        of: |f| get(f, "headline/delivery p99 ms"),
+        limit: Limit::AtMost(10.0),
+        digits: 2,
+    },
+    Bar {
+        what: "  delivery P99.9, ms",
+        of: |f| get(f, "headline/delivery p99.9 ms"),
+        limit: Limit::AtMost(20.0),
+        digits: 2,
+    },
+    Bar {
+        what: "10,000 messages/s: delivery P99, ms",
+        of: |f| get(f, "twice/delivery p99 ms"),
+        limit: Limit::AtMost(20.0),
+        digits: 2,
+    },
+    Bar {
+        what: "growing rates: the most that was acknowledged per second",
+        of: |f| get(f, "growing/peak per s"),
+        limit: Limit::None,
+        digits: 0,
+    },
+    Bar {
+        what: "five times that: acknowledged per second / the most",
+        of: |f| quotient(f, "overload/messages per s", "growing/peak per s"),
+        limit: Limit::AtLeast(0.9),
+        digits: 2,
+    },
+    Bar { what: "  ack P99, ms", of: |f| get(f, "overload/ack p99 ms"), limit: Limit::AtMost(500.0), digits: 0 },
     Bar {
         what: "server CPU per message, 15,000 / 1,000 connections",
         of: |f| quotient(f, "15,000 connections/us per message", "1,000 connections/us per message"),
@@ -194,7 +236,7 @@ const BARS: &[Bar] = &[
     Bar {
         what: "idle connection: bytes of user space",
         of: |f| get(f, "idle/bytes per connection"),
-        limit: Limit::AtMost(1024.0),
+        limit: Limit::AtMost(512.0),
         digits: 0,
     },
     Bar {
@@ -291,16 +333,17 @@ fn measure(
 ) -> Result<(), String> {
     let file = work.join("run.json");
     let mut arguments = run_arguments(case, options, data, &file);
-    if let Some(part) = case.part_of_durable {
-        let durable = get(figures, "durable/messages per s").ok_or("the case durable gave no rate")?;
-        arguments.push(format!("--rate={:.0}", durable * part));
+    if let Some((figure, times)) = case.rate_of {
+        let measured = get(figures, figure).ok_or_else(|| format!("there is no {figure}"))?;
+        arguments.push(format!("--rate={:.0}", measured * times));
     }
     child(&arguments, interrupts)?;
     let result = crate::floor::beside::read(&file)?;
     if result.violations.total() > 0 {
         return Err(format!("{} violations; see loadtest run {}", result.violations.total(), case.scenario));
     }
-    if !result.generator_limits.is_empty() {
+    // Growing rates end at the limit of the machine, and more is offered than it can send.
+    if !result.generator_limits.is_empty() && !matches!(case.name, "growing" | "overload") {
         return Err(format!("the generator was the limit: {}", result.generator_limits.join("; ")));
     }
     take(case.name, &result, figures);
@@ -385,7 +428,10 @@ fn take(case: &str, result: &RunResult, figures: &mut Figures) {
         put("us per delivery", server.map(|usage| usage.cpu_us_per_delivery));
         put("ack p50 ms", Some(result.ack.p50_us as f64 / 1e3));
         put("ack p99 ms", Some(result.ack.p99_us as f64 / 1e3));
+        put("delivery p99 ms", Some(result.delivery.p99_us as f64 / 1e3));
+        put("delivery p99.9 ms", Some(result.delivery.p99_9_us as f64 / 1e3));
     }
+    put("peak per s", result.saturation.as_ref().map(crate::result::Saturation::peak_per_s));
     put("encodings", result.server.as_ref().and_then(|server| server.encodes_per_event));
     put("bytes per connection", result.usage.server_bytes_per_connection);
     let connection_seconds = result.counts.connections as f64 * result.seconds;
@@ -495,6 +541,9 @@ mod tests {
                 "bytes per connection",
                 "us per connection and s",
                 "small p99 ms",
+                "delivery p99 ms",
+                "delivery p99.9 ms",
+                "peak per s",
             ] {
                 figures.insert(format!("{}/{name}", case.name), 1.0);
             }

@@ -322,6 +322,13 @@ pub struct Saturation {
     pub broke: String,
 }
 
+impl Saturation {
+    /// The most that was acknowledged per second in a step, sustained or not.
+    pub fn peak_per_s(&self) -> f64 {
+        self.steps.iter().map(|step| step.acked_per_s).fold(0.0, f64::max)
+    }
+}
+
 /// One step of the search.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]

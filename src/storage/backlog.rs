@@ -2,14 +2,12 @@
 //!
 //! The committers are tasks of one thread, so nobody ever waits for the lock. No guard is held while a task waits.
 
-use super::batcher::{Batcher, NextRun, RunKind};
+use super::batcher::{Batcher, NextRun, RunClaim, RunKind};
 use super::known::KnownSenders;
 use super::row_cost::RowCost;
-use crate::ids::ConversationId;
 use crate::latency::{CommitQueue, StorageLatencies};
 use crate::mesh::frame::Mutation;
 use crate::mesh::overload::Overload;
-use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -95,9 +93,9 @@ impl CommitBacklog {
         next
     }
 
-    /// A run with these conversations has ended.
-    pub fn ended(&self, conversations: &HashSet<ConversationId>) {
-        self.state().batcher.ended(conversations);
+    /// A run has ended.
+    pub fn ended(&self, claim: &RunClaim) {
+        self.state().batcher.ended(claim);
         self.wake();
     }
 
@@ -124,7 +122,10 @@ impl CommitBacklog {
         let [messages, others] = [RunKind::Messages, RunKind::Others].map(|kind| state.batcher.waiting(kind));
         let oldest = state.batcher.oldest().map_or(Duration::ZERO, |since| since.elapsed());
         self.latencies.queues.commits[self.queue as usize].set(messages + others, oldest);
-        let work = state.costs[0].of(messages) + state.costs[1].of(others);
+        // On average, a half of what is being committed is still to be done.
+        let rows = |kind, waiting| waiting + state.batcher.running(kind) / 2;
+        let work =
+            state.costs[0].of(rows(RunKind::Messages, messages)) + state.costs[1].of(rows(RunKind::Others, others));
         self.overload.set_commit_wait(self.queue, work / state.batcher.runs().max(1) as u32);
     }
 }

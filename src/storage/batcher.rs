@@ -48,15 +48,24 @@ pub fn kind_of(mutation: &Mutation) -> RunKind {
     }
 }
 
-/// What a committer commits next. It must come back to [`Batcher::ended`].
+/// What a committer commits next.
 #[derive(Debug)]
 pub struct Run {
-    /// The statement.
-    pub kind: RunKind,
     /// Why it begins now.
     pub reason: RunReason,
     /// In the order of their arrival.
     pub mutations: Vec<Box<Mutation>>,
+    /// What it keeps others from.
+    pub claim: RunClaim,
+}
+
+/// What a run keeps others from, until it comes back to [`Batcher::ended`].
+#[derive(Debug)]
+pub struct RunClaim {
+    /// The statement.
+    pub kind: RunKind,
+    /// How many mutations it has.
+    pub len: usize,
     /// Their conversations.
     pub conversations: HashSet<ConversationId>,
 }
@@ -79,6 +88,8 @@ pub struct Batcher {
     waiting_messages: usize,
     /// The conversations of all runs.
     running: HashSet<ConversationId>,
+    /// Their mutations, in the order of [`RunKind`].
+    running_len: [usize; 2],
     runs: usize,
     /// When the last run ended, something waited.
     gathered: bool,
@@ -138,13 +149,15 @@ impl Batcher {
             () => RunReason::Idle,
         };
         self.running.extend(&conversations);
+        self.running_len[kind as usize] += mutations.len();
         self.runs += 1;
-        Some(Run { kind, reason, mutations, conversations })
+        Some(Run { reason, claim: RunClaim { kind, len: mutations.len(), conversations }, mutations })
     }
 
-    /// A run with these conversations has ended.
-    pub fn ended(&mut self, conversations: &HashSet<ConversationId>) {
-        self.running.retain(|conversation| !conversations.contains(conversation));
+    /// A run has ended.
+    pub fn ended(&mut self, claim: &RunClaim) {
+        self.running.retain(|conversation| !claim.conversations.contains(conversation));
+        self.running_len[claim.kind as usize] -= claim.len;
         self.runs -= 1;
         self.gathered = !self.waiting.is_empty();
     }
@@ -165,6 +178,12 @@ impl Batcher {
             RunKind::Messages => self.waiting_messages,
             RunKind::Others => self.waiting.len() - self.waiting_messages,
         }
+    }
+
+    /// The number of mutations of a kind that are being committed.
+    #[must_use]
+    pub fn running(&self, kind: RunKind) -> usize {
+        self.running_len[kind as usize]
     }
 
     /// Whether nothing waits.

@@ -73,22 +73,25 @@ fn a_run_takes_what_has_gathered_of_one_kind_and_says_why_it_begins() {
     assert!(next_run(&mut batcher, now).is_none());
     batcher.push(mutation(room(1), 1, 0, text()));
     let first = next_run(&mut batcher, now).unwrap();
-    assert_eq!((first.kind, first.reason, indices(&first)), (RunKind::Messages, RunReason::Idle, vec![0]));
+    assert_eq!((first.claim.kind, first.reason, indices(&first)), (RunKind::Messages, RunReason::Idle, vec![0]));
     // Meanwhile others come, of two kinds. A read marker does not divide the messages of other conversations.
     for (index, n, change) in [(1, 2, text()), (2, 3, other()), (3, 3, text()), (4, 4, text())] {
         batcher.push(mutation(room(n), 1, index, change));
     }
     assert_eq!((batcher.waiting(RunKind::Messages), batcher.waiting(RunKind::Others)), (3, 1));
     assert!(next_run(&mut batcher, now).is_none(), "it would halve the next batch");
-    batcher.ended(&first.conversations);
+    batcher.ended(&first.claim);
     let second = next_run(&mut batcher, now).unwrap();
-    assert_eq!((second.kind, second.reason, indices(&second)), (RunKind::Messages, RunReason::Gathered, vec![1, 4]));
-    batcher.ended(&second.conversations);
+    assert_eq!(
+        (second.claim.kind, second.reason, indices(&second)),
+        (RunKind::Messages, RunReason::Gathered, vec![1, 4])
+    );
+    batcher.ended(&second.claim);
     let third = next_run(&mut batcher, now).unwrap();
-    assert_eq!((third.kind, indices(&third)), (RunKind::Others, vec![2]));
-    batcher.ended(&third.conversations);
+    assert_eq!((third.claim.kind, indices(&third)), (RunKind::Others, vec![2]));
+    batcher.ended(&third.claim);
     let fourth = next_run(&mut batcher, now).unwrap();
-    assert_eq!((fourth.kind, indices(&fourth), batcher.is_empty()), (RunKind::Messages, vec![3], true));
+    assert_eq!((fourth.claim.kind, indices(&fourth), batcher.is_empty()), (RunKind::Messages, vec![3], true));
     assert_eq!((batcher.waiting(RunKind::Messages), batcher.waiting(RunKind::Others)), (0, 0));
 }
 
@@ -100,8 +103,8 @@ fn a_second_run_begins_when_much_waits_or_something_has_waited_for_long() {
     assert_eq!((first.mutations.len(), first.reason), (BATCH_ROWS_MAX, RunReason::Full));
     let second = next_run(&mut batcher, now).unwrap();
     assert_eq!((second.mutations.len(), second.reason, batcher.runs()), (SECOND_RUN_MIN, RunReason::Second, 2));
-    batcher.ended(&first.conversations);
-    batcher.ended(&second.conversations);
+    batcher.ended(&first.claim);
+    batcher.ended(&second.claim);
 
     let mut batcher = with_messages(2);
     let stuck = next_run(&mut batcher, now).unwrap();
@@ -113,7 +116,7 @@ fn a_second_run_begins_when_much_waits_or_something_has_waited_for_long() {
     assert_eq!(indices(&beside), [3]);
     assert!(next_run(&mut batcher, Instant::now() + SECOND_RUN_AFTER).is_none(), "nothing else may begin");
     assert_eq!(batcher.runs(), 2, "and that is no run");
-    batcher.ended(&stuck.conversations);
+    batcher.ended(&stuck.claim);
     assert_eq!(indices(&next_run(&mut batcher, Instant::now() + SECOND_RUN_AFTER).unwrap()), [2]);
 }
 
@@ -149,7 +152,7 @@ proptest! {
         let mut running: Vec<Run> = Vec::new();
         let (mut pushed, mut ended): (HashMap<i64, Vec<u32>>, HashMap<i64, Vec<u32>>) = Default::default();
         let mut finish = |batcher: &mut Batcher, run: Run| {
-            batcher.ended(&run.conversations);
+            batcher.ended(&run.claim);
             for mutation in run.mutations {
                 let room = mutation.conversation.map_or(0, ConversationId::number);
                 ended.entry(room).or_default().push(mutation.token.index);
@@ -168,9 +171,9 @@ proptest! {
                     let now = Instant::now() + if late { SECOND_RUN_AFTER } else { Duration::ZERO };
                     let Some(run) = next_run(&mut batcher, now) else { continue };
                     prop_assert!(!run.mutations.is_empty() && run.mutations.len() <= BATCH_ROWS_MAX);
-                    prop_assert!(run.mutations.iter().all(|mutation| kind_of(mutation) == run.kind));
+                    prop_assert!(run.mutations.iter().all(|mutation| kind_of(mutation) == run.claim.kind));
                     for other in &running {
-                        prop_assert!(run.conversations.is_disjoint(&other.conversations), "one run at a time");
+                        prop_assert!(run.claim.conversations.is_disjoint(&other.claim.conversations), "one run at a time");
                     }
                     running.push(run);
                     prop_assert_eq!(batcher.runs(), running.len());
@@ -186,6 +189,7 @@ proptest! {
             finish(&mut batcher, run);
         }
         prop_assert!(batcher.is_empty() && batcher.running.is_empty() && batcher.runs() == 0);
+        prop_assert_eq!(batcher.running_len, [0, 0]);
         // What belongs to no conversation has no order to keep.
         for orders in [&mut pushed, &mut ended] {
             if let Some(of_none) = orders.get_mut(&0) {

@@ -133,8 +133,8 @@ impl Committer {
             }
             match self.place.backlog.next() {
                 NextRun::Run(run) => {
-                    self.commit(run.kind, run.mutations).await;
-                    self.place.backlog.ended(&run.conversations);
+                    self.commit(run.claim.kind, run.mutations).await;
+                    self.place.backlog.ended(&run.claim);
                 }
                 NextRun::At(at) => self.wait_until(at.min(self.next_look)).await,
                 NextRun::Nothing => self.wait_until(self.next_look).await,

@@ -10,7 +10,7 @@ use crate::report::files::write_json;
 use crate::report::held_bar::{HEADER, HeldBar};
 use crate::report::html::Page;
 use crate::report::terminal::table;
-use crate::result::{Machine, RunResult};
+use crate::result::{Machine, RunResult, Saturation};
 use crate::run::{Interrupts, interruptible_runtime, subprocess};
 use clap::Args;
 use serde::Serialize;
@@ -47,7 +47,7 @@ pub struct HeadlineOptions {
 }
 
 /// An open loop in steps, until one is not sustained.
-const GROWING: [&str; 4] = [
+pub const GROWING: [&str; 4] = [
     "--mode=saturate",
     "--set=load.saturate.rate_start=6000.0",
     "--set=load.saturate.rate_factor=1.3",
@@ -143,10 +143,8 @@ fn per_second(run: &RunResult) -> f64 {
     crate::report::figures::per_second(run, run.window().acked)
 }
 
-/// The most that was acknowledged per second in a step.
 fn peak(run: &RunResult) -> f64 {
-    let steps = run.saturation.iter().flat_map(|saturation| &saturation.steps);
-    steps.map(|step| step.acked_per_s).fold(0.0, f64::max)
+    run.saturation.as_ref().map_or(0.0, Saturation::peak_per_s)
 }
 
 fn bars(headline: &RunResult, double: &RunResult, most: &RunResult, overload: &RunResult) -> Vec<HeldBar> {
