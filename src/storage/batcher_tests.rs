@@ -173,7 +173,8 @@ proptest! {
                     prop_assert!(!run.mutations.is_empty() && run.mutations.len() <= BATCH_ROWS_MAX);
                     prop_assert!(run.mutations.iter().all(|mutation| kind_of(mutation) == run.claim.kind));
                     for other in &running {
-                        prop_assert!(run.claim.conversations.is_disjoint(&other.claim.conversations), "one run at a time");
+                        let is_apart = run.claim.conversations.is_disjoint(&other.claim.conversations);
+                        prop_assert!(is_apart, "one run at a time");
                     }
                     running.push(run);
                     prop_assert_eq!(batcher.runs(), running.len());
