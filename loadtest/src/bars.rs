@@ -9,7 +9,7 @@
 
 use crate::floor::summary::median;
 use crate::headline::GROWING;
-use crate::options::{Cores, GeneratorOptions, ServerOptions};
+use crate::options::{Cores, GeneratorOptions, ServerOptions, of_child};
 use crate::report::files::write_json;
 use crate::result::RunResult;
 use crate::run::{Interrupts, interruptible_runtime, subprocess};
@@ -370,19 +370,7 @@ fn run_arguments(case: &Case, options: &BarsOptions, data: &Path, result: &Path)
     let mut arguments: Vec<String> = vec!["run".into(), case.scenario.into(), "--quiet".into()];
     arguments.extend(case.arguments.iter().map(|argument| (*argument).to_owned()));
     arguments.push(format!("--duration={}s", options.seconds.max(case.seconds_min)));
-    arguments.push(format!("--data-dir={}", data.display()));
-    arguments.push(format!("--workers={}", options.server.workers));
-    arguments.push(format!("--threads={}", options.generator.threads));
-    arguments.push(format!("--json={}", result.display()));
-    for (name, cores) in [("server", &options.server.server_cores), ("generator", &options.generator.cores)] {
-        if let Some(Cores(cores)) = cores {
-            let cores: Vec<String> = cores.iter().map(usize::to_string).collect();
-            arguments.push(format!("--{name}-cores={}", cores.join(",")));
-        }
-    }
-    if let Some(binary) = &options.server.server_binary {
-        arguments.push(format!("--server-binary={}", binary.display()));
-    }
+    arguments.extend(of_child(&options.generator, &options.server, data, result));
     arguments
 }
 

@@ -7,7 +7,7 @@ use crate::setup::launch::Launch;
 use crate::setup::pin;
 use clap::Args;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use toml::Value;
 
 const RUN_EXAMPLES: &str = "\
@@ -104,6 +104,27 @@ impl Cores {
     pub fn parse(text: &str) -> Result<Self, String> {
         pin::parse(text).map(Self)
     }
+}
+
+/// The arguments of a `loadtest run` that repeat these options: it keeps the server's data in `data_dir` and writes its
+/// result to `result`.
+pub fn of_child(generator: &GeneratorOptions, server: &ServerOptions, data_dir: &Path, result: &Path) -> Vec<String> {
+    let mut arguments = vec![
+        format!("--data-dir={}", data_dir.display()),
+        format!("--workers={}", server.workers),
+        format!("--threads={}", generator.threads),
+        format!("--json={}", result.display()),
+    ];
+    for (name, cores) in [("server", &server.server_cores), ("generator", &generator.cores)] {
+        if let Some(Cores(cores)) = cores {
+            let cores: Vec<String> = cores.iter().map(usize::to_string).collect();
+            arguments.push(format!("--{name}-cores={}", cores.join(",")));
+        }
+    }
+    if let Some(binary) = &server.server_binary {
+        arguments.push(format!("--server-binary={}", binary.display()));
+    }
+    arguments
 }
 
 /// Values of the scenario that have their own option.

@@ -4,7 +4,7 @@
 //! Four runs against one server's data: the headline, twice the headline, growing rates until one does not fit, and
 //! five times the largest rate that was acknowledged. Each is a process of its own, as in `bars`.
 
-use crate::options::{Cores, GeneratorOptions, ServerOptions};
+use crate::options::{GeneratorOptions, ServerOptions, of_child};
 use crate::report::command::write_page;
 use crate::report::files::write_json;
 use crate::report::held_bar::{HEADER, HeldBar};
@@ -78,8 +78,8 @@ pub fn run(options: &HeadlineOptions) -> Result<bool, String> {
     let measure = |label: &str, scenario: &str, seconds: u32, more: &[String]| {
         let file = work.path().join("run.json");
         eprintln!("{label}: {seconds} s");
-        let mut arguments = common(options, &data, &file);
-        arguments.splice(1..1, [scenario.to_owned()]);
+        let mut arguments = vec!["run".to_owned(), scenario.to_owned()];
+        arguments.extend(of_child(&options.generator, &options.server, &data, &file));
         arguments.extend([format!("--label={label}"), format!("--duration={seconds}s")]);
         arguments.extend_from_slice(more);
         one(&arguments, &file, &interrupts)
@@ -98,6 +98,7 @@ pub fn run(options: &HeadlineOptions) -> Result<bool, String> {
         shown.add_row(bar.row());
     }
     println!("{}\n{shown}", crate::report::terminal::machine_line(&machine));
+    println!("As much as fits: {goodput:.0} messages a second were acknowledged.");
     let broken = runs.iter().filter(|run| run.violations.total() > 0).count();
     if broken > 0 {
         println!("{broken} of the runs have violations; run their scenarios alone to see them");
@@ -109,23 +110,6 @@ pub fn run(options: &HeadlineOptions) -> Result<bool, String> {
         write_page(path, Page::of_runs(&runs).map_err(|error| error.to_string())?)?;
     }
     Ok(broken > 0)
-}
-
-fn common(options: &HeadlineOptions, data: &Path, file: &Path) -> Vec<String> {
-    let mut arguments = vec!["run".to_owned(), format!("--data-dir={}", data.display())];
-    arguments.push(format!("--workers={}", options.server.workers));
-    arguments.push(format!("--threads={}", options.generator.threads));
-    arguments.push(format!("--json={}", file.display()));
-    for (name, cores) in [("server", &options.server.server_cores), ("generator", &options.generator.cores)] {
-        if let Some(Cores(cores)) = cores {
-            let cores: Vec<String> = cores.iter().map(usize::to_string).collect();
-            arguments.push(format!("--{name}-cores={}", cores.join(",")));
-        }
-    }
-    if let Some(binary) = &options.server.server_binary {
-        arguments.push(format!("--server-binary={}", binary.display()));
-    }
-    arguments
 }
 
 fn one(arguments: &[String], file: &Path, interrupts: &Interrupts) -> Result<RunResult, String> {
@@ -165,7 +149,6 @@ fn bars(headline: &RunResult, double: &RunResult, most: &RunResult, overload: &R
         HeldBar::at_least("10,000 messages/s: acknowledged per second".into(), Some(per_second(double)), 9_900.0),
         HeldBar::at_most("  ack P99, ms".into(), ms(double.ack.p99_us), 20.0),
         HeldBar::at_most("  delivery P99, ms".into(), ms(double.delivery.p99_us), 20.0),
-        HeldBar::at_least("as much as fits: acknowledged per second".into(), Some(goodput), 0.0),
         HeldBar::at_least(
             "five times that: acknowledged, of what fits".into(),
             (goodput > 0.0).then(|| per_second(overload) / goodput),
