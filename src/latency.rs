@@ -278,7 +278,7 @@ pub const CONVERSATION_COMMITTERS: usize = 2;
 /// All writing connections of the I/O shard: the last one creates conversations, and does what belongs to none.
 pub const COMMITTERS: usize = CONVERSATION_COMMITTERS + 1;
 
-/// What mutations wait in.
+/// A queue of mutations.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CommitQueue {
     /// For the committers of what belongs to a conversation.

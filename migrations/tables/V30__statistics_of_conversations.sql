@@ -1,6 +1,7 @@
 -- How many messages a conversation has, and when the last one came, are in the conversation's own row. Every commit
 -- updates that row, so these figures cost no update of their own. Before, they were in conversation_statistics, where
--- the columns stay for servers of earlier versions.
+-- the columns stay for servers of earlier versions. Those count only their own messages there while a newer server runs
+-- beside them, so their lists may be in an older order. What they remove, the next retention of a newer server counts.
 --
 -- Besides, nothing that reacts to a new message needs a transition table any more: PostgreSQL fills one for every row,
 -- whatever the trigger does with it. Triggers for each row have a condition, and cost little where it does not hold.
@@ -41,6 +42,6 @@ BEGIN
     END IF;
     RETURN NULL;
 END $$;
--- The first range, which most servers have alone, needs no notes.
+-- Most servers have only the first range, which needs no notes.
 CREATE TRIGGER note_ranges AFTER INSERT ON messages FOR EACH ROW
     WHEN (NEW.id >= 10000000000) EXECUTE FUNCTION note_ranges();

@@ -119,7 +119,7 @@ export interface Refusal {
 */
 export interface RefusalDetails {
     conversation_id?: ConversationId;
-    /** With `rate_limited` and `overloaded`: the limit that is exceeded. */
+    /** With `rate_limited` and `overloaded`: the limit that is exceeded. `commit_wait_ms` is a time. */
     limiter?:
         | "messages"
         | "changes"

@@ -67,7 +67,7 @@ impl<W: World> Shard<W> {
         }
         mutation.handed_over_at = now;
         let wait = self.settings.overload.commit_wait(CommitQueue::of(mutation.conversation.is_some()));
-        // Refused at once, it costs little. What is accepted is committed soon, so no client gives up before.
+        // An early refusal is cheap. Accepted changes commit soon, so clients do not time out.
         if wait.as_millis() as u64 > COMMIT_WAIT_MAX_MS && !is_planted(Fault::AcceptBeyondMeans) {
             return self.refuse_commit(mutation.token, commits_wait);
         }

@@ -1,7 +1,7 @@
-//! When those may come back whose changes were refused because too many wait. Pure.
+//! Computes `retry_after_ms` for changes that were refused because too many wait. Pure.
 //!
-//! Everybody who is refused comes back once more. So the more there are for each one that is accepted, the later they
-//! should, and never all at the same time. [`Pressure`] counts both for a second at a time.
+//! Every refused client retries. The more refusals there are for each accepted change, the later and the more widely
+//! spread the retries must be. [`Pressure`] counts both for a second at a time.
 
 /// How long is counted, in milliseconds.
 const WINDOW_MS: u64 = 1_000;

@@ -53,7 +53,7 @@ impl CommitBacklog {
         self.state().batcher.push(mutation);
     }
 
-    /// Something waits, or the end has come.
+    /// Wakes the committers: something waits, or nothing more will come.
     pub fn wake(&self) {
         self.show();
         for bell in &self.bells {

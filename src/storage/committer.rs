@@ -146,7 +146,7 @@ impl Committer {
         }
     }
 
-    /// Returns at this time, or when it should look at the queue before.
+    /// Waits until this time, or until the queue has changed.
     async fn wait_until(&self, at: Instant) {
         tokio::select! {
             () = self.place.backlog.rung(self.place.at_backlog) => {}

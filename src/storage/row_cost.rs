@@ -1,7 +1,8 @@
 //! How long PostgreSQL takes for a row of a large statement, as far as the last ones show. Pure.
 //!
-//! It predicts how long what waits will take. Small statements are no measure, because a row of a larger one costs much
-//! less. Neither is one slow statement: it may have waited for a lock. So the median of the last large ones counts.
+//! It predicts how long what waits will take. A small statement counts only if its rows were cheaper than that, because
+//! a row of a larger one costs much less. One slow statement may have waited for a lock. So the median of the last ones
+//! counts.
 
 use std::time::Duration;
 

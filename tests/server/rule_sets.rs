@@ -220,6 +220,9 @@ async fn an_upgrade_to_partitions_keeps_the_rules_of_the_version_before() {
     let seen = async || older.query_one(&seen, &[]).await.unwrap().get::<_, i64>(0);
     send(1).await;
     migrate::migrate(&target).await.unwrap();
+    // What was counted moves into the conversation's row.
+    let moved = "SELECT message_count FROM conversations WHERE id = 6";
+    assert_eq!(older.query_one(moved, &[]).await.unwrap().get::<_, i64>(0), 1);
 
     // A server of the version before goes on beside the new one, also in a range that the new one has begun.
     send(2).await;

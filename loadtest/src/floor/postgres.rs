@@ -3,7 +3,7 @@
 //! It is the upper limit of durably acknowledged messages: what a server would reach if it cost nothing itself.
 //!
 //! 1. It starts a private PostgreSQL as the server does, with the server's migrations ([`Store::open`]).
-//! 2. It inserts users, rooms and members. Each connection has its own rooms, like the server's committers.
+//! 2. It inserts users, rooms and members. Each connection has its own rooms.
 //! 3. Each connection commits one batch after the other, prepared, as the committer does: in the short form
 //!    ([`sql::COMMIT_KNOWN`]), because it knows the heads of its rooms, or in the general one
 //!    ([`sql::COMMIT_MESSAGES`]). It sends the next statement when PostgreSQL has answered the last one.

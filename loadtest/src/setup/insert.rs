@@ -16,7 +16,7 @@ use std::time::SystemTime;
 use tokio_postgres::Client;
 
 /// From so many users on, a population is inserted.
-pub const USERS_MIN: u32 = 1_000;
+const USERS_MIN: u32 = 1_000;
 /// As long as the server's own tokens in a run.
 const TOKEN_SECONDS: i64 = 12 * 3_600;
 const DATABASE: &str = "veza_chat";

@@ -6,6 +6,6 @@ LANGUAGE plpgsql AS $$
 DECLARE
     o mutation_outcome := change_reaction(c, p, false);
 BEGIN
-    PERFORM count_erased(p.actor_id, 'reactions', 1);
+    PERFORM count_erased(p.actor_id, 'reactions', coalesce(jsonb_array_length(o.events), 0));
     RETURN o;
 END $$;

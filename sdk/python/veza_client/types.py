@@ -197,7 +197,7 @@ class RefusalDetails(TypedDict):
     """
 
     conversation_id: NotRequired[ConversationId]
-    #: With `rate_limited` and `overloaded`: the limit that is exceeded.
+    #: With `rate_limited` and `overloaded`: the limit that is exceeded. `commit_wait_ms` is a time.
     limiter: NotRequired[
         Literal[
             "messages",

@@ -142,7 +142,12 @@ function build() {
     const commits = (sample) => {
         if (!sample.batches[0]) return "no commits";
         const most = sample.reasons.indexOf(Math.max(...sample.reasons));
-        const share = sample.reasons[most] / Math.max(1, sample.reasons.reduce((all, some) => all + some, 0));
+        const share =
+            sample.reasons[most] /
+            Math.max(
+                1,
+                sample.reasons.reduce((all, some) => all + some, 0),
+            );
         return `${count(sample.batches[0])} commits, ${Math.round(100 * share)} % ${reasons[most]}`;
     };
     const mean = (sample) => (sample.batches[0] ? sample.batches[1] / sample.batches[0] : undefined);
@@ -161,14 +166,7 @@ function build() {
         { id: "opened", title: "Connections opened", unit: "/ s", value: (s) => rate(s, "opened"), format: count },
         { id: "bytes-in", title: "Received", unit: "/ s", value: (s) => rate(s, "bytes_in"), format: bytes },
         { id: "bytes-out", title: "Sent", unit: "/ s", value: (s) => rate(s, "bytes_out"), format: bytes },
-        {
-            id: "batch",
-            title: "Messages per commit",
-            unit: "mean",
-            value: mean,
-            format: count,
-            note: commits,
-        },
+        { id: "batch", title: "Messages per commit", unit: "mean", value: mean, format: count, note: commits },
         { id: "refusals", title: "Refusals", unit: "/ s", value: (s) => rate(s, "refusals"), format: count },
     ]);
     const heads = [
