@@ -9,6 +9,7 @@
 
 SET LOCAL lock_timeout = '10s';
 SET LOCAL app.data_rights = 'on';
+LOCK TABLE conversations, messages IN ACCESS EXCLUSIVE MODE;
 
 ALTER TABLE conversations ADD message_count bigint NOT NULL DEFAULT 0, ADD last_message_at timestamptz;
 UPDATE conversations c SET message_count = s.message_count, last_message_at = s.last_message_at
@@ -33,8 +34,9 @@ CREATE OR REPLACE FUNCTION note_ranges() RETURNS trigger LANGUAGE plpgsql SET se
 DECLARE
     v_first bigint := (SELECT max(x.first_id) FROM message_partitions x WHERE x.first_id <= NEW.id);
 BEGIN
-    IF NOT EXISTS (SELECT FROM conversation_partitions x
-                    WHERE x.conversation_id = NEW.conversation_id AND x.first_id = v_first) THEN
+    -- An import may have kept larger ids than that in the first range, which has no notes.
+    IF v_first > 0 AND NOT EXISTS (SELECT FROM conversation_partitions x
+                                    WHERE x.conversation_id = NEW.conversation_id AND x.first_id = v_first) THEN
         INSERT INTO conversation_partitions (conversation_id, first_seq, first_id, ordinal_before)
         VALUES (NEW.conversation_id, NEW.seq, v_first,
                 NEW.ordinal - CASE WHEN NEW.message_type = 'system' THEN 0 ELSE 1 END)

@@ -13,6 +13,7 @@
 //! - a user who changes the name all the time is announced at most every few seconds.
 
 use super::commands::CommandFuture;
+use super::patience::patiently;
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConversationId, UserId};
 use crate::storage::accounts::Accounts;
@@ -93,7 +94,7 @@ async fn announce_some(
     let conversations = accounts.untold(user, version, place, CONVERSATIONS).await?;
     let last = conversations.last().copied().filter(|_| conversations.len() as i64 == CONVERSATIONS);
     let tell = |conversation| async move {
-        match port.announce(user, conversation).await {
+        match patiently(|| port.announce(user, conversation)).await {
             // The conversation no longer exists.
             Err(refusal) if refusal.code == ErrorCode::NotFound => Ok(()),
             outcome => outcome.map(drop),

@@ -46,6 +46,7 @@ pub mod metrics;
 mod moderation;
 pub mod observed;
 mod operators;
+mod patience;
 pub mod places;
 mod ports;
 pub mod problem;

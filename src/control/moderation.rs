@@ -9,6 +9,7 @@ use super::Control;
 use super::extract::{AccountReader, Caller, Json, PathId, QueryString};
 use super::filter::validate;
 use super::operators::{AdminReader, require_admin_change};
+use super::patience::patiently;
 use super::problem::Problem;
 use super::second_factor::FactorCaller;
 use super::state::shielded;
@@ -204,7 +205,8 @@ async fn reject(State(control): State<Control>, caller: Caller, PathId(id): Path
         if let Some(conversation) = decision.conversation
             && decision.decided
             && decision.state_before == "held"
-            && let Err(refusal) = control.filter().port().announce_rejection(decision.author, conversation, id).await
+            && let Err(refusal) =
+                patiently(|| control.filter().port().announce_rejection(decision.author, conversation, id)).await
         {
             // The decision stands. Who sends the text again receives `filtered`.
             warn_limited!(%refusal, held = id, "the author was not informed of a rejected text");

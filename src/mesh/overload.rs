@@ -16,7 +16,7 @@
 
 use super::admissions::AdmissionPace;
 use crate::ids::UserId;
-use crate::latency::{COMMITTERS, CommitQueue, Count};
+use crate::latency::{CommitQueue, Count};
 use std::time::{Duration, Instant};
 
 /// Work that waits longer than this, all of it, stands in a queue.
@@ -34,11 +34,13 @@ const GROW_PERCENT: u32 = 10;
 /// They never shrink below this.
 pub const PERCENT_MIN: u32 = 20;
 
+const QUEUES: usize = CommitQueue::ALL.len();
+
 /// What is measured apart, and what the budgets of it are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Work {
-    /// Changes that this committer writes.
-    Commits(usize),
+    /// Changes of this queue.
+    Commits(CommitQueue),
     /// Pages of histories, lists and the like.
     Pages,
     /// Subscriptions and the missed events of clients that were away.
@@ -48,7 +50,7 @@ pub enum Work {
 /// The measured shares of all kinds of work, in percent. One thread writes it: the I/O shard.
 #[derive(Debug)]
 pub struct Overload {
-    percents: [Count; COMMITTERS + 2],
+    percents: [Count; QUEUES + 2],
     /// How long a change would wait that comes now, in microseconds, by [`CommitQueue`].
     commit_waits_us: [Count; CommitQueue::ALL.len()],
     /// How fast clients can be admitted.
@@ -73,9 +75,9 @@ impl Default for Overload {
 impl Overload {
     fn of(&self, work: Work) -> &Count {
         &self.percents[match work {
-            Work::Commits(number) => number.min(COMMITTERS - 1),
-            Work::Pages => COMMITTERS,
-            Work::CatchUp => COMMITTERS + 1,
+            Work::Commits(queue) => queue as usize,
+            Work::Pages => QUEUES,
+            Work::CatchUp => QUEUES + 1,
         }]
     }
 
@@ -87,7 +89,7 @@ impl Overload {
     /// What part of their budgets for changes users have now, percent.
     #[must_use]
     pub fn commits(&self) -> u32 {
-        self.percents[..COMMITTERS].iter().map(Count::get).min().unwrap_or(100) as u32
+        self.percents[..QUEUES].iter().map(Count::get).min().unwrap_or(100) as u32
     }
 
     /// Only the I/O shard may call it.
@@ -235,11 +237,11 @@ mod tests {
     fn the_slower_committer_decides() {
         let overload = Overload::default();
         assert_eq!((overload.commits(), overload.pages(), overload.catch_up()), (100, 100, 100));
-        overload.set(Work::Commits(1), 40);
+        overload.set(Work::Commits(CommitQueue::Others), 40);
         overload.set(Work::Pages, 60);
         overload.set(Work::CatchUp, 70);
         assert_eq!((overload.commits(), overload.pages(), overload.catch_up()), (40, 60, 70));
-        overload.set(Work::Commits(0), 30);
+        overload.set(Work::Commits(CommitQueue::Conversations), 30);
         assert_eq!(overload.commits(), 30);
     }
 }

@@ -142,6 +142,7 @@ impl RateLimits {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::latency::CommitQueue;
     use crate::mesh::overload::Work;
     use crate::mesh::standing::{LimitReason, Reasons};
     use serde_json::json;
@@ -204,7 +205,7 @@ mod tests {
         let limits = RateLimits::new(&Limits::default());
         let (user, overload) = (UserBudgets::default(), Overload::default());
         user.set_account(Reasons::default().with(LimitReason::Trusted));
-        overload.set(Work::Commits(1), 50);
+        overload.set(Work::Commits(CommitQueue::Others), 50);
         overload.set(Work::Pages, 20);
         let explained = limits.explain(&user, &overload, 5);
         let shown: Vec<_> = explained.iter().map(|limit| (limit.limiter, limit.limit, limit.remaining)).collect();

@@ -2,12 +2,13 @@
 //!
 //! The committers are tasks of one thread, so nobody ever waits for the lock. No guard is held while a task waits.
 
-use super::batcher::{Batcher, NextRun, RunClaim, RunKind};
+use super::batcher::{Batcher, BegunRun, NextRun, RunClaim, RunKind};
 use super::known::KnownSenders;
 use super::row_cost::RowCost;
+use crate::ids::UserId;
 use crate::latency::{CommitQueue, StorageLatencies};
 use crate::mesh::frame::Mutation;
-use crate::mesh::overload::Overload;
+use crate::mesh::overload::{Overload, WaitWindow, Work};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -28,6 +29,8 @@ struct BacklogState {
     known: KnownSenders,
     /// In the order of [`RunKind`].
     costs: [RowCost; 2],
+    /// How long mutations have waited.
+    waits: Option<WaitWindow>,
     is_closed: bool,
 }
 
@@ -106,6 +109,22 @@ impl CommitBacklog {
         late
     }
 
+    /// A mutation of `user` leaves the queue after it has waited for so long.
+    pub fn observe(&self, user: UserId, waited: Duration, now: Instant) {
+        let mut state = self.state();
+        let window = state.waits.get_or_insert_with(|| WaitWindow::new(now));
+        if let Some(percent) = window.observe(user, waited, now) {
+            self.overload.set(Work::Commits(self.queue), percent);
+        }
+    }
+
+    /// A committer has nothing to do.
+    pub fn idle(&self, now: Instant) {
+        if let Some(percent) = self.state().waits.as_mut().and_then(|window| window.idle(now)) {
+            self.overload.set(Work::Commits(self.queue), percent);
+        }
+    }
+
     /// What a statement with so many rows has taken.
     pub fn took(&self, kind: RunKind, rows: usize, took: Duration) {
         self.state().costs[kind as usize].record(rows, took);
@@ -122,10 +141,10 @@ impl CommitBacklog {
         let [messages, others] = [RunKind::Messages, RunKind::Others].map(|kind| state.batcher.waiting(kind));
         let oldest = state.batcher.oldest().map_or(Duration::ZERO, |since| since.elapsed());
         self.latencies.queues.commits[self.queue as usize].set(messages + others, oldest);
-        // On average, a half of what is being committed is still to be done.
-        let rows = |kind, waiting| waiting + state.batcher.running(kind) / 2;
-        let work =
-            state.costs[0].of(rows(RunKind::Messages, messages)) + state.costs[1].of(rows(RunKind::Others, others));
-        self.overload.set_commit_wait(self.queue, work / state.batcher.runs().max(1) as u32);
+        // What should be left of a run. One that takes longer waits for something, and nobody knows for how long.
+        let left = |run: &BegunRun| state.costs[run.kind as usize].of(run.len).saturating_sub(run.began.elapsed());
+        let running: Duration = state.batcher.runs().iter().map(left).sum();
+        let work = state.costs[0].of(messages) + state.costs[1].of(others) + running;
+        self.overload.set_commit_wait(self.queue, work / state.batcher.runs().len().max(1) as u32);
     }
 }

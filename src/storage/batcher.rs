@@ -29,6 +29,8 @@ const SECOND_RUN_MIN: usize = 512;
 pub const SECOND_RUN_AFTER: Duration = Duration::from_millis(25);
 /// Waiting mutations that one look examines: a run, and as many that have to wait for another one.
 const EXAMINED_MAX: usize = 2 * BATCH_ROWS_MAX;
+/// After a look in vain, the next one comes when a run has ended or after this time.
+const EXAMINED_AGAIN_AFTER: Duration = Duration::from_millis(5);
 
 /// The mutations of one statement.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,10 +66,20 @@ pub struct Run {
 pub struct RunClaim {
     /// The statement.
     pub kind: RunKind,
+    number: u64,
+    conversations: HashSet<ConversationId>,
+}
+
+/// A run that has not ended.
+#[derive(Clone, Copy, Debug)]
+pub struct BegunRun {
+    number: u64,
+    /// The statement.
+    pub kind: RunKind,
     /// How many mutations it has.
     pub len: usize,
-    /// Their conversations.
-    pub conversations: HashSet<ConversationId>,
+    /// When it began.
+    pub began: Instant,
 }
 
 /// What a committer does next.
@@ -88,9 +100,10 @@ pub struct Batcher {
     waiting_messages: usize,
     /// The conversations of all runs.
     running: HashSet<ConversationId>,
-    /// Their mutations, in the order of [`RunKind`].
-    running_len: [usize; 2],
-    runs: usize,
+    runs: Vec<BegunRun>,
+    begun: u64,
+    /// When everything that was examined had to wait for another run.
+    in_vain: Option<Instant>,
     /// When the last run ended, something waited.
     gathered: bool,
 }
@@ -105,17 +118,24 @@ impl Batcher {
     /// Takes the next run, if one should begin at `now`.
     pub fn next(&mut self, now: Instant) -> NextRun {
         let Some(oldest) = self.oldest() else { return NextRun::Nothing };
-        if self.runs > 0 {
+        if !self.runs.is_empty() {
             let second = oldest + SECOND_RUN_AFTER;
             if self.waiting.len() < SECOND_RUN_MIN && now < second {
                 return NextRun::At(second);
             }
+            if let Some(again) = self.in_vain.map(|at| at + EXAMINED_AGAIN_AFTER)
+                && now < again
+            {
+                return NextRun::At(again);
+            }
         }
         // What waits may belong to conversations of another run, whose end will ring.
-        self.run().map_or(NextRun::Nothing, NextRun::Run)
+        let run = self.run(now);
+        self.in_vain = run.is_none().then_some(now);
+        run.map_or(NextRun::Nothing, NextRun::Run)
     }
 
-    fn run(&mut self) -> Option<Run> {
+    fn run(&mut self, now: Instant) -> Option<Run> {
         let mut kind = None;
         let (mut mutations, mut conversations) = (Vec::new(), HashSet::new());
         let (mut passed, mut held) = (Vec::new(), HashSet::new());
@@ -144,21 +164,21 @@ impl Batcher {
         }
         let reason = match () {
             () if mutations.len() == BATCH_ROWS_MAX => RunReason::Full,
-            () if self.runs > 0 => RunReason::Second,
+            () if !self.runs.is_empty() => RunReason::Second,
             () if self.gathered => RunReason::Gathered,
             () => RunReason::Idle,
         };
         self.running.extend(&conversations);
-        self.running_len[kind as usize] += mutations.len();
-        self.runs += 1;
-        Some(Run { reason, claim: RunClaim { kind, len: mutations.len(), conversations }, mutations })
+        self.begun += 1;
+        self.runs.push(BegunRun { number: self.begun, kind, len: mutations.len(), began: now });
+        Some(Run { reason, claim: RunClaim { kind, number: self.begun, conversations }, mutations })
     }
 
     /// A run has ended.
     pub fn ended(&mut self, claim: &RunClaim) {
         self.running.retain(|conversation| !claim.conversations.contains(conversation));
-        self.running_len[claim.kind as usize] -= claim.len;
-        self.runs -= 1;
+        self.runs.retain(|run| run.number != claim.number);
+        self.in_vain = None;
         self.gathered = !self.waiting.is_empty();
     }
 
@@ -180,12 +200,6 @@ impl Batcher {
         }
     }
 
-    /// The number of mutations of a kind that are being committed.
-    #[must_use]
-    pub fn running(&self, kind: RunKind) -> usize {
-        self.running_len[kind as usize]
-    }
-
     /// Whether nothing waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -198,10 +212,10 @@ impl Batcher {
         self.waiting.front().map(|mutation| mutation.handed_over_at)
     }
 
-    /// The number of runs that have not ended.
+    /// The runs that have not ended.
     #[must_use]
-    pub fn runs(&self) -> usize {
-        self.runs
+    pub fn runs(&self) -> &[BegunRun] {
+        &self.runs
     }
 }
 

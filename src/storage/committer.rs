@@ -34,7 +34,6 @@ use crate::faults::{error_limited, stop_process, warn_limited};
 use crate::latency::{CommitForm, LatencyStage, StorageLatencies};
 use crate::mesh::frame::{CommitOutcome, Mutation, Verdict};
 use crate::mesh::lane::Mesh;
-use crate::mesh::overload::{Overload, WaitWindow, Work};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -67,8 +66,6 @@ enum Attempt<T> {
 
 /// Where a committer takes its work from.
 pub(super) struct Place {
-    /// Its number among all committers.
-    pub number: usize,
     /// What waits for it.
     pub backlog: Arc<CommitBacklog>,
     /// Its number among the committers of that.
@@ -89,8 +86,6 @@ pub(super) struct Committer {
     next_look: Instant,
     latencies: Arc<StorageLatencies>,
     touched: Touched,
-    waits: WaitWindow,
-    overload: Arc<Overload>,
     backoff_ms: u64,
 }
 
@@ -104,7 +99,7 @@ impl Committer {
         target: Target,
         mesh: Arc<Mesh>,
         health: Arc<WriterHealth>,
-        (latencies, overload): (Arc<StorageLatencies>, Arc<Overload>),
+        latencies: Arc<StorageLatencies>,
         touched: Touched,
     ) -> Self {
         Self {
@@ -118,8 +113,6 @@ impl Committer {
             next_look: Instant::now() + IDLE_LOOK,
             latencies,
             touched,
-            waits: WaitWindow::new(Instant::now()),
-            overload,
             backoff_ms: BACKOFF_MS_MIN,
         }
     }
@@ -157,9 +150,7 @@ impl Committer {
     /// With nothing to do, a lost connection is noticed here, and a store that refuses writes: readiness must not wait
     /// for the next message.
     async fn check_connection(&mut self) {
-        if let Some(percent) = self.waits.idle(Instant::now()) {
-            self.overload.set(Work::Commits(self.place.number), percent);
-        }
+        self.place.backlog.idle(Instant::now());
         if self.writer.as_ref().is_none_or(Writer::is_closed) {
             self.writer = None;
             self.reconnect().await;
@@ -217,9 +208,7 @@ impl Committer {
         for mutation in &run {
             let waited = waited(mutation);
             self.latencies.stages.record(LatencyStage::CommitQueue, waited, 1);
-            if let Some(percent) = self.waits.observe(mutation.actor, of_all.unwrap_or(waited), now) {
-                self.overload.set(Work::Commits(self.place.number), percent);
-            }
+            self.place.backlog.observe(mutation.actor, of_all.unwrap_or(waited), now);
         }
         // Whether an earlier submission may have been committed.
         let (run, mut maybe_committed) = if kind == RunKind::Messages {

@@ -42,13 +42,12 @@ pub async fn serve(
     for (number, health) in health.writers.iter().enumerate() {
         let of_others = usize::from(number >= CONVERSATION_COMMITTERS);
         let place = Place {
-            number,
             backlog: Arc::clone(&backlogs[of_others]),
             at_backlog: number - of_others * CONVERSATION_COMMITTERS,
         };
-        let measured = (Arc::clone(&latencies), Arc::clone(&overload));
+        let latencies = Arc::clone(&latencies);
         let mut committer =
-            Committer::new(place, target.clone(), Arc::clone(&mesh), Arc::clone(health), measured, touched.clone());
+            Committer::new(place, target.clone(), Arc::clone(&mesh), Arc::clone(health), latencies, touched.clone());
         // Before anything else connects: if PostgreSQL allows few connections, the writers have theirs.
         committer.reconnect().await;
         committers.push(tokio::spawn(committer.run()));

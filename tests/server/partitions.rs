@@ -310,3 +310,22 @@ async fn ids_that_an_import_has_kept_stay_in_the_first_range() {
     assert_eq!(thread["messages"].as_array().unwrap().len(), 2, "{thread}");
     assert_eq!(server.history(&bob, &room).await.len(), 4);
 }
+
+#[tokio::test]
+async fn large_ids_in_the_first_range_hide_nothing() {
+    let server = Server::start(1, &[]);
+    let (ann, bob) = (server.register().await, server.register().await);
+    let room = server.room(&[&ann, &bob]).await;
+    server.ok(&ann, "send_message", json!({"conversation_id": room, "content": "before"})).await;
+    // As after an import that has kept its ids.
+    server.database().await.execute("SELECT setval('message_ids', 30000000000)", &[]).await.unwrap();
+    for text in ["first", "second"] {
+        server.ok(&ann, "send_message", json!({"conversation_id": room, "content": text})).await;
+    }
+    let history = server.history(&bob, &room).await;
+    let texts: Vec<&str> = history.iter().filter_map(|message| message["content"].as_str()).collect();
+    assert!(["before", "first", "second"].iter().all(|text| texts.contains(text)), "{history:?}");
+    let page = json!({"conversation_id": room, "before_seq": history.last().unwrap()["seq"], "limit": 1});
+    let page = server.ok(&bob, "get_history", page).await;
+    assert_eq!(page["messages"][0]["content"], "first");
+}

@@ -1,6 +1,7 @@
 //! What requests and jobs of data rights share.
 
 use super::super::commands::CommandFuture;
+use super::super::patience::patiently;
 use super::ledger::Ledger;
 use crate::audit::erasure::ErasureRecord;
 use crate::audit::note::AuditKey;
@@ -152,7 +153,7 @@ pub(super) async fn submit(
     kind: &'static str,
     arguments: Value,
 ) -> Result<Value, Refusal> {
-    match rights.parts.port.submit(user, conversation, kind, arguments).await {
+    match patiently(|| rights.parts.port.submit(user, conversation, kind, arguments.clone())).await {
         Ok(outcome) => Ok(serde_json::from_slice(&outcome).unwrap_or_default()),
         // The conversation or the message is gone, or the person has left it meanwhile.
         Err(refusal) if matches!(refusal.code, ErrorCode::NotFound | ErrorCode::NotMember) => Ok(Value::Null),

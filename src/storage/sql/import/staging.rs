@@ -81,7 +81,7 @@ pub const SESSION: &str = "SELECT set_config('search_path', 'import_staging, ' |
 /// The tables of the server that an import reads and writes. Their row level security binds their owner too, because no
 /// statement of the server may see everything. An import does, so it is suspended for the owner until the end of the
 /// same transaction. Nobody else ever sees the tables without it.
-const TABLES: [&str; 21] = [
+const TABLES: [&str; 22] = [
     "users",
     "credentials",
     "user_blocks",
@@ -90,6 +90,7 @@ const TABLES: [&str; 21] = [
     "conversation_bans",
     "conversation_statistics",
     "conversation_events",
+    "conversation_partitions",
     "messages",
     "message_mentions",
     "message_edits",
