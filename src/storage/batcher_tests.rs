@@ -124,7 +124,7 @@ fn a_second_run_begins_when_much_waits_or_something_has_waited_for_long() {
 fn removes_what_is_late() {
     let mut batcher = with_messages(3);
     batcher.push(mutation(room(1), 1, 3, other()));
-    batcher.waiting[1].deadline = Instant::now() + Duration::from_secs(60);
+    batcher.waiting[1].deadline = Instant::now() + Duration::from_mins(1);
     let late = batcher.expired(Instant::now());
     assert_eq!(late.iter().map(|mutation| mutation.token.index).collect::<Vec<_>>(), [0, 2, 3]);
     assert_eq!((batcher.waiting(RunKind::Messages), batcher.waiting(RunKind::Others)), (1, 0));
