@@ -52,17 +52,18 @@ pub async fn population(
     rooms: &[RoomPlan],
 ) -> Result<(Vec<Account>, Vec<String>), String> {
     let target = Target::embedded_as_superuser(&server.data_dir().join("postgres"), DATABASE);
-    let client = connect(&target.login_config()).await.map_err(described)?;
+    let client = connect(&target.login_config()).await.map_err(|error| described(&error))?;
     // Those of the server, which may be of another version.
-    let rules: String = client.query_one(RULES, &[]).await.and_then(|row| row.try_get(0)).map_err(described)?;
-    client.batch_execute(&rules).await.map_err(described)?;
+    let session: String =
+        client.query_one(RULES, &[]).await.and_then(|row| row.try_get(0)).map_err(|error| described(&error))?;
+    client.batch_execute(&session).await.map_err(|error| described(&error))?;
     let accounts = accounts(&client, server, sign_in, users).await?;
     let names: Vec<String> = rooms.iter().map(|room| format!("{}-{}", sign_in.prefix, room.name)).collect();
     let kinds: Vec<&str> =
         rooms.iter().map(|room| if room.kind == RoomKind::Group { "group" } else { "public_room" }).collect();
     let id_of = |user: &u32| accounts[*user as usize].id as i64;
     let owners: Vec<i64> = rooms.iter().filter_map(|room| room.members.first().map(id_of)).collect();
-    client.execute(ROOMS, &[&kinds, &names, &owners]).await.map_err(described)?;
+    client.execute(ROOMS, &[&kinds, &names, &owners]).await.map_err(|error| described(&error))?;
     let numbers = numbers(&client, ROOM_IDS, &names).await?;
     let (mut of_rooms, mut members, mut roles) = (Vec::new(), Vec::new(), Vec::new());
     let mut ids = Vec::with_capacity(rooms.len());
@@ -75,23 +76,26 @@ pub async fn population(
         }
         ids.push(format!("{}_{number}", if room.kind == RoomKind::Group { "group" } else { "room" }));
     }
-    client.execute(MEMBERS, &[&of_rooms, &members, &roles]).await.map_err(described)?;
-    client.batch_execute(TIDY_UP).await.map_err(described)?;
+    client.execute(MEMBERS, &[&of_rooms, &members, &roles]).await.map_err(|error| described(&error))?;
+    client.batch_execute(TIDY_UP).await.map_err(|error| described(&error))?;
     Ok((accounts, ids))
 }
 
 async fn accounts(client: &Client, server: &Server, sign_in: &SignIn, users: u32) -> Result<Vec<Account>, String> {
     let names: Vec<String> = (0..users).map(|index| sign_in.username(index)).collect();
-    client.execute(USERS, &[&names]).await.map_err(described)?;
+    client.execute(USERS, &[&names]).await.map_err(|error| described(&error))?;
     let ids = numbers(client, USER_IDS, &names).await?;
     let in_order: Vec<i64> = names.iter().filter_map(|name| ids.get(name).copied()).collect();
     if in_order.len() != names.len() {
         return Err(format!("{} of {users} users were not inserted", names.len() - in_order.len()));
     }
-    let rows = client.query(SESSIONS, &[&in_order]).await.map_err(described)?;
+    let rows = client.query(SESSIONS, &[&in_order]).await.map_err(|error| described(&error))?;
     let mut sessions = HashMap::new();
     for row in rows {
-        sessions.insert(row.try_get::<_, i64>(0).map_err(described)?, row.try_get::<_, i64>(1).map_err(described)?);
+        sessions.insert(
+            row.try_get::<_, i64>(0).map_err(|error| described(&error))?,
+            row.try_get::<_, i64>(1).map_err(|error| described(&error))?,
+        );
     }
     let keys = TokenKeys::new(server.secret().as_bytes()).map_err(|error| error.to_string())?;
     let now_seconds = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs() as i64);
@@ -108,11 +112,15 @@ async fn accounts(client: &Client, server: &Server, sign_in: &SignIn, users: u32
 
 /// A query of names and numbers, as a map.
 async fn numbers(client: &Client, query: &str, names: &[String]) -> Result<HashMap<String, i64>, String> {
-    let rows = client.query(query, &[&names]).await.map_err(described)?;
-    rows.into_iter().map(|row| Ok((row.try_get(0).map_err(described)?, row.try_get(1).map_err(described)?))).collect()
+    let rows = client.query(query, &[&names]).await.map_err(|error| described(&error))?;
+    rows.into_iter()
+        .map(|row| {
+            Ok((row.try_get(0).map_err(|error| described(&error))?, row.try_get(1).map_err(|error| described(&error))?))
+        })
+        .collect()
 }
 
-fn described(error: tokio_postgres::Error) -> String {
+fn described(error: &tokio_postgres::Error) -> String {
     let reason = error.as_db_error().map_or_else(|| error.to_string(), ToString::to_string);
     format!("cannot insert users and rooms into the server's private PostgreSQL: {reason}")
 }
