@@ -123,6 +123,8 @@ struct History<'a> {
     users: Vec<UserId>,
     conversations: Vec<ConversationId>,
     connections: Arc<AtomicUsize>,
+    /// Changes may have to wait too long.
+    may_overload: bool,
 }
 
 impl<'a> History<'a> {
@@ -241,6 +243,7 @@ impl<'a> History<'a> {
             users,
             conversations,
             connections,
+            may_overload: seed.is_multiple_of(7),
         }
     }
 
@@ -410,9 +413,9 @@ impl<'a> History<'a> {
         if let Some(cluster) = &mut self.cluster {
             cluster.is_away = self.clock.chance(30);
         }
-        match self.clock.below(7) {
+        match self.clock.below(6) {
             0 => mesh.jammed = !mesh.jammed,
-            4 => {
+            4 if self.may_overload => {
                 let is_long = mesh.commit_waits_too_long();
                 let wait_ms = if is_long { 0 } else { 2 * COMMIT_WAIT_MAX_MS };
                 mesh.overload.set_commit_wait(CommitQueue::Conversations, Duration::from_millis(wait_ms));
