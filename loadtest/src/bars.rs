@@ -337,7 +337,7 @@ fn measure(
         let measured = get(figures, figure).ok_or_else(|| format!("there is no {figure}"))?;
         arguments.push(format!("--rate={:.0}", measured * times));
     }
-    child(&arguments, interrupts)?;
+    subprocess(&arguments, interrupts)?;
     let result = crate::floor::beside::read(&file)?;
     if result.violations.total() > 0 {
         return Err(format!("{} violations; see loadtest run {}", result.violations.total(), case.scenario));
@@ -349,7 +349,7 @@ fn measure(
     take(case.name, &result, figures);
     if case.floor {
         let floor = work.join("floor.json");
-        child(&floor_arguments(options, data, &file, &floor), interrupts)?;
+        subprocess(&floor_arguments(options, data, &file, &floor), interrupts)?;
         let text = std::fs::read_to_string(&floor).map_err(|error| error.to_string())?;
         let report: crate::floor::cli::FloorReport = serde_json::from_str(&text).map_err(|error| error.to_string())?;
         for ratio in report.ratios.into_iter().flat_map(|ratios| ratios.ratios) {
@@ -386,18 +386,6 @@ fn floor_arguments(options: &BarsOptions, data: &Path, result: &Path, report: &P
         arguments.push(format!("--cores={server},{driver}"));
     }
     arguments
-}
-
-fn child(arguments: &[String], interrupts: &Interrupts) -> Result<(), String> {
-    let (status, said) = subprocess(arguments, interrupts)?;
-    // What was cut short is no figure of a round.
-    interrupts.check()?;
-    // 1 means violations; the result has been written and names them.
-    match status.code() {
-        Some(0 | 1) => Ok(()),
-        Some(_) => Err(said),
-        None => Err(format!("loadtest {} ended with {status}. {said}", arguments.join(" "))),
-    }
 }
 
 fn take(case: &str, result: &RunResult, figures: &mut Figures) {

@@ -17,6 +17,7 @@
 use super::admissions::AdmissionPace;
 use crate::ids::UserId;
 use crate::latency::{CommitQueue, Count};
+use crate::limits::COMMIT_WAIT_MAX_MS;
 use std::time::{Duration, Instant};
 
 /// Work that waits longer than this, all of it, stands in a queue.
@@ -52,7 +53,7 @@ pub enum Work {
 pub struct Overload {
     percents: [Count; QUEUES + 2],
     /// How long a change would wait that comes now, in microseconds, by [`CommitQueue`].
-    commit_waits_us: [Count; CommitQueue::ALL.len()],
+    commit_waits_us: [Count; QUEUES],
     /// How fast clients can be admitted.
     pub admissions: AdmissionPace,
 }
@@ -86,12 +87,6 @@ impl Overload {
         self.of(work).set(u64::from(percent));
     }
 
-    /// What part of their budgets for changes users have now, percent.
-    #[must_use]
-    pub fn commits(&self) -> u32 {
-        self.percents[..QUEUES].iter().map(Count::get).min().unwrap_or(100) as u32
-    }
-
     /// Only the I/O shard may call it.
     pub fn set_commit_wait(&self, queue: CommitQueue, wait: Duration) {
         self.commit_waits_us[queue as usize].set(wait.as_micros() as u64);
@@ -99,9 +94,20 @@ impl Overload {
 
     /// How long a change that comes now would wait for its statement, as far as what waits and what the last
     /// statements took can tell.
-    #[must_use]
-    pub fn commit_wait(&self, queue: CommitQueue) -> Duration {
+    fn commit_wait(&self, queue: CommitQueue) -> Duration {
         Duration::from_micros(self.commit_waits_us[queue as usize].get())
+    }
+
+    /// Whether a change that comes now must be refused.
+    #[must_use]
+    pub fn is_commit_wait_too_long(&self, queue: CommitQueue) -> bool {
+        self.commit_wait(queue) > Duration::from_millis(COMMIT_WAIT_MAX_MS)
+    }
+
+    /// What part of their budgets for changes users have now, percent.
+    #[must_use]
+    pub fn commits(&self) -> u32 {
+        self.percents[..QUEUES].iter().map(Count::get).min().unwrap_or(100) as u32
     }
 
     /// The same for pages.
@@ -234,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn the_slower_committer_decides() {
+    fn the_slower_queue_decides() {
         let overload = Overload::default();
         assert_eq!((overload.commits(), overload.pages(), overload.catch_up()), (100, 100, 100));
         overload.set(Work::Commits(CommitQueue::Others), 40);

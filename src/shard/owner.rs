@@ -16,7 +16,7 @@ use crate::chat::directory::recent::RECENT_MS;
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConversationId, Seq, ShardId, UserId};
 use crate::latency::{CommitQueue, LatencyStage};
-use crate::limits::{COMMIT_WAIT_MAX_MS, TYPING_EXPIRES_MS};
+use crate::limits::TYPING_EXPIRES_MS;
 use crate::mesh::counters::MessageOutcome;
 use crate::mesh::event::{EncodedEvent, Hiding, MembershipChange, Published, TypingPermission};
 use crate::mesh::frame::{
@@ -66,27 +66,26 @@ impl<W: World> Shard<W> {
             );
         }
         mutation.handed_over_at = now;
-        let wait = self.settings.overload.commit_wait(CommitQueue::of(mutation.conversation.is_some()));
+        let queue = CommitQueue::of(mutation.conversation.is_some());
         // An early refusal is cheap. Accepted changes commit soon, so clients do not time out.
-        if wait.as_millis() as u64 > COMMIT_WAIT_MAX_MS && !is_planted(Fault::AcceptBeyondMeans) {
-            return self.refuse_commit(mutation.token, commits_wait);
+        if self.settings.overload.is_commit_wait_too_long(queue) && !is_planted(Fault::AcceptBeyondMeans) {
+            return self.refuse_commit(mutation.token, commits_wait());
         }
         if !self.requests.may_commit() {
-            return self.refuse_commit(mutation.token, too_many_commits);
+            return self.refuse_commit(mutation.token, too_many_commits());
         }
         match self.lanes.push_commit(mutation) {
             Ok(()) => {
                 self.pressure.accepted(self.now_ms);
                 self.requests.commit_sent();
             }
-            Err(mutation) => self.refuse_commit(mutation.token, too_many_commits),
+            Err(mutation) => self.refuse_commit(mutation.token, too_many_commits()),
         }
     }
 
-    fn refuse_commit(&mut self, token: Token, refusal: fn(u64) -> Refusal) {
-        let random = self.clock.random();
-        let refusal = refusal(self.pressure.refused(self.now_ms, random));
-        self.answer(token, Answer::Refused(Box::new(refusal)));
+    fn refuse_commit(&mut self, token: Token, refusal: Refusal) {
+        let retry_ms = self.pressure.refused(self.now_ms, self.clock.random());
+        self.answer(token, Answer::Refused(Box::new(refusal.retry_after(retry_ms))));
     }
 
     fn answer(&mut self, token: Token, answer: Answer) {

@@ -22,13 +22,13 @@ pub(super) fn too_many_reads() -> Refusal {
 }
 
 /// No more changes fit.
-pub(super) fn too_many_commits(retry_ms: u64) -> Refusal {
-    Refusal::overloaded(CHANGES, ("commits_in_flight", "server", COMMITS_IN_FLIGHT_PER_SHARD)).retry_after(retry_ms)
+pub(super) fn too_many_commits() -> Refusal {
+    Refusal::overloaded(CHANGES, ("commits_in_flight", "server", COMMITS_IN_FLIGHT_PER_SHARD))
 }
 
 /// A change would have to wait too long for those before it.
-pub(super) fn commits_wait(retry_ms: u64) -> Refusal {
-    Refusal::overloaded(CHANGES, ("commit_wait_ms", "server", COMMIT_WAIT_MAX_MS as usize)).retry_after(retry_ms)
+pub(super) fn commits_wait() -> Refusal {
+    Refusal::overloaded(CHANGES, ("commit_wait_ms", "server", COMMIT_WAIT_MAX_MS as usize))
 }
 
 const CHANGES: &str = "changes to commit";

@@ -23,14 +23,13 @@ pub(super) struct CommitBacklog {
     overload: Arc<Overload>,
 }
 
-#[derive(Default)]
 struct BacklogState {
     batcher: Batcher,
     known: KnownSenders,
     /// In the order of [`RunKind`].
     costs: [RowCost; 2],
     /// How long mutations have waited.
-    waits: Option<WaitWindow>,
+    waits: WaitWindow,
     is_closed: bool,
 }
 
@@ -44,7 +43,14 @@ impl CommitBacklog {
         overload: Arc<Overload>,
     ) -> Self {
         let bells = (0..committers).map(|_| Notify::new()).collect();
-        Self { queue, state: Mutex::default(), bells, latencies, overload }
+        let state = BacklogState {
+            batcher: Batcher::default(),
+            known: KnownSenders::default(),
+            costs: Default::default(),
+            waits: WaitWindow::new(Instant::now()),
+            is_closed: false,
+        };
+        Self { queue, state: Mutex::new(state), bells, latencies, overload }
     }
 
     fn state(&self) -> MutexGuard<'_, BacklogState> {
@@ -109,18 +115,19 @@ impl CommitBacklog {
         late
     }
 
-    /// A mutation of `user` leaves the queue after it has waited for so long.
-    pub fn observe(&self, user: UserId, waited: Duration, now: Instant) {
-        let mut state = self.state();
-        let window = state.waits.get_or_insert_with(|| WaitWindow::new(now));
-        if let Some(percent) = window.observe(user, waited, now) {
-            self.overload.set(Work::Commits(self.queue), percent);
+    /// Mutations of these users leave the queue, each after it has waited for so long.
+    pub fn observe(&self, left: impl Iterator<Item = (UserId, Duration)>, now: Instant) {
+        let window = &mut self.state().waits;
+        for (user, waited) in left {
+            if let Some(percent) = window.observe(user, waited, now) {
+                self.overload.set(Work::Commits(self.queue), percent);
+            }
         }
     }
 
     /// A committer has nothing to do.
     pub fn idle(&self, now: Instant) {
-        if let Some(percent) = self.state().waits.as_mut().and_then(|window| window.idle(now)) {
+        if let Some(percent) = self.state().waits.idle(now) {
             self.overload.set(Work::Commits(self.queue), percent);
         }
     }

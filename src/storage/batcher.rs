@@ -5,8 +5,8 @@
 //! all of it: messages, or all others.
 //!
 //! ```text
-//!   inlet ──push──► waiting ──next_run──► run of a committer ────────────┬──ended──► its conversations are free again
-//!                      └──(if it pays)──► run of a second committer ─────┘
+//!   inlet ──push──► waiting ──────next──────► run of a committer ────────┬──ended──► its conversations are free again
+//!                      └──────(if it pays)──► run of a second committer ─┘
 //! ```
 //!
 //! Invariants:
@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 /// Mutations that must wait for a second run to begin beside another one…
 const SECOND_RUN_MIN: usize = 512;
 /// … unless the oldest has waited for this long.
-pub const SECOND_RUN_AFTER: Duration = Duration::from_millis(25);
+const SECOND_RUN_AFTER: Duration = Duration::from_millis(25);
 /// Waiting mutations that one look examines: a run, and as many that have to wait for another one.
 const EXAMINED_MAX: usize = 2 * BATCH_ROWS_MAX;
 /// After a look in vain, the next one comes when a run has ended or after this time.

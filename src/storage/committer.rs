@@ -90,9 +90,9 @@ pub(super) struct Committer {
 }
 
 impl Committer {
-    /// A committer at this place. What it sees of PostgreSQL is reported to `health`; what it does
-    /// is recorded in `latencies` and `overload`, which only committers of one thread may share; where it has committed
-    /// messages is named to `touched`.
+    /// A committer at this place. What it sees of PostgreSQL is reported to `health`; what it does is recorded in
+    /// `latencies`, which only committers of one thread may share; where it has committed messages is named to
+    /// `touched`.
     #[must_use]
     pub fn new(
         place: Place,
@@ -206,10 +206,10 @@ impl Committer {
         let of_all = (run.len() >= LARGE_RUN)
             .then(|| run.iter().map(|mutation| waited(mutation)).sum::<Duration>() / run.len() as u32);
         for mutation in &run {
-            let waited = waited(mutation);
-            self.latencies.stages.record(LatencyStage::CommitQueue, waited, 1);
-            self.place.backlog.observe(mutation.actor, of_all.unwrap_or(waited), now);
+            self.latencies.stages.record(LatencyStage::CommitQueue, waited(mutation), 1);
         }
+        let left = run.iter().map(|mutation| (mutation.actor, of_all.unwrap_or_else(|| waited(mutation))));
+        self.place.backlog.observe(left, now);
         // Whether an earlier submission may have been committed.
         let (run, mut maybe_committed) = if kind == RunKind::Messages {
             let Some(left) = self.commit_known(run).await else { return };

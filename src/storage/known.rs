@@ -130,8 +130,8 @@ impl KnownSenders {
         let mut rooms: Vec<KnownRoom> = Vec::new();
         let mut senders = Vec::with_capacity(rows.len());
         for row in &mut rows {
-            senders.push(self.sender(row.room, run[row.at].actor)?.clone());
             let known = self.rooms.get(&row.room)?;
+            senders.push(known.senders.get(&run[row.at].actor)?.clone());
             if rooms.last().is_none_or(|last| last.id != row.room) {
                 rooms.push(KnownRoom { id: row.room, last_seq: known.last_seq, epoch: known.epoch, count: 0 });
             }

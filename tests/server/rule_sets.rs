@@ -182,7 +182,6 @@ async fn database_before_partitions(server: &Server) -> (Target, RuleSet) {
     let mut owner = logins::connect_as(&target, Role::Owner).await.unwrap();
     let runner = every_version::migrations::runner().set_target(refinery::Target::Version(26));
     runner.run_async(&mut owner).await.unwrap();
-    let mut files = Vec::new();
     let view = "CREATE VIEW earlier WITH (security_invoker = true) AS SELECT id, content FROM messages;\n";
     let function = "CREATE FUNCTION first_letter(m messages) RETURNS text LANGUAGE sql STABLE AS $$\n\
         SELECT left((m).content, 1);\n$$;\n";
@@ -195,10 +194,9 @@ async fn database_before_partitions(server: &Server) -> (Target, RuleSet) {
         REFERENCING NEW TABLE AS new_messages FOR EACH STATEMENT\n    \
         WHEN (current_setting('app.rules', true) = '{set}') EXECUTE FUNCTION count_messages();\n";
     let triggers = "triggers/count_messages.sql";
-    for (path, text) in [("views/earlier.sql", view), ("read/first_letter.sql", function), (triggers, trigger)] {
-        files.push(RuleFile { path: path.to_owned(), text: text.to_owned() });
-    }
-    let earlier = RuleSet::new(files);
+    let files = [("views/earlier.sql", view), ("read/first_letter.sql", function), (triggers, trigger)];
+    let files = files.map(|(path, text)| RuleFile { path: path.to_owned(), text: text.to_owned() });
+    let earlier = RuleSet::new(files.to_vec());
     installer::install(&target, &earlier).await.unwrap();
     (target, earlier)
 }

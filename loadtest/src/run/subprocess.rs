@@ -15,7 +15,7 @@ use super::interrupts::Interrupts;
 use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_death_signal};
 use std::io::Read as _;
 use std::os::unix::process::CommandExt as _;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// Tells the child who its parent is. If another program starts this one, it removes the variable from the environment:
@@ -24,12 +24,11 @@ pub const PARENT: &str = "LOADTEST_PARENT";
 /// The interval between two checks of the child and of the signals.
 const POLL: Duration = Duration::from_millis(20);
 
-/// Runs this program with `arguments` and waits for its end, forwarding signals; answers how it ended, and what it said
-/// on stderr. Its stdout is dropped.
+/// Runs this program with `arguments` and waits for its end, forwarding signals. Its stdout is dropped.
 ///
 /// # Errors
-/// When it cannot be started or waited for.
-pub fn subprocess(arguments: &[String], interrupts: &Interrupts) -> Result<(ExitStatus, String), String> {
+/// When it cannot be started or waited for, when it was interrupted, and when it failed: what it said on stderr.
+pub fn subprocess(arguments: &[String], interrupts: &Interrupts) -> Result<(), String> {
     let words = |what: &str, error: std::io::Error| format!("cannot {what} loadtest {}: {error}", arguments.join(" "));
     let program = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
     let mut child = Command::new(program)
@@ -63,7 +62,15 @@ pub fn subprocess(arguments: &[String], interrupts: &Interrupts) -> Result<(Exit
         }
         std::thread::sleep(POLL);
     };
-    Ok((status, said.join().unwrap_or_default()))
+    let said = said.join().unwrap_or_default();
+    // What was cut short is no figure.
+    interrupts.check()?;
+    // 1 means violations; the result has been written and names them.
+    match status.code() {
+        Some(0 | 1) => Ok(()),
+        Some(_) => Err(said),
+        None => Err(format!("loadtest {} ended with {status}. {said}", arguments.join(" "))),
+    }
 }
 
 /// Asks the kernel for SIGTERM at the parent's end, when this process was started by [`subprocess`].

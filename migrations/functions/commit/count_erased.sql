@@ -3,7 +3,6 @@
 -- Locks: the row of erasures.
 
 CREATE FUNCTION count_erased(p_user bigint, p_what text, p_count bigint) RETURNS void LANGUAGE sql AS $$
-    UPDATE erasures e
-       SET counts = e.counts || jsonb_build_object(p_what, coalesce((e.counts ->> p_what)::bigint, 0) + p_count)
+    UPDATE erasures e SET counts = added_counts(e.counts, jsonb_build_object(p_what, p_count))
      WHERE e.user_id = p_user AND p_count > 0
 $$;

@@ -6,7 +6,6 @@ use crate::removals::{Removal, Removals};
 use crate::spending::Spending;
 use chat_server::ids::ShardId;
 use chat_server::latency::CommitQueue;
-use chat_server::limits::COMMIT_WAIT_MAX_MS;
 use chat_server::mesh::frame::{
     CommitOutcome, ControlFrame, Delivery, HttpHandover, Mutation, ReadRequest, ReadResult, Request, Verdict,
 };
@@ -21,7 +20,6 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Requests that fit on a lane: few, so that lanes are full often.
 const REQUESTS_MAX: usize = 3;
@@ -141,7 +139,7 @@ impl SimMesh {
     /// Whether a change that comes now must be refused.
     #[must_use]
     pub fn commit_waits_too_long(&self) -> bool {
-        self.overload.commit_wait(CommitQueue::Conversations) > Duration::from_millis(COMMIT_WAIT_MAX_MS)
+        self.overload.is_commit_wait_too_long(CommitQueue::Conversations)
     }
 
     /// An outcome on its way back. A real lane that is full would lose it; the model takes the item and reports it.

@@ -38,9 +38,6 @@ const DUE_AT_ONCE: usize = 32;
 /// A generator that is this far behind its plan reads everything that has arrived before it sends more: otherwise the
 /// server waits for it, and all answers are late.
 const BEHIND_NS: u64 = 5_000_000;
-/// A connection that backs off does not send what the generator could not send within this time. A server that is
-/// overloaded must not be blamed for what it was never sent.
-const LATE_NS: u64 = 50_000_000;
 
 impl<P: Protocol> Worker<P> {
     pub(super) fn new(
@@ -358,11 +355,6 @@ impl<P: Protocol> Worker<P> {
             let Some(due) = self.schedule.due(now_ns) else { break };
             let slot = due.client as usize / self.options.threads;
             match due.purpose {
-                Purpose::Message if self.options.back_off && now_ns > due.planned_ns + LATE_NS => {
-                    self.recorder.now.tally.planned += 1;
-                    self.recorder.now.tally.unsent += 1;
-                    continue;
-                }
                 Purpose::Message => self.send_planned(slot, due, now_ns),
                 Purpose::Other(action) => {
                     let Slot { connection, .. } = &mut self.slots[slot];

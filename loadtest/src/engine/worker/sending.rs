@@ -8,14 +8,24 @@ use crate::engine::schedule::Due;
 use crate::payload::Token;
 use crate::protocol::{Protocol, Publish};
 
+/// A connection that backs off does not send what the generator could not send within this time. A server that is
+/// overloaded must not be blamed for what it was never sent.
+const LATE_NS: u64 = 50_000_000;
+
 impl<P: Protocol> Worker<P> {
     pub(super) fn send_planned(&mut self, slot: usize, due: Due, now_ns: u64) {
         let Slot { connection, held_until_ns, .. } = &mut self.slots[slot];
         let tally = &mut self.recorder.now.tally;
         tally.planned += 1;
-        if self.options.back_off && now_ns < *held_until_ns {
-            tally.held_back += 1;
-            return;
+        if self.options.back_off {
+            if now_ns < *held_until_ns {
+                tally.held_back += 1;
+                return;
+            }
+            if now_ns > due.planned_ns + LATE_NS {
+                tally.unsent += 1;
+                return;
+            }
         }
         let flight = Flight { room: due.room, planned_ns: due.planned_ns };
         let free = connection.phase == ConnectionPhase::Ready

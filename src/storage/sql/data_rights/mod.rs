@@ -48,11 +48,8 @@ pub const NAMES_PERSON: &str = "SELECT names_person($1, $2)";
 /// $1 conversation → whether nobody was left in it, and its name was removed.
 pub const ERASE_EMPTY_ROOM: &str = "SELECT erase_empty_room($1)";
 /// $1 erasure, $2 conversation, $3 seq, $4 counts that are added.
-pub const SAVE_PROGRESS: &str = "UPDATE erasures e SET conversation_id = $2, seq = $3, counts = ( \
-        SELECT coalesce(jsonb_object_agg(k, n), '{}') FROM ( \
-            SELECT key AS k, sum(value::bigint) AS n FROM ( \
-                SELECT * FROM jsonb_each_text(e.counts) UNION ALL SELECT * FROM jsonb_each_text($4)) x \
-             GROUP BY key) y) \
+pub const SAVE_PROGRESS: &str = "UPDATE erasures e SET conversation_id = $2, seq = $3, \
+        counts = added_counts(e.counts, $4) \
     WHERE e.id = $1";
 /// $1 user, $2 actor → how many rows of the audit trail were cleared.
 pub const ERASE_AUDIT: &str = "SELECT erase_audit_person($1, $2)";
