@@ -17,7 +17,7 @@ UPDATE conversations c SET message_count = s.message_count, last_message_at = s.
 
 -- It is here and not in a rule set, so that servers of every version count. System messages have no ordinal of their
 -- own, so joining and leaving does not move a conversation up in a list.
-CREATE FUNCTION count_messages() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+CREATE FUNCTION count_messages() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     NEW.message_count := OLD.message_count + NEW.last_ordinal - OLD.last_ordinal;
     NEW.last_message_at := now();

@@ -18,6 +18,10 @@ use std::time::{Duration, Instant};
 
 /// The ring's clock: the granularity of the shard's timing wheel.
 const TICK_MS: u64 = 100;
+/// What a send takes before one was measured.
+const SEND_NS: u32 = 7_000;
+/// Sends from which on a turn is measured: then they are most of its time.
+const SENDS_MIN: u32 = 16;
 /// Vectored sends kept for reuse.
 const SPARE_SENDS_MAX: usize = 256;
 
@@ -78,6 +82,9 @@ pub struct Sockets {
     /// Wrapping microseconds since `started`, read twice per turn: at its beginning, and when its completions are
     /// collected.
     now_us: u32,
+    /// How many sends this turn has submitted.
+    sends: u32,
+    send_ns: u32,
     open: usize,
 }
 
@@ -109,6 +116,8 @@ impl Sockets {
             writes,
             started: Instant::now(),
             now_us: 0,
+            sends: 0,
+            send_ns: SEND_NS,
             open: 0,
         })
     }
@@ -273,12 +282,20 @@ impl Sockets {
         self.turn_collecting(1, events)
     }
 
+    /// How long a send takes in the kernel: an average of the last turns with many.
+    #[must_use]
+    pub fn send_time(&self) -> Duration {
+        Duration::from_nanos(self.send_ns.into())
+    }
+
     fn read_clock(&mut self) {
         self.now_us = self.started.elapsed().as_micros() as u32; // wraps after 71 minutes; differences stay right
     }
 
     fn turn_collecting(&mut self, at_least: u32, events: &mut Vec<SocketEvent>) -> io::Result<()> {
         self.read_clock();
+        let began_us = self.now_us;
+        self.sends = 0;
         self.submit_output(events);
         if !self.tick_in_kernel {
             self.tick_in_kernel = true;
@@ -296,6 +313,11 @@ impl Sockets {
         // Do not sleep if a connection ended while output was submitted: its event must not wait.
         self.enter(if events.is_empty() { at_least } else { 0 })?;
         self.read_clock();
+        if at_least == 0 && self.sends >= SENDS_MIN {
+            let took_us = self.now_us.wrapping_sub(began_us).min(1_000_000);
+            let send_ns = took_us * 1_000 / self.sends;
+            self.send_ns = self.send_ns - self.send_ns / 8 + send_ns / 8;
+        }
         let mut completions = std::mem::take(&mut self.completions);
         completions.extend(self.ring.completion().map(|c| (c.user_data(), c.result(), c.flags())));
         let tick_was_in_kernel = self.tick_in_kernel;
@@ -442,9 +464,7 @@ impl Sockets {
             slot.queue.pop_front();
         }
         if slot.queue.is_empty() {
-            if slot.queue.capacity() > 8 {
-                slot.queue = VecDeque::new();
-            }
+            slot.queue = VecDeque::new(); // an idle connection keeps no memory for it
             if slot.life == Life::Open {
                 events.push(SocketEvent::Drained(ConnId::new(self.shard, generation, index)));
             }
@@ -535,6 +555,7 @@ impl Sockets {
             entry
         };
         let user_data = Operation::Send.user_data(slot.generation, index);
+        self.sends += 1;
         self.push(&entry.user_data(user_data));
     }
 

@@ -9,6 +9,7 @@ use super::publish::thread_data;
 use super::rate_limits::Budget;
 use super::refusals::{not_a_member, too_many_subscriptions};
 use super::requests::{Pending, Subscribing};
+use super::session::Session;
 use super::world::{Transport, World};
 use crate::chat::subscribers::{Mode, Subscriber};
 use crate::error::{ErrorCode, Refusal};
@@ -109,8 +110,9 @@ impl<W: World> Shard<W> {
     /// Puts a conversation on a connection's list of replays.
     pub(super) fn want_replay(&mut self, conn: ConnId, conversation: ConversationId) {
         let Some(session) = self.connections.session_mut(conn) else { return };
-        if !session.replays.contains(&conversation) {
-            session.replays.push_back(conversation);
+        let replays = &mut session.catch_up_mut().replays;
+        if !replays.contains(&conversation) {
+            replays.push_back(conversation);
         }
         self.pump_replays(conn);
     }
@@ -124,9 +126,7 @@ impl<W: World> Shard<W> {
             return; // continues when the page arrives, or the queue has drained
         }
         let user = session.user;
-        while let Some(conversation) =
-            self.connections.session_mut(conn).and_then(|session| session.replays.pop_front())
-        {
+        while let Some(conversation) = self.connections.session_mut(conn).and_then(Session::next_replay) {
             let subscriber = self.rooms.subscriber(conn, conversation);
             let Some(subscriber) = subscriber.filter(|subscriber| subscriber.mode == Mode::CatchingUp) else {
                 continue;
@@ -138,7 +138,7 @@ impl<W: World> Shard<W> {
             if sent {
                 session.replay_in_flight = true;
             } else {
-                session.replays.push_front(conversation);
+                session.catch_up_mut().replays.push_front(conversation);
                 if !session.replay_waits {
                     session.replay_waits = true;
                     self.requests.replays_waiting.push_back((self.now_ms, conn));
@@ -179,7 +179,7 @@ impl<W: World> Shard<W> {
             }
             Err(_) => {
                 // The store is unreachable for a moment: the subscriber keeps its cursor and retries.
-                session.replays.push_back(conversation);
+                session.catch_up_mut().replays.push_back(conversation);
                 return self.requests.replays_failed.push((self.now_ms, conn));
             }
         }
@@ -257,20 +257,18 @@ impl<W: World> Shard<W> {
     /// Everything queued for a connection has left.
     pub(super) fn drained(&mut self, conn: ConnId) {
         let Some(session) = self.connections.session_mut(conn) else { return };
-        if session.lagging_since_ms.is_none() && session.replays.is_empty() {
+        if !session.is_behind() {
             return; // as after nearly every send
         }
-        if session.lagging_since_ms.take().is_some() {
-            for conversation in std::mem::take(&mut session.behind) {
-                let subscriber = self.rooms.subscriber(conn, conversation);
-                let Some(subscriber) = subscriber.filter(|subscriber| subscriber.mode == Mode::CatchingUp) else {
-                    continue;
-                };
-                subscriber.announce = true;
-                let cursor = subscriber.cursor;
-                self.send_event(conn, "lagging", None, &json!({ "conversation_id": conversation, "seq": cursor }));
-                self.want_replay(conn, conversation);
-            }
+        for conversation in session.caught_up_with_queue() {
+            let subscriber = self.rooms.subscriber(conn, conversation);
+            let Some(subscriber) = subscriber.filter(|subscriber| subscriber.mode == Mode::CatchingUp) else {
+                continue;
+            };
+            subscriber.announce = true;
+            let cursor = subscriber.cursor;
+            self.send_event(conn, "lagging", None, &json!({ "conversation_id": conversation, "seq": cursor }));
+            self.want_replay(conn, conversation);
         }
         self.pump_replays(conn);
     }

@@ -8,6 +8,7 @@ use super::rate_limits::Budget;
 use super::refusals::{full_lane, needs_a_socket, too_many_reads};
 use super::requests::{Invoking, Origin, Pending, PendingCommand, SentBy, Subscribing};
 use super::send::NewMessage;
+use super::session::TypingState;
 use super::world::{Clock, World};
 use crate::error::{ErrorCode, Refusal};
 use crate::faults::error_limited;
@@ -169,10 +170,14 @@ impl<W: World> Shard<W> {
         let now_ms = self.now_ms;
         let subscribed = asked.origin.connection().and_then(|conn| self.connections.session_mut(conn)).map(|session| {
             // In one conversation every two seconds; changing conversations does not make it a flood.
-            let throttled = matches!(session.typed, Some((c, at))
-                if now_ms - at < if c == conversation { TYPING_INTERVAL_MS } else { TYPING_INTERVAL_MS / 8 });
+            let last = session.typing.as_deref();
+            let throttled = last.is_some_and(|last| {
+                let is_here = last.conversation == conversation;
+                now_ms - last.at_ms < if is_here { TYPING_INTERVAL_MS } else { TYPING_INTERVAL_MS / 8 }
+            });
             if !throttled {
-                session.typed = Some((conversation, now_ms));
+                let permission = session.typing.take().and_then(|last| last.permission);
+                session.typing = Some(Box::new(TypingState { conversation, at_ms: now_ms, permission }));
             }
             let is_subscribed = session.subscriptions.contains(&conversation);
             if is_planted(Fault::TypeWithoutAsking) && is_subscribed {
@@ -181,9 +186,9 @@ impl<W: World> Shard<W> {
             }
             // In a direct conversation one user may have blocked the other since.
             let is_direct = conversation.prefix() == ConversationPrefix::Direct;
-            let known = session.may_type.as_ref();
+            let known = session.typing.as_ref().and_then(|typing| typing.permission.as_ref());
             let known = known.filter(|known| known.is_valid(conversation, now_ms) && is_subscribed && !is_direct);
-            (throttled, known.map(|known| TypingPermission::clone(known)))
+            (throttled, known.cloned())
         });
         match subscribed {
             Some((true, _)) => self.finish(asked),
@@ -206,8 +211,8 @@ impl<W: World> Shard<W> {
     fn typing_permitted(&mut self, asked: PendingCommand, user: UserId, permission: Option<TypingPermission>) {
         if let Some(permission) = permission {
             let session = asked.origin.connection().and_then(|conn| self.connections.session_mut(conn));
-            if let Some(session) = session {
-                session.may_type = Some(Box::new(permission.clone()));
+            if let Some(typing) = session.and_then(|session| session.typing.as_mut()) {
+                typing.permission = Some(permission.clone());
             }
             self.send_typing(user, asked.origin.connection(), permission);
         }

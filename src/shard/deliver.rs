@@ -14,7 +14,7 @@ use crate::wire::Format;
 use crate::wire::ws::deflate::Deflater;
 use crate::wire::ws::encoder;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What the rooms send to, in terms of sockets.
 struct SocketOutbox<'a, W: World> {
@@ -34,6 +34,10 @@ impl<W: World> Outbox for SocketOutbox<'_, W> {
     #[inline]
     fn queued_bytes(&self, conn: ConnId) -> usize {
         self.sockets.queued_bytes(conn)
+    }
+
+    fn send_time(&self) -> Duration {
+        self.sockets.send_time()
     }
 
     #[inline]
@@ -114,16 +118,17 @@ impl<W: World> Shard<W> {
             let Some(session) = self.connections.session_mut(conn) else { continue };
             match why {
                 Behind::QueueFull => {
-                    session.behind.push(conversation);
-                    if session.lagging_since_ms.is_none() {
-                        session.lagging_since_ms = Some(self.now_ms);
+                    let state = session.catch_up_mut();
+                    state.behind.push(conversation);
+                    if state.lagging_since_ms.is_none() {
+                        state.lagging_since_ms = Some(self.now_ms);
                         let until_ms = self.now_ms + SLOW_CONSUMER_GRACE_MS;
                         session.check_at_ms = session.check_at_ms.min(until_ms);
                         self.connections.schedule(conn, until_ms);
                     }
                 }
                 Behind::Gap => {
-                    session.replays.push_back(conversation);
+                    session.catch_up_mut().replays.push_back(conversation);
                     if !session.replay_waits {
                         session.replay_waits = true;
                         self.requests.replays_waiting.push_back((self.now_ms, conn));

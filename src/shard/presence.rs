@@ -175,7 +175,7 @@ impl<W: World> Shard<W> {
                 if let Some(session) = self.connections.session_mut(*conn)
                     && !is_planted(Fault::TypeAfterABlock)
                 {
-                    session.may_type = None;
+                    session.forget_typing_permission();
                 }
             }
         }

@@ -16,7 +16,7 @@ use crate::limits::CREATE_MEMBERS_MAX;
 use crate::mesh::frame::{Delivery, Request};
 use crate::mesh::port::Lanes;
 use crate::net::SocketEvent;
-use std::io;
+use std::{io, thread};
 
 /// Frames that one outcome or request may put on one delivery lane: an answer, events and what follows from them,
 /// memberships gained or lost; and events of other nodes that waited for it.
@@ -53,6 +53,11 @@ pub fn run(mut shard: Shard<Real>) -> io::Result<()> {
             return Ok(());
         }
         // The flag is set, then every lane is checked once more: a thread that pushes after that check rings.
+        if more {
+            // The fan-out of a large room needs this core for many turns. Meanwhile the I/O shard or PostgreSQL may have
+            // been woken on it: without a commit, smaller rooms would wait for the end of the kernel's time slice.
+            thread::yield_now();
+        }
         shard.lanes.bell().about_to_sleep();
         idle = !more && shard.lanes.is_idle();
         if !idle {
@@ -257,7 +262,7 @@ impl<W: World> Shard<W> {
             Delivery::Presence(shown) => self.on_presence(&shown),
             Delivery::TypingVoid(conn) => {
                 if let Some(session) = self.connections.session_mut(conn) {
-                    session.may_type = None;
+                    session.forget_typing_permission();
                 }
             }
             Delivery::Blocked(one, other) => self.on_blocked(one, other),

@@ -6,7 +6,7 @@ use crate::mesh::port::MeshPort;
 use crate::net::{Chunk, ReceivedBuffer, Sockets};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use time::OffsetDateTime;
 
 /// The real world.
@@ -75,6 +75,11 @@ impl Transport for Sockets {
     #[inline]
     fn queued_bytes(&self, conn: ConnId) -> usize {
         Sockets::queued_bytes(self, conn)
+    }
+
+    #[inline]
+    fn send_time(&self) -> Duration {
+        Sockets::send_time(self)
     }
 
     #[inline]

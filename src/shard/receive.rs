@@ -34,7 +34,7 @@ impl<W: World> Shard<W> {
         let now_ms = self.now_ms;
         let Some(session) = self.connections.session_mut(conn) else { return };
         session.last_seen_ms = now_ms;
-        session.pinged_at_ms = None;
+        session.pinged_at_ms = u64::MAX;
         // Out of the shard while the bytes are decoded: commands need all of it.
         let mut peer = std::mem::take(&mut session.peer);
         let format = session.format;

@@ -57,18 +57,14 @@ pub struct Session {
     pub token_expires_ms: u64,
     /// When its last byte arrived.
     pub last_seen_ms: u64,
-    /// When it was pinged; none once a byte has arrived since.
-    pub pinged_at_ms: Option<u64>,
+    /// When it was pinged; `u64::MAX` once a byte has arrived since.
+    pub pinged_at_ms: u64,
     /// When its unfinished message or frame must be complete; `u64::MAX` between messages.
     pub message_until_ms: u64,
     /// The planned check of this session; earlier entries in the wheel are void.
     pub check_at_ms: u64,
-    /// Since when its queue is too full for events.
-    pub lagging_since_ms: Option<u64>,
     /// Its last typing signal.
-    pub typed: Option<(ConversationId, u64)>,
-    /// Where its user may be seen typing, as PostgreSQL has answered last.
-    pub may_type: Option<Box<TypingPermission>>,
+    pub typing: Option<Box<TypingState>>,
     /// Its place among the WebSockets of its client's network.
     pub network_place: Option<QuotaPlace<ClientNetwork>>,
     /// Its user's budgets.
@@ -77,9 +73,28 @@ pub struct Session {
     pub repeats: SharedRepeats,
     /// Conversations that it is subscribed to.
     pub subscriptions: Vec<ConversationId>,
+    /// What it has to catch up on: nothing for most connections.
+    catch_up: Option<Box<CatchUpState>>,
+}
+
+/// A connection's last typing signal, and whether the next one may be shown.
+pub struct TypingState {
+    /// Where its user typed.
+    pub conversation: ConversationId,
+    /// When, in milliseconds of the process's clock.
+    pub at_ms: u64,
+    /// Where its user may be seen typing, as PostgreSQL has answered last.
+    pub permission: Option<TypingPermission>,
+}
+
+/// What a connection has to catch up on; see `catch_up`.
+#[derive(Default)]
+pub struct CatchUpState {
     /// Conversations whose log is to be read for it.
     pub replays: VecDeque<ConversationId>,
-    /// Conversations whose events its full queue has refused.
+    /// Since when its queue is too full for events.
+    pub lagging_since_ms: Option<u64>,
+    /// Conversations whose events its full queue has refused. None unless it is lagging.
     pub behind: Vec<ConversationId>,
 }
 
@@ -113,19 +128,54 @@ impl Session {
             grant: None,
             token_expires_ms: u64::MAX,
             last_seen_ms: 0,
-            pinged_at_ms: None,
+            pinged_at_ms: u64::MAX,
             message_until_ms: u64::MAX,
             check_at_ms: 0,
-            lagging_since_ms: None,
-            typed: None,
-            may_type: None,
+            typing: None,
             network_place: None,
             budgets: Arc::default(),
             repeats: SharedRepeats::default(),
             subscriptions: Vec::new(),
-            replays: VecDeque::new(),
-            behind: Vec::new(),
+            catch_up: None,
         }
+    }
+
+    /// The next typing signal needs PostgreSQL's permission again.
+    pub fn forget_typing_permission(&mut self) {
+        if let Some(typing) = &mut self.typing {
+            typing.permission = None;
+        }
+    }
+
+    /// What it has to catch up on, to be added to.
+    pub fn catch_up_mut(&mut self) -> &mut CatchUpState {
+        self.catch_up.get_or_insert_default()
+    }
+
+    /// Takes the next conversation whose log is to be read. Frees the memory when nothing is left.
+    pub fn next_replay(&mut self) -> Option<ConversationId> {
+        let state = self.catch_up.as_mut()?;
+        let next = state.replays.pop_front();
+        if state.replays.is_empty() && state.lagging_since_ms.is_none() {
+            self.catch_up = None;
+        }
+        next
+    }
+
+    fn lagging_since_ms(&self) -> Option<u64> {
+        self.catch_up.as_ref()?.lagging_since_ms
+    }
+
+    /// Whether it has something to catch up on.
+    pub fn is_behind(&self) -> bool {
+        self.catch_up.is_some()
+    }
+
+    /// Ends its lagging. Returns the conversations whose events its queue has refused.
+    pub fn caught_up_with_queue(&mut self) -> Vec<ConversationId> {
+        let Some(state) = &mut self.catch_up else { return Vec::new() };
+        state.lagging_since_ms = None;
+        std::mem::take(&mut state.behind)
     }
 
     /// Checks the session at `now_ms`. Before `paused_until_ms` no client counts as idle, because the shard was
@@ -134,7 +184,7 @@ impl Session {
         if now_ms >= self.token_expires_ms {
             return Look::Close(CloseCode::TokenExpired);
         }
-        let grace_ends_ms = self.lagging_since_ms.map_or(u64::MAX, |since| since + SLOW_CONSUMER_GRACE_MS);
+        let grace_ends_ms = self.lagging_since_ms().map_or(u64::MAX, |since| since + SLOW_CONSUMER_GRACE_MS);
         if now_ms >= grace_ends_ms {
             return Look::Close(CloseCode::TooSlow);
         }
@@ -143,17 +193,18 @@ impl Session {
         if now_ms >= message_ends_ms {
             return Look::Close(CloseCode::Policy);
         }
-        let (pings, next) = match self.pinged_at_ms {
+        let (pings, next) = if self.pinged_at_ms < u64::MAX {
+            let pong_ends_ms = (self.pinged_at_ms + heartbeat_ms).max(paused_until_ms);
             // Idle for two heartbeats, and pinged in between: idle time alone may be that of a delayed server.
-            Some(at) if now_ms >= (at + heartbeat_ms).max(paused_until_ms) => {
+            if now_ms >= pong_ends_ms {
                 return Look::Close(CloseCode::HeartbeatTimeout);
             }
-            Some(at) => (false, (at + heartbeat_ms).max(paused_until_ms)),
-            None if now_ms >= self.last_seen_ms + heartbeat_ms => {
-                self.pinged_at_ms = Some(now_ms);
-                (true, now_ms + heartbeat_ms)
-            }
-            None => (false, self.last_seen_ms + heartbeat_ms),
+            (false, pong_ends_ms)
+        } else if now_ms >= self.last_seen_ms + heartbeat_ms {
+            self.pinged_at_ms = now_ms;
+            (true, now_ms + heartbeat_ms)
+        } else {
+            (false, self.last_seen_ms + heartbeat_ms)
         };
         let at = next.min(self.token_expires_ms).min(grace_ends_ms).min(message_ends_ms).max(now_ms + LOOK_MS_MIN);
         if pings { Look::Ping(at) } else { Look::Again(at) }
@@ -171,7 +222,23 @@ mod tests {
 
     #[test]
     fn stays_small_while_idle() {
-        assert!(size_of::<Session>() <= 368, "{} bytes", size_of::<Session>());
+        assert!(size_of::<Session>() <= 256, "{} bytes", size_of::<Session>());
+    }
+
+    #[test]
+    fn keeps_no_memory_of_what_it_caught_up_on() {
+        let mut session = session();
+        let [one, other] = [6, 10].map(|id| ConversationId::from_number(id).unwrap());
+        session.catch_up_mut().replays.extend([one, other]);
+        session.catch_up_mut().lagging_since_ms = Some(5);
+        session.catch_up_mut().behind.push(one);
+        assert_eq!(
+            [session.next_replay(), session.next_replay(), session.next_replay()],
+            [Some(one), Some(other), None]
+        );
+        assert!(session.is_behind(), "its queue is still full");
+        assert_eq!(session.caught_up_with_queue(), [one]);
+        assert_eq!((session.next_replay(), session.is_behind()), (None, false));
     }
 
     #[test]
@@ -207,7 +274,7 @@ mod tests {
         assert_eq!(expiring.look(600, 1_000, 0), Look::Again(700));
         assert_eq!(expiring.look(700, 1_000, 0), Look::Close(CloseCode::TokenExpired));
         let mut slow = session();
-        slow.lagging_since_ms = Some(50);
+        slow.catch_up_mut().lagging_since_ms = Some(50);
         assert_eq!(
             slow.look(50 + SLOW_CONSUMER_GRACE_MS - 1, 60_000, 0),
             Look::Again(150 + SLOW_CONSUMER_GRACE_MS - 1)

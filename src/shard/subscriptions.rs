@@ -13,6 +13,8 @@ use crate::planted::{Fault, is_planted};
 use serde_json::json;
 use std::collections::HashMap;
 
+/// A connection with so few subscriptions keeps no memory for more.
+const FEW: usize = 4;
 /// Between the two ways on which a shard learns a change of membership in a cluster.
 const TOLD_TWICE_MS: u64 = 5_000;
 
@@ -28,6 +30,9 @@ impl<W: World> Shard<W> {
             if session.subscriptions.len() >= SUBSCRIPTIONS_PER_CONNECTION_MAX {
                 let refusal = too_many_subscriptions().with_details(json!({ "conversation_id": conversation }));
                 return self.send_event(conn, "error", None, &refusal);
+            }
+            if session.subscriptions.len() < FEW {
+                session.subscriptions.reserve_exact(1);
             }
             session.subscriptions.push(conversation);
         }

@@ -9,7 +9,7 @@ use crate::mesh::port::Lanes;
 use crate::net::{Chunk, SocketEvent};
 use std::net::SocketAddr;
 use std::ops::DerefMut;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use time::OffsetDateTime;
 
 /// The world of one shard.
@@ -52,6 +52,8 @@ pub trait Transport {
     fn refuse_input(&mut self, conn: ConnId);
     /// Bytes that wait to be sent.
     fn queued_bytes(&self, conn: ConnId) -> usize;
+    /// How long a send takes.
+    fn send_time(&self) -> Duration;
     /// Queues bytes.
     fn send(&mut self, conn: ConnId, chunk: Chunk);
     /// Drops the queued bytes, except a message that is half sent.

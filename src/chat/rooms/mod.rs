@@ -11,8 +11,8 @@
 //! Pure: time is an argument, and all output goes through [`Outbox`].
 //!
 //! Invariants:
-//! - with few small rooms, one turn serves [`SLICE`] subscribers of large rooms. Without this bound, each message in a
-//!   room of 10,000 would delay a message in a room of two by 70 ms;
+//! - with few small rooms, one turn serves large rooms for a bounded time, by what a send takes now. Without this bound,
+//!   each message in a room of 10,000 would delay a message in a room of two by 70 ms;
 //! - a slice is named by the first connection that it has not served, and subscribers are in that order. So joining and
 //!   leaving between two slices moves no other subscriber past the mark. If a subscriber were skipped anyway, its
 //!   cursor would show it at the next event, and it would read the log;
@@ -37,11 +37,20 @@ use crate::mesh::event::{EncodedEvent, Published};
 use backlog::Backlog;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-/// Subscribers of large rooms that one turn serves, and the size from which a room is large. A send costs 6 to 8 µs of
-/// CPU, so a slice holds a turn up for about a millisecond.
-pub const SLICE: usize = 128;
+/// How long a slice of a large room may hold a turn up.
+const SLICE_TIME: Duration = Duration::from_micros(300);
+/// The fewest subscribers of a slice: with less, a turn costs much beside its sends. A larger room is large.
+pub const SLICE_MIN: usize = 32;
+/// The most subscribers of a slice.
+pub const SLICE_MAX: usize = 128;
+
+/// How many subscribers of large rooms one turn serves, when a send takes so long.
+fn slice(send_time: Duration) -> usize {
+    let sends = SLICE_TIME.as_nanos() / send_time.as_nanos().max(1);
+    (sends as usize).clamp(SLICE_MIN, SLICE_MAX)
+}
 
 /// The conversations of one shard.
 pub struct Rooms<C> {
@@ -164,7 +173,7 @@ impl<C: SharedBytes> Rooms<C> {
         if room.is_empty() {
             return;
         }
-        let is_large = room.len() > SLICE;
+        let is_large = room.len() > SLICE_MIN;
         let backlog = self.backlogs.entry(conversation).or_insert_with(|| {
             if is_large { &mut self.large } else { &mut self.small }.push_back(conversation);
             Backlog::default()
@@ -197,15 +206,16 @@ impl<C: SharedBytes> Rooms<C> {
             self.backlogs.remove(&conversation);
         }
         // Large rooms get the same share of a turn as small ones, so that neither waits for the other.
+        let slice = slice(out.send_time());
         let mut served_large = 0;
         while let Some(conversation) = self.large.pop_front() {
-            served_large += self.serve_room(conversation, SLICE, out);
+            served_large += self.serve_room(conversation, slice, out);
             if self.backlogs.get(&conversation).is_some_and(|backlog| !backlog.events.is_empty()) {
                 self.large.push_back(conversation);
             } else {
                 self.backlogs.remove(&conversation);
             }
-            if served_large >= served_small.max(SLICE) {
+            if served_large >= served_small.max(slice) {
                 break;
             }
         }

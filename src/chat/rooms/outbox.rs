@@ -3,7 +3,7 @@
 use crate::ids::{ConnId, ConversationId};
 use crate::wire::Format;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Immutable bytes that the queues of several connections share.
 pub trait SharedBytes: Clone + AsRef<[u8]> + From<Vec<u8>> + From<Arc<[u8]>> {}
@@ -26,6 +26,9 @@ pub trait Outbox {
 
     /// Bytes in the connection's queue.
     fn queued_bytes(&self, conn: ConnId) -> usize;
+
+    /// How long a send takes now.
+    fn send_time(&self) -> Duration;
 
     /// Appends to the connection's queue.
     fn send(&mut self, conn: ConnId, chunk: Self::Chunk);

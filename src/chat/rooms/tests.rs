@@ -2,7 +2,7 @@
 
 use super::backlog::{BACKLOG_BYTES_MAX, BACKLOG_EVENTS_MAX, Backlog};
 use super::outbox::{Behind, Outbox};
-use super::{Rooms, fan_out};
+use super::{Rooms, SLICE_MAX, SLICE_MIN, fan_out};
 use crate::chat::subscribers::{Mode, Room, Subscriber};
 use crate::ids::{ConnId, ConversationId, Seq, ShardId, UserId};
 use crate::mesh::event::EncodedEvent;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 #[derive(Clone)]
 struct Bytes(Rc<[u8]>);
@@ -42,6 +42,7 @@ struct Sent {
     full: Option<ConnId>,
     behind: Vec<(ConnId, Behind)>,
     receipts: u64,
+    send_time: Duration,
 }
 
 impl Outbox for Sent {
@@ -49,6 +50,10 @@ impl Outbox for Sent {
 
     fn queued_bytes(&self, conn: ConnId) -> usize {
         if self.full == Some(conn) { usize::MAX / 2 } else { 0 }
+    }
+
+    fn send_time(&self) -> Duration {
+        self.send_time
     }
 
     fn send(&mut self, conn: ConnId, chunk: Bytes) {
@@ -212,6 +217,33 @@ fn distinguishes_a_full_queue_from_a_gap() {
     assert_eq!(sent.behind, [(conn(1), Behind::QueueFull), (conn(2), Behind::Gap)]);
     let modes: Vec<Mode> = room.subscribers().iter().map(|subscriber| subscriber.mode).collect();
     assert_eq!(modes, [Mode::Live, Mode::CatchingUp, Mode::CatchingUp]);
+}
+
+#[test]
+fn serves_a_large_room_for_a_bounded_time_and_smaller_ones_in_between() {
+    let (large, small) = (conversation(), ConversationId::from_number(10).unwrap());
+    for (send_us, served) in [(0, SLICE_MAX), (3, 100), (1_000, SLICE_MIN)] {
+        let mut rooms = Rooms::<Bytes>::new(1 << 20);
+        let mut sent = Sent { send_time: Duration::from_micros(send_us), ..Sent::default() };
+        for slot in 0..300 {
+            rooms.subscribe(subscriber(slot, 0), large);
+        }
+        let of_small: Vec<u32> = (1_000..1_000 + SLICE_MIN as u32).collect();
+        for slot in &of_small {
+            rooms.subscribe(subscriber(*slot, 0), small);
+        }
+        rooms.receive(event(Some(1), None, 0), Vec::new(), &mut sent);
+        assert!(rooms.fan_out(&mut sent), "more is left");
+        assert_eq!(sent.bytes.len(), served, "{send_us} µs");
+        let mut of_the_other = event(Some(1), None, 0);
+        Arc::get_mut(&mut of_the_other).unwrap().conversation = small;
+        rooms.receive(of_the_other, Vec::new(), &mut sent);
+        rooms.fan_out(&mut sent);
+        assert!(of_small.iter().all(|slot| sent.bytes.contains_key(&conn(*slot))), "{send_us} µs");
+        assert!(sent.bytes.len() < 300, "{send_us} µs: the large room was not finished before");
+        while rooms.fan_out(&mut sent) {}
+        assert_eq!((sent.bytes.len(), rooms.have_backlog()), (300 + SLICE_MIN, false));
+    }
 }
 
 #[test]

@@ -72,6 +72,28 @@ struct Message {
     fragments: u32,
 }
 
+/// The payload of a control frame.
+#[derive(Debug)]
+struct ControlPayload {
+    bytes: [u8; CONTROL_BYTES_MAX as usize],
+    len: usize,
+}
+
+impl Default for ControlPayload {
+    fn default() -> Self {
+        Self { bytes: [0; CONTROL_BYTES_MAX as usize], len: 0 }
+    }
+}
+
+impl ControlPayload {
+    fn append(&mut self, chunk: &[u8]) -> Result<(), ProtocolError> {
+        let end = self.len + chunk.len();
+        self.bytes.get_mut(self.len..end).ok_or(LONG_CONTROL)?.copy_from_slice(chunk);
+        self.len = end;
+        Ok(())
+    }
+}
+
 /// The decoding state of one connection.
 #[derive(Debug, Default)]
 pub struct Decoder {
@@ -90,13 +112,15 @@ pub struct Decoder {
     message: Option<Message>,
     utf8: Utf8Validator,
     assembled: Vec<u8>,
-    control: Vec<u8>,
+    /// Of the control frame that is being received, if it has a payload.
+    control: Option<Box<ControlPayload>>,
 }
 
 const fn protocol(what: &'static str) -> ProtocolError {
     ProtocolError { code: CloseCode::Protocol, what }
 }
 
+const LONG_CONTROL: ProtocolError = protocol("control frame longer than 125 bytes");
 const TOO_BIG: ProtocolError = ProtocolError { code: CloseCode::TooBig, what: "message larger than the limit" };
 const NOT_UTF8: ProtocolError = ProtocolError { code: CloseCode::InvalidPayload, what: "text is not UTF-8" };
 
@@ -126,7 +150,7 @@ impl Decoder {
             self.assembled.clear();
         }
         if std::mem::take(&mut self.control_handed_out) {
-            self.control.clear();
+            self.control = None;
         }
         loop {
             let Some(frame) = self.frame else {
@@ -188,7 +212,7 @@ impl Decoder {
                         return Err(protocol("client frame without a mask"));
                     }
                     if head[0] & 0x08 != 0 && u64::from(head[1] & 0x7f) > CONTROL_BYTES_MAX {
-                        return Err(protocol("control frame longer than 125 bytes"));
+                        return Err(LONG_CONTROL);
                     }
                 }
                 _ => {}
@@ -265,7 +289,9 @@ impl Decoder {
         frame.phase = mask::apply(chunk, frame.mask, usize::from(frame.phase)) as u8;
         frame.remaining -= available as u64;
         if frame.opcode >= 8 {
-            self.control.extend_from_slice(chunk);
+            if !chunk.is_empty() {
+                self.control.get_or_insert_default().append(chunk)?;
+            }
         } else {
             if let Some(Message { kind: MessageKind::Text, compressed: false, .. }) = self.message {
                 self.utf8.feed(chunk).map_err(|_| NOT_UTF8)?;
@@ -300,10 +326,11 @@ impl Decoder {
     }
 
     fn control_item(&mut self, opcode: u8) -> Result<Incoming<'_>, ProtocolError> {
+        let payload = self.control.as_ref().and_then(|control| control.bytes.get(..control.len)).unwrap_or_default();
         match opcode {
-            0x9 => Ok(Incoming::Ping(&self.control)),
+            0x9 => Ok(Incoming::Ping(payload)),
             0xa => Ok(Incoming::Pong),
-            _ => match self.control.as_slice() {
+            _ => match payload {
                 [] => Ok(Incoming::Close(None)),
                 [_] => Err(protocol("close frame with half a code")),
                 [high, low, reason @ ..] => {
@@ -323,9 +350,6 @@ impl Decoder {
     fn release_when_idle(&mut self) {
         if self.message.is_none() && self.assembled.is_empty() {
             self.assembled = Vec::new();
-        }
-        if self.control.is_empty() {
-            self.control = Vec::new();
         }
     }
 }

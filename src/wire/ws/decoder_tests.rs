@@ -37,8 +37,8 @@ fn decode(bytes: &[u8], step: usize, max_message_bytes: usize, deflate: bool) ->
     }
     if decoder.message.is_none() && decoder.frame.is_none() && decoder.header_len == 0 {
         assert_eq!(
-            (decoder.assembled.capacity(), decoder.control.capacity()),
-            (0, 0),
+            (decoder.assembled.capacity(), decoder.control.is_some()),
+            (0, false),
             "an idle decoder owns no memory"
         );
     }

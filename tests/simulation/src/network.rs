@@ -16,6 +16,7 @@ use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 /// The time between our half-close and an abort that every peer is promised, in milliseconds.
 const LINGER_MS: u64 = 2_000;
@@ -198,6 +199,10 @@ impl SimSockets {
 impl Transport for SimSockets {
     type Socket = SimSocket;
     type Buffer = Vec<u8>;
+
+    fn send_time(&self) -> Duration {
+        Duration::from_micros(7)
+    }
 
     fn adopt(&mut self, socket: SimSocket) -> ConnId {
         let fresh = |generation| Slot {
