@@ -21,14 +21,17 @@
 
 mod buffers;
 mod chunk;
+mod error;
 mod listener;
 mod ring;
+mod send_time;
 mod slot;
 mod sockets;
 mod submit;
 
 pub use buffers::ReceivedBuffer;
 pub use chunk::Chunk;
+pub use error::NetError;
 pub use listener::{bind, probe_address, share};
 pub use ring::probe_ring;
-pub use sockets::{NetError, SocketEvent, Sockets};
+pub use sockets::{SocketEvent, Sockets};

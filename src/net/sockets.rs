@@ -2,7 +2,9 @@
 
 use super::buffers::{self, BufferPool, ReceivedBuffer};
 use super::chunk::Chunk;
+use super::error::NetError;
 use super::ring::new_ring;
+use super::send_time::SendTime;
 use super::slot::{Life, Receiving, Slot, shut};
 use super::submit::{Operation, VectoredSend, key, target};
 use crate::ids::{ConnId, ShardId};
@@ -18,26 +20,8 @@ use std::time::{Duration, Instant};
 
 /// The ring's clock: the granularity of the shard's timing wheel.
 const TICK_MS: u64 = 100;
-/// What a send takes before one was measured.
-const SEND_NS: u32 = 7_000;
-/// Sends from which on a turn is measured: then they are most of its time.
-const SENDS_MIN: u32 = 16;
 /// Vectored sends kept for reuse.
 const SPARE_SENDS_MAX: usize = 256;
-
-/// The ring could not be set up.
-#[derive(Debug, thiserror::Error)]
-pub enum NetError {
-    /// `io_uring_setup` was refused.
-    #[error(
-        "cannot set up io_uring ({0}): Linux 6.1 or newer is needed, and containers must allow io_uring_setup, \
-         io_uring_enter and io_uring_register (Docker's default seccomp profile does not; see README.md)"
-    )]
-    Ring(io::Error),
-    /// No descriptor is left for the doorbell.
-    #[error("cannot duplicate the doorbell's descriptor: {0}")]
-    Doorbell(io::Error),
-}
 
 /// An event of a socket.
 #[derive(Debug)]
@@ -82,9 +66,7 @@ pub struct Sockets {
     /// Wrapping microseconds since `started`, read twice per turn: at its beginning, and when its completions are
     /// collected.
     now_us: u32,
-    /// How many sends this turn has submitted.
-    sends: u32,
-    send_ns: u32,
+    send_time: SendTime,
     open: usize,
 }
 
@@ -116,8 +98,7 @@ impl Sockets {
             writes,
             started: Instant::now(),
             now_us: 0,
-            sends: 0,
-            send_ns: SEND_NS,
+            send_time: SendTime::new(),
             open: 0,
         })
     }
@@ -282,10 +263,10 @@ impl Sockets {
         self.turn_collecting(1, events)
     }
 
-    /// How long a send takes in the kernel: an average of the last turns with many.
+    /// How long a send takes in the kernel, lately.
     #[must_use]
     pub fn send_time(&self) -> Duration {
-        Duration::from_nanos(self.send_ns.into())
+        self.send_time.average()
     }
 
     fn read_clock(&mut self) {
@@ -295,7 +276,6 @@ impl Sockets {
     fn turn_collecting(&mut self, at_least: u32, events: &mut Vec<SocketEvent>) -> io::Result<()> {
         self.read_clock();
         let began_us = self.now_us;
-        self.sends = 0;
         self.submit_output(events);
         if !self.tick_in_kernel {
             self.tick_in_kernel = true;
@@ -313,11 +293,7 @@ impl Sockets {
         // Do not sleep if a connection ended while output was submitted: its event must not wait.
         self.enter(if events.is_empty() { at_least } else { 0 })?;
         self.read_clock();
-        if at_least == 0 && self.sends >= SENDS_MIN {
-            let took_us = self.now_us.wrapping_sub(began_us).min(1_000_000);
-            let send_ns = took_us * 1_000 / self.sends;
-            self.send_ns = self.send_ns - self.send_ns / 8 + send_ns / 8;
-        }
+        self.send_time.end_turn((at_least == 0).then(|| self.now_us.wrapping_sub(began_us)));
         let mut completions = std::mem::take(&mut self.completions);
         completions.extend(self.ring.completion().map(|c| (c.user_data(), c.result(), c.flags())));
         let tick_was_in_kernel = self.tick_in_kernel;
@@ -555,7 +531,7 @@ impl Sockets {
             entry
         };
         let user_data = Operation::Send.user_data(slot.generation, index);
-        self.sends += 1;
+        self.send_time.submitted();
         self.push(&entry.user_data(user_data));
     }
 

@@ -60,14 +60,16 @@ impl<W: World> Shard<W> {
     pub(super) fn head_timed_out(&mut self, conn: ConnId) {
         let now_ms = self.now_ms;
         let Client::Head(head) = self.connections.client(conn) else { return };
-        if now_ms >= head.until_ms {
-            return self.refuse_head(conn, &early::TIMEOUT);
-        }
-        let until_ms = head.until_ms;
-        if head.place.as_mut().is_some_and(|place| !place.may_stay_unfinished()) {
-            return self.refuse_head(conn, &early::TOO_MANY_HEADS);
-        }
-        self.connections.schedule(conn, until_ms);
+        let refusal = if now_ms >= head.until_ms {
+            &early::TIMEOUT
+        } else if head.place.as_mut().is_some_and(|place| !place.may_stay_unfinished()) {
+            &early::TOO_MANY_HEADS
+        } else {
+            let until_ms = head.until_ms;
+            return self.connections.schedule(conn, until_ms);
+        };
+        // Browsers and HTTP libraries connect ahead of a request. They would take these bytes for its answer.
+        if head.received.is_empty() { self.drop_head(conn) } else { self.refuse_head(conn, refusal) }
     }
 
     pub(super) fn received_head(&mut self, conn: ConnId, bytes: &[u8]) {

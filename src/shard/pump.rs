@@ -54,8 +54,8 @@ pub fn run(mut shard: Shard<Real>) -> io::Result<()> {
         }
         // The flag is set, then every lane is checked once more: a thread that pushes after that check rings.
         if more {
-            // The fan-out of a large room needs this core for many turns. Meanwhile the I/O shard or PostgreSQL may have
-            // been woken on it: without a commit, smaller rooms would wait for the end of the kernel's time slice.
+            // The fan-out of a large room needs this core for many turns. Meanwhile the I/O shard or PostgreSQL may
+            // have been woken on it. Smaller rooms' commits would wait for the end of the kernel's time slice.
             thread::yield_now();
         }
         shard.lanes.bell().about_to_sleep();

@@ -9,6 +9,7 @@ use crate::support::{Client, Format, PATIENCE, Server, User, text};
 use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 /// A little more than the server's window.
@@ -104,9 +105,35 @@ async fn wave(clients: &mut [Client], room: &str, each: usize) -> (usize, Vec<Va
     (answers.len() - refusals.len(), refusals)
 }
 
+/// A user signs in, connects, reads and answers a heartbeat while others send more than can be committed. Returns how
+/// much of that was accepted.
+async fn serves_everything_else(server: &Server, user: &User, room: &str, clients: &mut [Client]) -> usize {
+    let is_over = Cell::new(false);
+    let overload = async {
+        let mut sum = (0, 0);
+        while !is_over.get() {
+            let (accepted, refusals) = wave(clients, room, 100).await;
+            sum = (sum.0 + accepted, sum.1 + refusals.len());
+        }
+        sum
+    };
+    let other = async {
+        let user = server.login(user).await;
+        let mut client = Client::none(server, &user, Format::Json).await;
+        client.wait_for_pings(1).await;
+        let page = client.ok("get_history", json!({"conversation_id": room, "limit": 50})).await;
+        assert_eq!(page["messages"].as_array().unwrap().len(), 50);
+        is_over.set(true);
+    };
+    let ((accepted, refused), ()) = tokio::join!(overload, other);
+    assert!(refused > 0, "it was no overload");
+    accepted
+}
+
 #[tokio::test]
 async fn refuses_at_once_what_would_wait_too_long() {
-    let server = Server::start(2, &[("limits.max_messages_per_minute", "1000000")]);
+    let settings = [("limits.max_messages_per_minute", "1000000"), ("server.heartbeat_interval", "3s")];
+    let server = Server::start(2, &settings);
     let users = server.register_many(8).await;
     let room = server.room(&users.iter().collect::<Vec<_>>()).await;
     let mut clients = Vec::new();
@@ -129,6 +156,7 @@ async fn refuses_at_once_what_would_wait_too_long() {
         }
         assert!(all < 20 * 800, "all of {all} were accepted");
     };
+    all += serves_everything_else(&server, &users[0], &room, &mut clients).await;
     let mut returns = std::collections::BTreeSet::new();
     for refusal in &refusals {
         assert_eq!((text(&refusal["code"]), text(&refusal["details"]["limiter"])), ("overloaded", "commit_wait_ms"));

@@ -234,13 +234,14 @@ async fn keeps_clients_after_the_server_was_suspended() {
 }
 
 #[tokio::test]
-async fn answers_408_to_requests_that_are_not_complete_in_time() {
+async fn answers_408_to_requests_that_are_not_complete_in_time_and_closes_unused_connections() {
     let server = Server::start(2, &[("server.connection_timeout", "400ms")]);
     for beginning in ["", "GET /ws HTTP/1.1\r\nHost: test\r\nX-Slow: ", "POST /auth/login HTTP/1.1\r\n"] {
         let mut slow = Raw::connect(&server).await;
         slow.write(beginning.as_bytes()).await.unwrap();
         let answer = String::from_utf8(slow.rest().await).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 408 "), "{beginning:?}: {answer}");
+        let is_timeout = answer.starts_with("HTTP/1.1 408 ");
+        assert!(if beginning.is_empty() { answer.is_empty() } else { is_timeout }, "{beginning:?}: {answer}");
     }
 }
 

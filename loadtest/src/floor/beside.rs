@@ -319,6 +319,7 @@ mod tests {
             rooms: 2,
             room_size: 1,
             content_bytes: 128,
+            history: 0,
             warm_up_s: 0.0,
             seconds: 1.0,
             quiet: true,

@@ -32,6 +32,9 @@ Examples:
   # the floor for the shape of a load test's result, and its ratios to that floor
   loadtest floor --beside result.json --rounds 3
 
+  # whether a commit costs more in a long history: 10^5, 10^6 and 10^7 messages in 1,000 rooms
+  loadtest floor postgres --history 100000,1000000,10000000 --batch 31,400 --connections 1 --rooms 1000
+
   # durable rows per second on the disk of the server's data
   loadtest floor postgres --batch 100,1000 --data-dir /var/lib/veza-chat
 
@@ -179,6 +182,10 @@ struct PostgresOptions {
     #[arg(long, default_value_t = 10)]
     room_size: usize,
 
+    /// Messages in the tables before; several histories are measured in turn. Inserting 10,000,000 takes minutes
+    #[arg(long, value_delimiter = ',', default_value = "0")]
+    history: Vec<usize>,
+
     #[command(flatten)]
     common: Common,
 }
@@ -302,6 +309,7 @@ fn templates(common: &Common) -> Result<(Shape, PostgresShape), String> {
         rooms: 100,
         room_size: 10,
         content_bytes: common.payload_bytes as usize,
+        history: 0,
         warm_up_s: common.warm_up,
         seconds: common.seconds,
         quiet: common.quiet,
@@ -348,11 +356,19 @@ fn cases(options: &FloorOptions) -> Result<(Vec<Shape>, Vec<PostgresShape>), Str
                 room_size: given.room_size,
                 ..postgres
             };
-            let of_batch = |batch: &usize| {
-                let batch = *batch;
-                given.form.iter().map(|form| PostgresShape { form: *form, batch, ..shape.clone() }).collect::<Vec<_>>()
-            };
-            (Vec::new(), given.batch.iter().flat_map(of_batch).collect())
+            let mut shapes = Vec::new();
+            for history in &given.history {
+                for batch in &given.batch {
+                    let of_form = |form: &StatementForm| PostgresShape {
+                        history: *history,
+                        batch: *batch,
+                        form: *form,
+                        ..shape.clone()
+                    };
+                    shapes.extend(given.form.iter().map(of_form));
+                }
+            }
+            (Vec::new(), shapes)
         }
     };
     // A fault in the last case is reported before the first one runs.
@@ -417,6 +433,7 @@ fn render(report: &FloorReport, socket_cases: usize, postgres_cases: usize) -> S
         "form",
         "connections",
         "rooms",
+        "history",
         "rows/s",
         "commits/s",
         "commit P50 us",
@@ -433,6 +450,7 @@ fn render(report: &FloorReport, socket_cases: usize, postgres_cases: usize) -> S
             format!("{:?}", shape.form).to_lowercase(),
             shape.connections.to_string(),
             format!("{} x {}", shape.rooms, shape.room_size),
+            shape.history.to_string(),
             figure(&rounds, 0, |round| round.rows_per_s),
             figure(&rounds, 1, |round| round.commits_per_s),
             figure(&rounds, 0, |round| round.commit.p50_us as f64),

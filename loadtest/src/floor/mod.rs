@@ -19,6 +19,7 @@ pub mod beside;
 pub mod cli;
 mod drive;
 mod frames;
+mod history;
 pub mod postgres;
 pub mod sockets;
 pub mod summary;

@@ -11,8 +11,8 @@
 //! Pure: time is an argument, and all output goes through [`Outbox`].
 //!
 //! Invariants:
-//! - with few small rooms, one turn serves large rooms for a bounded time, by what a send takes now. Without this bound,
-//!   each message in a room of 10,000 would delay a message in a room of two by 70 ms;
+//! - with few small rooms, one turn serves large rooms for a bounded time, by what a send takes now. Without this
+//!   bound, each message in a room of 10,000 would delay a message in a room of two by 70 ms;
 //! - a slice is named by the first connection that it has not served, and subscribers are in that order. So joining and
 //!   leaving between two slices moves no other subscriber past the mark. If a subscriber were skipped anyway, its
 //!   cursor would show it at the next event, and it would read the log;
