@@ -522,7 +522,9 @@ async fn prepare(
         Filling { rooms: &ids, members: &members, room_size, messages, content: &content, quiet }
             .run(writer, interrupts, |error| refused("filling the history", &error))
             .await?;
-        rooms.iter_mut().for_each(|room| room.last_seq = messages);
+        for room in &mut rooms {
+            room.last_seq = messages;
+        }
     }
     Ok(rooms)
 }
