@@ -1,4 +1,5 @@
-//! How long a send takes in the kernel now. It depends on the machine, its neighbours, and the size of what is sent. Pure.
+//! How long a send takes in the kernel now: it depends on the machine, its neighbours, and the size of what is sent.
+//! Pure.
 
 use std::time::Duration;
 

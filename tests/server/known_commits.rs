@@ -2,9 +2,9 @@
 //! same seq and ordinal.
 //!
 //! How: random histories on a database without a server. Members come, go, are muted, banned and blocked, rooms are
-//! archived and slowed down. Before each run of messages is committed in the short form, the general one judges it in a
-//! transaction that is rolled back. The comparison also has to find a planted fault: a change that raises no epoch.
-//! What it does not find then is refused by row level security, the second lock.
+//! archived and slowed down, with and without an event in the log. Before each run of messages is committed in the short
+//! form, the general one judges it in a transaction that is rolled back. The comparison also has to find a planted fault:
+//! a change that raises no epoch. What it does not find then is refused by row level security, the second lock.
 
 use crate::rule_sets::{column, migrated_database};
 use crate::support::{Random, server};
@@ -113,7 +113,7 @@ impl History {
     async fn change_something(&mut self) {
         let (room, actor, user) = (self.room(), if self.random.below(3) > 0 { 1 } else { self.user() }, self.user());
         let duration_s = 3_600 * self.random.below(2);
-        match self.random.below(12) {
+        match self.random.below(15) {
             0 => drop(
                 self.mutate("mute_member", Some(room), actor, json!({"user_id": user, "duration_s": duration_s})).await,
             ),
@@ -143,6 +143,16 @@ impl History {
                 let mute =
                     "UPDATE users SET muted_until = now() + make_interval(mins => $2::float8::int) WHERE id = $1";
                 self.owner.execute(mute, &[&user, &minutes]).await.unwrap();
+            }
+            // Without an event, so the head does not show them: only the epoch does.
+            kind @ 11..14 => {
+                let change = [
+                    "UPDATE conversations SET archived_at = now() WHERE id = $1 AND id <> 16 AND $2::bigint > 0",
+                    "UPDATE conversation_members SET muted_until = now() + interval '1 hour'
+                      WHERE conversation_id = $1 AND user_id = $2",
+                    "DELETE FROM conversation_members WHERE conversation_id = $1 AND user_id = $2 AND user_id > 2",
+                ][kind as usize - 11];
+                self.owner.execute(change, &[&room, &user]).await.unwrap();
             }
             _ => {
                 // Somebody returns to a room.

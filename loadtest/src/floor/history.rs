@@ -1,5 +1,5 @@
-//! A history for the PostgreSQL floor: the messages that the tables have before anything is measured. It shows whether a
-//! commit costs more when there are more of them.
+//! A history for the PostgreSQL floor: the messages that the tables have before anything is measured. It shows whether
+//! a commit costs more when there are more of them.
 //!
 //! The messages come in the order in which they would have been sent, one room after the other. The server's triggers
 //! and policies apply to them.

@@ -159,16 +159,16 @@ pub struct Store {
     embedded: Embedded,
     directory: TempDir,
     /// The rooms of the last case, if it had a history.
-    filled: RefCell<Option<Filled>>,
+    filled: RefCell<Option<FilledRooms>>,
 }
 
 /// Rooms with a history, for further cases.
-struct Filled {
+struct FilledRooms {
     shape: PostgresShape,
     rooms: Vec<RoomOfLoader>,
 }
 
-impl Filled {
+impl FilledRooms {
     fn fits(&self, shape: &PostgresShape) -> bool {
         let of = |shape: &PostgresShape| (shape.rooms, shape.room_size, shape.content_bytes, shape.history);
         of(&self.shape) == of(shape)
@@ -263,7 +263,7 @@ impl Store {
         // The general form does not tell the loader where the logs end.
         if shape.history > 0 && shape.form == StatementForm::Known {
             let rooms = loaders.into_iter().flat_map(|loader| loader.rooms).collect();
-            self.filled.replace(Some(Filled { shape: shape.clone(), rooms }));
+            self.filled.replace(Some(FilledRooms { shape: shape.clone(), rooms }));
         }
         let mut commits = histogram()?;
         let (mut rows, mut rows_per_s, mut commits_per_s, mut longest) = (0, 0.0, 0.0, 0.0_f64);
