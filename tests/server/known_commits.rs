@@ -2,9 +2,10 @@
 //! same seq and ordinal.
 //!
 //! How: random histories on a database without a server. Members come, go, are muted, banned and blocked, rooms are
-//! archived and slowed down, with and without an event in the log. Before each run of messages is committed in the short
-//! form, the general one judges it in a transaction that is rolled back. The comparison also has to find a planted fault:
-//! a change that raises no epoch. What it does not find then is refused by row level security, the second lock.
+//! archived and slowed down, with and without an event in the log. Before each run of messages is committed in the
+//! short form, the general one judges it in a transaction that is rolled back. The comparison also has to find a
+//! planted fault: a change that raises no epoch. What it does not find then is refused by row level security, the
+//! second lock.
 
 use crate::rule_sets::{column, migrated_database};
 use crate::support::{Random, server};
