@@ -2,8 +2,8 @@
 //!
 //! Registering 10,000 users through the server hashes 10,000 passwords, which takes minutes and is no part of most
 //! measurements. Inserted users have no password. Each has a session, and a token that is signed with the secret that
-//! the server was started with. Names are those of `account` and `rooms`, so a rerun finds what an earlier one inserted
-//! or registered.
+//! the server was started with. A rerun finds what an earlier one inserted. Names differ from those of `account` and
+//! `rooms`: a later run with fewer users on the same data could not sign in as users without a password.
 
 use super::account::{Account, SignIn};
 use super::launch::Server;
@@ -51,6 +51,7 @@ pub async fn population(
     users: u32,
     rooms: &[RoomPlan],
 ) -> Result<(Vec<Account>, Vec<String>), String> {
+    let sign_in = &SignIn { prefix: format!("{}-inserted", sign_in.prefix), ..sign_in.clone() };
     let target = Target::embedded_as_superuser(&server.data_dir().join("postgres"), DATABASE);
     let client = connect(&target.login_config()).await.map_err(|error| described(&error))?;
     // Those of the server, which may be of another version.
