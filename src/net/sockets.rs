@@ -293,7 +293,8 @@ impl Sockets {
         // Do not sleep if a connection ended while output was submitted: its event must not wait.
         self.enter(if events.is_empty() { at_least } else { 0 })?;
         self.read_clock();
-        self.send_time.end_turn((at_least == 0).then(|| self.now_us.wrapping_sub(began_us)));
+        let has_only_sent = at_least == 0 && self.ring.submission().is_empty();
+        self.send_time.end_turn(has_only_sent.then(|| self.now_us.wrapping_sub(began_us)));
         let mut completions = std::mem::take(&mut self.completions);
         completions.extend(self.ring.completion().map(|c| (c.user_data(), c.result(), c.flags())));
         let tick_was_in_kernel = self.tick_in_kernel;

@@ -108,8 +108,12 @@ impl PostgresShape {
             ("members of a room", self.room_size, 10_000),
             ("characters of a content", self.content_bytes, 16_384),
         ];
-        if self.history > HISTORY_MAX {
-            return Err(format!("the history may have {HISTORY_MAX} messages at most, not {}", self.history));
+        if self.history > 0 && !(self.rooms..=HISTORY_MAX).contains(&self.history) {
+            let rooms = self.rooms;
+            return Err(format!(
+                "a history of {rooms} rooms must have {rooms} to {HISTORY_MAX} messages, not {}",
+                self.history
+            ));
         }
         for (what, value, max) in bounds {
             if !(1..=max).contains(&value) {
@@ -158,6 +162,8 @@ pub struct Store {
     runtime: tokio::runtime::Runtime,
     embedded: Embedded,
     directory: TempDir,
+    /// How many cases were measured.
+    cases: Cell<u64>,
     /// The rooms of the last case, if it had a history.
     filled: RefCell<Option<FilledRooms>>,
 }
@@ -206,7 +212,7 @@ impl Store {
                 safety::check(&embedded.target()).await
             })
             .map_err(|error| describe(&error))?;
-        Ok(Self { runtime, embedded, directory, filled: RefCell::default() })
+        Ok(Self { runtime, embedded, directory, cases: Cell::default(), filled: RefCell::default() })
     }
 
     /// Measures one shape of work, from empty tables or with the history of the shape.
@@ -227,13 +233,17 @@ impl Store {
             Some(filled) => filled.rooms,
             None => prepare(&target, &set_up, shape, interrupts).await?,
         };
+        let case = self.cases.get() + 1;
+        self.cases.set(case);
         let before = rooms.iter().map(|room| room.last_seq as u64).sum::<u64>();
         superuser.batch_execute(CHECKPOINT).await.map_err(|error| refused("writing a checkpoint", &error))?;
 
         let mut loaders = Vec::new();
         for index in 0..shape.connections {
             let own: Vec<RoomOfLoader> = rooms.iter().skip(index).step_by(shape.connections).cloned().collect();
-            loaders.push(Loader::connect(&target, shape, index, own).await?);
+            // As long as a client's. An earlier case with the same history has used other keys.
+            let key_prefix = format!("lt-0123456789abcdef-{case}.{index}.");
+            loaders.push(Loader::connect(&target, shape, key_prefix, own).await?);
         }
         // The measurement starts here: it does not include connecting.
         let from = Instant::now() + Duration::from_secs_f64(shape.warm_up_s);
@@ -366,7 +376,8 @@ struct Loader {
     client: Client,
     statement: Statement,
     rooms: Vec<RoomOfLoader>,
-    index: usize,
+    /// Of the messages' keys; a number follows.
+    key_prefix: String,
     form: StatementForm,
     batch: usize,
     content: String,
@@ -384,7 +395,7 @@ impl Loader {
     async fn connect(
         target: &Target,
         shape: &PostgresShape,
-        index: usize,
+        key_prefix: String,
         rooms: Vec<RoomOfLoader>,
     ) -> Result<Self, String> {
         let client = open(target, Role::Writer).await?;
@@ -396,9 +407,8 @@ impl Loader {
             .await
             .map_err(|error| refused("preparing the server's statement", &error))?;
         let content = "x".repeat(shape.content_bytes);
-        // Keys of an earlier case with the same history must not come again.
-        let made = rooms.iter().map(|room| room.last_seq as usize).sum();
-        Ok(Self { client, statement, rooms, index, form: shape.form, batch: shape.batch, content, made })
+        let (form, batch) = (shape.form, shape.batch);
+        Ok(Self { client, statement, rooms, key_prefix, form, batch, content, made: 0 })
     }
 
     async fn run(&mut self, progress: &Progress<'_>) -> Result<LoaderResult, String> {
@@ -429,7 +439,7 @@ impl Loader {
             let at = self.made % self.rooms.len();
             let members = &self.rooms[at].members;
             let sender = members[self.made / self.rooms.len() % members.len()];
-            rows.push((at, sender, format!("lt-0123456789abcdef-{}.{}", self.index, self.made)));
+            rows.push((at, sender, format!("{}{}", self.key_prefix, self.made)));
             self.made += 1;
         }
         match self.form {

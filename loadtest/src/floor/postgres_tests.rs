@@ -52,7 +52,7 @@ fn measures_behind_a_history_and_shares_it_between_cases() {
     for batch in [7, 3] {
         let shape = PostgresShape {
             form: StatementForm::Known,
-            connections: 1,
+            connections: 2,
             batch,
             rooms: 2,
             room_size: 3,
