@@ -52,13 +52,13 @@ pub fn run(mut shard: Shard<Real>) -> io::Result<()> {
         if shard.has_drained() {
             return Ok(());
         }
-        // The flag is set, then every lane is checked once more: a thread that pushes after that check rings.
         if more && shard.requests.commits_in_flight() > 0 {
             // The fan-out of a large room needs this core for many turns. Meanwhile the I/O shard or PostgreSQL may
             // have been woken on it. Smaller rooms' commits would wait for the end of the kernel's time slice. Without
             // commits it keeps the core: a yield may cost it the rest of its own slice.
             thread::yield_now();
         }
+        // The flag is set, then every lane is checked once more: a thread that pushes after that check rings.
         shard.lanes.bell().about_to_sleep();
         idle = !more && shard.lanes.is_idle();
         if !idle {

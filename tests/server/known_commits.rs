@@ -145,15 +145,20 @@ impl History {
                     "UPDATE users SET muted_until = now() + make_interval(mins => $2::float8::int) WHERE id = $1";
                 self.owner.execute(mute, &[&user, &minutes]).await.unwrap();
             }
-            // Without an event, so the head does not show them: only the epoch does.
-            kind @ 11..14 => {
-                let change = [
-                    "UPDATE conversations SET archived_at = now() WHERE id = $1 AND id <> 16 AND $2::bigint > 0",
-                    "UPDATE conversation_members SET muted_until = now() + interval '1 hour'
-                      WHERE conversation_id = $1 AND user_id = $2",
-                    "DELETE FROM conversation_members WHERE conversation_id = $1 AND user_id = $2 AND user_id > 2",
-                ][kind as usize - 11];
-                self.owner.execute(change, &[&room, &user]).await.unwrap();
+            // The next three without an event, so the head does not show them: only the epoch does.
+            11 => {
+                let archive = "UPDATE conversations SET archived_at = now() WHERE id = $1 AND id <> 16";
+                self.owner.execute(archive, &[&room]).await.unwrap();
+            }
+            12 => {
+                let mute = "UPDATE conversation_members SET muted_until = now() + interval '1 hour' \
+                    WHERE conversation_id = $1 AND user_id = $2";
+                self.owner.execute(mute, &[&room, &user]).await.unwrap();
+            }
+            13 => {
+                let remove =
+                    "DELETE FROM conversation_members WHERE conversation_id = $1 AND user_id = $2 AND user_id > 2";
+                self.owner.execute(remove, &[&room, &user]).await.unwrap();
             }
             _ => {
                 // Somebody returns to a room.

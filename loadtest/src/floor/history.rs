@@ -14,7 +14,7 @@ const INSERT: &str = "INSERT INTO messages (conversation_id, seq, ordinal, sende
     SELECT r.id, s, s, ($2::bigint[])[(r.at - 1) * $5::bigint + 1 + s % $5], $6::text, 'filled-' || r.id || '-' || s \
     FROM generate_series($3::bigint, $4::bigint) AS s, unnest($1::bigint[]) WITH ORDINALITY AS r (id, at)";
 const MOVE_HEADS: &str = "UPDATE conversations SET last_seq = $2, last_ordinal = $2 WHERE id = ANY ($1)";
-/// Messages of one statement, but for one of each room.
+/// Messages of one statement, or one for each room if that is more.
 const AT_ONCE: usize = 20_000;
 /// One such statement may take so long: a checkpoint can hold it up.
 const LONG: &str = "SET statement_timeout = '10min'";
@@ -23,10 +23,8 @@ const LONG: &str = "SET statement_timeout = '10min'";
 pub(super) struct Filling<'a> {
     /// Their ids.
     pub rooms: &'a [i64],
-    /// Their members, room by room.
+    /// Their members, room by room, as many in each.
     pub members: &'a [i64],
-    /// Members of each.
-    pub room_size: usize,
     /// Messages that each receives, numbered from 1.
     pub messages: i64,
     /// The text of all of them.
@@ -48,15 +46,15 @@ impl Filling<'_> {
     ) -> Result<(), String> {
         client.batch_execute(LONG).await.map_err(&refused)?;
         let insert = client.prepare(INSERT).await.map_err(&refused)?;
-        let each = (AT_ONCE / self.rooms.len().max(1)).max(1) as i64;
-        let bar = progress::run_bar(self.quiet, self.messages as u64);
+        let rooms = self.rooms.len().max(1);
+        let (each, room_size) = ((AT_ONCE / rooms).max(1) as i64, (self.members.len() / rooms) as i64);
+        let bar = progress::bar(self.quiet, self.messages as u64, "inserting the history");
         let mut from = 1;
         while from <= self.messages {
             interrupts.check()?;
             let upto = (from + each - 1).min(self.messages);
-            let size = self.room_size as i64;
             client
-                .execute(&insert, &[&self.rooms, &self.members, &from, &upto, &size, &self.content])
+                .execute(&insert, &[&self.rooms, &self.members, &from, &upto, &room_size, &self.content])
                 .await
                 .map_err(&refused)?;
             from = upto + 1;

@@ -162,8 +162,6 @@ pub struct Store {
     runtime: tokio::runtime::Runtime,
     embedded: Embedded,
     directory: TempDir,
-    /// How many cases were measured.
-    cases: Cell<u64>,
     /// The rooms of the last case, if it had a history.
     filled: RefCell<Option<FilledRooms>>,
 }
@@ -212,7 +210,7 @@ impl Store {
                 safety::check(&embedded.target()).await
             })
             .map_err(|error| describe(&error))?;
-        Ok(Self { runtime, embedded, directory, cases: Cell::default(), filled: RefCell::default() })
+        Ok(Self { runtime, embedded, directory, filled: RefCell::default() })
     }
 
     /// Measures one shape of work, from empty tables or with the history of the shape.
@@ -233,16 +231,14 @@ impl Store {
             Some(filled) => filled.rooms,
             None => prepare(&target, &set_up, shape, interrupts).await?,
         };
-        let case = self.cases.get() + 1;
-        self.cases.set(case);
         let before = rooms.iter().map(|room| room.last_seq as u64).sum::<u64>();
         superuser.batch_execute(CHECKPOINT).await.map_err(|error| refused("writing a checkpoint", &error))?;
 
         let mut loaders = Vec::new();
         for index in 0..shape.connections {
             let own: Vec<RoomOfLoader> = rooms.iter().skip(index).step_by(shape.connections).cloned().collect();
-            // As long as a client's. An earlier case with the same history has used other keys.
-            let key_prefix = format!("lt-0123456789abcdef-{case}.{index}.");
+            // As long as a client's. An earlier case with the same history began with fewer messages.
+            let key_prefix = format!("lt-0123456789abcdef-{before}.{index}.");
             loaders.push(Loader::connect(&target, shape, key_prefix, own).await?);
         }
         // The measurement starts here: it does not include connecting.
@@ -528,8 +524,7 @@ async fn prepare(
         let ids: Vec<i64> = rooms.iter().map(|room| room.id).collect();
         let members: Vec<i64> = rooms.iter().flat_map(|room| room.members.clone()).collect();
         let content = "x".repeat(shape.content_bytes);
-        let (room_size, quiet) = (shape.room_size, shape.quiet);
-        Filling { rooms: &ids, members: &members, room_size, messages, content: &content, quiet }
+        Filling { rooms: &ids, members: &members, messages, content: &content, quiet: shape.quiet }
             .run(writer, interrupts, |error| refused("filling the history", &error))
             .await?;
         for room in &mut rooms {

@@ -51,7 +51,8 @@ pub async fn population(
     users: u32,
     rooms: &[RoomPlan],
 ) -> Result<(Vec<Account>, Vec<String>), String> {
-    let sign_in = &SignIn { prefix: format!("{}-inserted", sign_in.prefix), ..sign_in.clone() };
+    // Short: a name has 50 characters at most, and a prefix 40.
+    let sign_in = &SignIn { prefix: format!("{}-i", sign_in.prefix), ..sign_in.clone() };
     let target = Target::embedded_as_superuser(&server.data_dir().join("postgres"), DATABASE);
     let client = connect(&target.login_config()).await.map_err(|error| described(&error))?;
     // Those of the server, which may be of another version.

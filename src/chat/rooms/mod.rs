@@ -42,9 +42,9 @@ use std::time::{Duration, Instant};
 /// How long a slice of a large room may hold a turn up.
 const SLICE_TIME: Duration = Duration::from_micros(300);
 /// The fewest subscribers of a slice: with less, a turn costs much beside its sends. A larger room is large.
-pub const SLICE_MIN: usize = 32;
+const SLICE_MIN: usize = 32;
 /// The most subscribers of a slice.
-pub const SLICE_MAX: usize = 128;
+const SLICE_MAX: usize = 128;
 
 /// How many subscribers of large rooms one turn serves, when a send takes so long.
 fn slice(send_time: Duration) -> usize {
