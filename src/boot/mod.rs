@@ -246,13 +246,15 @@ pub fn serve(config: &Config, sources: Sources, log: &LoggingGuard) -> Result<()
         filter: rules,
         overload: Arc::clone(&overload),
         connections: Arc::new(AtomicUsize::new(0)),
+        direct_sockets: Arc::default(),
+        descriptors_max: room.descriptors,
         drained: AtomicUsize::new(0),
         started,
     });
     let counters: Vec<Arc<ShardCounters>> =
         (0..workers).map(|_| Arc::new(ShardCounters::new(&Command::NAMES))).collect();
     let trail_start = is_shared.then(|| runtime.block_on(cluster::trail_start(&accounts))).transpose()?;
-    let shards = topology::spawn_shards(&cores, &mesh, &settings, &counters, listeners)?;
+    let shards = topology::spawn_shards(&cores, &mesh, &settings, &counters, (listeners, room.entries))?;
 
     runtime.block_on(sealing::report_unknown_keys(&accounts, &sealing));
     let state = Arc::new(shutdown::State::default());

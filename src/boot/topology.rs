@@ -13,7 +13,7 @@ use crate::mesh::counters::ShardCounters;
 use crate::mesh::lane::Mesh;
 use crate::mesh::overload::Overload;
 use crate::mesh::port::MeshPort;
-use crate::net::{NetError, Sockets};
+use crate::net::{DirectTable, NetError, Sockets};
 use crate::shard::real::SystemClock;
 use crate::shard::{Shard, ShardSettings, pump};
 use crate::storage::connect::Target;
@@ -45,6 +45,10 @@ const OWN_DESCRIPTORS: usize = 96;
 const SHARD_DESCRIPTORS: usize = 24 + REFUSALS_PER_SHARD_MAX;
 /// Connections to PostgreSQL for accounts.
 pub(super) const ACCOUNT_CONNECTIONS: usize = 4;
+/// From this kernel on, a socket leaves a ring's table at once (`net::DirectTable`).
+const TABLE_KERNEL: (u32, u32) = (6, 13);
+/// Entries of a table at the most: `IORING_MAX_FIXED_FILES` of the kernel.
+const TABLE_ENTRIES_MAX: u32 = 1 << 20;
 /// The server refuses to start if fewer clients than this fit.
 const CLIENTS_MIN: usize = 64;
 
@@ -69,15 +73,21 @@ pub(super) fn workers(configured: usize, cores: usize) -> Result<usize, BootErro
 
 /// The release of the kernel. The sockets use `io_uring` features of Linux 6.1.
 pub(super) fn check_kernel() -> Result<String, BootError> {
+    let (release, version) = kernel();
+    if version < (6, 1) {
+        return Err(BootError::Configuration(format!(
+            "Linux 6.1 or later is required (multishot receive of io_uring); this is {release}"
+        )));
+    }
+    Ok(release)
+}
+
+/// The kernel's release, and its first two numbers. One that has none counts as new.
+fn kernel() -> (String, (u32, u32)) {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse::<u32>().ok());
-    match (numbers.next(), numbers.next()) {
-        (Some(major), Some(minor)) if (major, minor) < (6, 1) => Err(BootError::Configuration(format!(
-            "Linux 6.1 or later is required (multishot receive of io_uring); this is {}",
-            release.trim()
-        ))),
-        _ => Ok(release.trim().to_owned()),
-    }
+    let version = numbers.next().zip(numbers.next()).unwrap_or((u32::MAX, 0));
+    (release.trim().to_owned(), version)
 }
 
 /// The most connections other than those of clients.
@@ -92,6 +102,10 @@ pub(super) fn other_connections(config: &Config) -> usize {
 pub(super) struct ConnectionRoom {
     /// WebSockets, and request heads that are still being received.
     pub(super) websockets: usize,
+    /// Those of them that take a descriptor of the process, at the most: all of them, unless the rings have tables.
+    pub(super) descriptors: usize,
+    /// Entries of each ring's table of sockets; 0 where the descriptors suffice.
+    pub(super) entries: u32,
     /// Connections of the control plane.
     pub(super) http: usize,
 }
@@ -102,6 +116,13 @@ pub(super) fn connection_room(wanted: usize, workers: usize, database: usize) ->
     setrlimit(Resource::RLIMIT_NOFILE, files, files)
         .map_err(|e| system("cannot raise the limit on open files")(e.into()))?;
     let room = room_of(files, wanted, workers, database)?;
+    if room.entries > 0 {
+        tracing::info!(
+            "this process may open {files} files, which is not enough for limits.max_connections; WebSockets are kept in \
+             the tables of the rings, so {} fit",
+            room.websockets
+        );
+    }
     if let Some(shortage) = room.shortage(files, wanted) {
         tracing::warn!("{shortage}");
     }
@@ -117,10 +138,22 @@ pub(super) fn files_max() -> Result<u64, BootError> {
 /// Divides `files` descriptors of a server with so many shards, and `others` connections besides those of clients.
 pub(super) fn room_of(files: u64, wanted: usize, workers: usize, others: usize) -> Result<ConnectionRoom, BootError> {
     let own = OWN_DESCRIPTORS + workers * SHARD_DESCRIPTORS + others;
-    divide(usize::try_from(files).unwrap_or(usize::MAX), own, wanted)
+    let room = divide(usize::try_from(files).unwrap_or(usize::MAX), own, wanted)?;
+    let (_, version) = kernel();
+    Ok(if version >= TABLE_KERNEL { room.with_tables(files, wanted, workers) } else { room })
 }
 
 impl ConnectionRoom {
+    /// The same, if the rings may have tables, of at most `files` entries each.
+    fn with_tables(self, files: u64, wanted: usize, workers: usize) -> Self {
+        if self.websockets >= wanted {
+            return self;
+        }
+        let entries = files.min(TABLE_ENTRIES_MAX.into()) as u32;
+        let websockets = wanted.min(workers * entries as usize).max(self.websockets);
+        Self { websockets, entries, ..self }
+    }
+
     /// What to do if fewer WebSockets than `wanted` fit.
     pub(super) fn shortage(&self, files: u64, wanted: usize) -> Option<String> {
         let Self { websockets, .. } = self;
@@ -146,7 +179,8 @@ fn divide(files: usize, own: usize, wanted: usize) -> Result<ConnectionRoom, Boo
     }
     let clients = files - fixed;
     let http = (clients / 8).min(HTTP_CONNECTIONS_MAX);
-    Ok(ConnectionRoom { websockets: wanted.min(clients - http), http })
+    let descriptors = clients - http;
+    Ok(ConnectionRoom { websockets: wanted.min(descriptors), descriptors, entries: 0, http })
 }
 
 /// Starts the I/O shard.
@@ -168,7 +202,8 @@ pub(super) fn spawn_storage(
     std::thread::Builder::new().name("storage".to_owned()).spawn(serve).map_err(system("cannot start the I/O shard"))
 }
 
-/// Starts the shards, each pinned to a core; shards beyond the number of cores share them. Returns when every shard
+/// Starts the shards, each pinned to a core, with a table of so many sockets; shards beyond the number of cores share
+/// them. Returns when every shard
 /// runs: the kernel already queues connections for each, and they would wait unnoticed behind a shard that never
 /// started.
 pub(super) fn spawn_shards(
@@ -176,7 +211,7 @@ pub(super) fn spawn_shards(
     mesh: &Arc<Mesh>,
     settings: &Arc<ShardSettings>,
     counters: &[Arc<ShardCounters>],
-    listeners: Vec<TcpListener>,
+    (listeners, entries): (Vec<TcpListener>, u32),
 ) -> Result<Vec<ExecutorJoinHandle<Ended>>, BootError> {
     let mut shards = Vec::new();
     let (begun, starts) = mpsc::channel();
@@ -191,7 +226,8 @@ pub(super) fn spawn_shards(
             .preempt_timer(PREEMPT)
             .io_memory(EXECUTOR_IO_MEMORY_BYTES)
             .spawn(move || async move {
-                let sockets = open_sockets(id, &mesh, &counters, listener).map_err(|e| e.to_string())?;
+                let table = DirectTable { entries, held: Arc::clone(&settings.direct_sockets) };
+                let sockets = open_sockets(id, &mesh, &counters, (listener, table)).map_err(|e| e.to_string())?;
                 let world = (sockets, MeshPort::new(id, mesh), SystemClock);
                 let shard = Shard::new(id, settings, counters, world);
                 let _ = begun.send(()); // fails only when the start has failed elsewhere
@@ -224,10 +260,11 @@ fn open_sockets(
     id: ShardId,
     mesh: &Mesh,
     counters: &ShardCounters,
-    listener: TcpListener,
+    (listener, table): (TcpListener, DirectTable),
 ) -> Result<Sockets, NetError> {
     let doorbell = mesh.bell(id).duplicate().map_err(NetError::Doorbell)?;
-    let mut sockets = Sockets::new(id, doorbell, Arc::clone(counters.stages.of(LatencyStage::SocketWrite)))?;
+    let writes = Arc::clone(counters.stages.of(LatencyStage::SocketWrite));
+    let mut sockets = Sockets::new(id, doorbell, writes, table)?;
     sockets.listen(listener);
     Ok(sockets)
 }
@@ -243,7 +280,20 @@ mod tests {
         assert_eq!(room.websockets + room.http + 200 + kept, 20_000, "{room:?}");
         assert!(room.websockets > 15_000, "{room:?}");
         let room = divide(1 << 20, 200, 100_000).unwrap();
-        assert_eq!(room, ConnectionRoom { websockets: 100_000, http: HTTP_CONNECTIONS_MAX });
+        assert_eq!((room.websockets, room.http, room.entries), (100_000, HTTP_CONNECTIONS_MAX, 0));
+        assert_eq!(room.with_tables(1 << 20, 100_000, 2), room, "no table is needed");
+    }
+
+    #[test]
+    fn tables_of_the_rings_hold_what_the_descriptors_cannot() {
+        let room = divide(20_000, 200, 100_000).unwrap();
+        for (workers, websockets) in [(1, 20_000), (3, 60_000), (5, 100_000), (8, 100_000)] {
+            let with_tables = room.with_tables(20_000, 100_000, workers);
+            assert_eq!(with_tables, ConnectionRoom { websockets, entries: 20_000, ..room });
+            assert_eq!(with_tables.shortage(20_000, 100_000).is_some(), websockets < 100_000, "{workers}");
+        }
+        let huge = divide(1 << 24, 200, 1 << 25).unwrap().with_tables(1 << 24, 1 << 25, 64);
+        assert_eq!((huge.entries, huge.websockets), (TABLE_ENTRIES_MAX, 1 << 25));
     }
 
     #[test]

@@ -7,9 +7,46 @@
 
 use super::chunk::Chunk;
 use super::submit::VectoredSend;
+use io_uring::{squeue, types};
 use std::collections::VecDeque;
-use std::net::{Shutdown, TcpStream};
+use std::mem::ManuallyDrop;
+use std::net::TcpStream;
 use std::os::fd::{FromRawFd, RawFd};
+
+/// What names a slot's socket in an operation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Handle {
+    /// There is none.
+    None,
+    /// A descriptor of the process, which the slot owns.
+    Descriptor(RawFd),
+    /// An entry of the ring's own table (`table`).
+    Direct(u32),
+}
+
+impl Handle {
+    /// The number for an operation, whose entry must also have [`Self::flags`].
+    pub(super) fn number(self) -> types::Fd {
+        types::Fd(match self {
+            Self::None => -1,
+            Self::Descriptor(fd) => fd,
+            Self::Direct(entry) => entry as RawFd,
+        })
+    }
+
+    /// How the kernel reads that number.
+    pub(super) fn flags(self) -> squeue::Flags {
+        if matches!(self, Self::Direct(_)) { squeue::Flags::FIXED_FILE } else { squeue::Flags::empty() }
+    }
+
+    /// The socket, borrowed, if it is a descriptor of the process.
+    pub(super) fn stream(self) -> Option<ManuallyDrop<TcpStream>> {
+        let Self::Descriptor(fd) = self else { return None };
+        // SAFETY: the slot owns the descriptor and closes it only when it forgets this handle; ManuallyDrop keeps the
+        // temporary stream from closing it.
+        Some(ManuallyDrop::new(unsafe { TcpStream::from_raw_fd(fd) }))
+    }
+}
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Life {
@@ -32,10 +69,12 @@ pub(super) enum Receiving {
 
 pub(super) struct Slot {
     pub(super) generation: u32,
-    pub(super) fd: RawFd,
+    pub(super) handle: Handle,
     pub(super) life: Life,
     pub(super) receiving: Receiving,
     pub(super) receive_in_kernel: bool,
+    /// Operations in the kernel that end a socket of the ring's table.
+    pub(super) ending: u8,
     pub(super) peer_finished: bool,
     pub(super) dirty: bool,
     /// Number of chunks at the front of `queue` that the kernel is sending.
@@ -54,10 +93,11 @@ impl Slot {
     pub(super) fn free(generation: u32, dirty: bool) -> Self {
         Self {
             generation,
-            fd: -1,
+            handle: Handle::None,
             life: Life::Free,
             receiving: Receiving::Off,
             receive_in_kernel: false,
+            ending: 0,
             peer_finished: false,
             dirty,
             sending: 0,
@@ -70,17 +110,10 @@ impl Slot {
     }
 
     pub(super) fn operations(&self) -> bool {
-        self.receive_in_kernel || self.sending > 0
+        self.receive_in_kernel || self.sending > 0 || self.ending > 0
     }
 
     pub(super) fn all_sent_to_a_finished_peer(&self) -> bool {
         self.peer_finished && self.queue.is_empty()
     }
-}
-
-/// Shuts one or both directions of a slot's socket.
-pub(super) fn shut(fd: RawFd, how: Shutdown) {
-    // SAFETY: the slot's descriptor is open; ManuallyDrop keeps the temporary stream from closing it.
-    let stream = std::mem::ManuallyDrop::new(unsafe { TcpStream::from_raw_fd(fd) });
-    let _ = stream.shutdown(how); // ENOTCONN: the peer was faster
 }

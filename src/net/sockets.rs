@@ -5,14 +5,15 @@ use super::chunk::Chunk;
 use super::error::NetError;
 use super::ring::new_ring;
 use super::send_time::SendTime;
-use super::slot::{Life, Receiving, Slot, shut};
+use super::slot::{Handle, Life, Receiving, Slot};
 use super::submit::{Operation, VectoredSend, key, target};
+use super::table::DirectTable;
 use crate::ids::{ConnId, ShardId};
 use crate::latency::LatencyHistogram;
 use io_uring::{IoUring, cqueue, opcode, squeue::Entry, types};
 use std::collections::VecDeque;
 use std::io;
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -44,11 +45,11 @@ pub enum SocketEvent<B = ReceivedBuffer> {
 
 /// The sockets of one shard.
 pub struct Sockets {
-    ring: IoUring,
-    shard: ShardId,
+    pub(super) ring: IoUring,
+    pub(super) shard: ShardId,
     pool: Rc<BufferPool>,
-    slots: Vec<Slot>,
-    free: Vec<u32>,
+    pub(super) slots: Vec<Slot>,
+    pub(super) free: Vec<u32>,
     dirty: Vec<u32>,
     rearm: Vec<u32>,
     completions: Vec<(u64, i32, u32)>,
@@ -67,17 +68,24 @@ pub struct Sockets {
     /// collected.
     now_us: u32,
     send_time: SendTime,
-    open: usize,
+    pub(super) open: usize,
+    pub(super) table: DirectTable,
 }
 
 impl Sockets {
     /// Sets up the ring of a shard. A write to the eventfd `doorbell` wakes [`Self::turn_or_wait`]. `writes` records
-    /// the duration of each send in the kernel.
+    /// the duration of each send in the kernel. [`Self::keep`] moves sockets into `table`.
     ///
     /// # Errors
-    /// [`NetError::Ring`] when the kernel refuses.
-    pub fn new(shard: ShardId, doorbell: OwnedFd, writes: Arc<LatencyHistogram>) -> Result<Self, NetError> {
+    /// [`NetError::Ring`] or [`NetError::Table`] when the kernel refuses.
+    pub fn new(
+        shard: ShardId,
+        doorbell: OwnedFd,
+        writes: Arc<LatencyHistogram>,
+        table: DirectTable,
+    ) -> Result<Self, NetError> {
         let (ring, pool) = new_ring().map_err(NetError::Ring)?;
+        table.register(&ring).map_err(NetError::Table)?;
         Ok(Self {
             ring,
             shard,
@@ -100,6 +108,7 @@ impl Sockets {
             now_us: 0,
             send_time: SendTime::new(),
             open: 0,
+            table,
         })
     }
 
@@ -129,7 +138,7 @@ impl Sockets {
             (self.slots.len() - 1) as u32
         });
         let entry = &mut self.slots[slot as usize];
-        entry.fd = fd.into_raw_fd();
+        entry.handle = Handle::Descriptor(fd.into_raw_fd());
         entry.life = Life::Open;
         self.open += 1;
         ConnId::new(self.shard, entry.generation, slot)
@@ -141,8 +150,10 @@ impl Sockets {
         if slot.operations() || slot.life != Life::Open || !slot.queue.is_empty() {
             return None;
         }
-        // SAFETY: the slot owns this descriptor and forgets it in `release`, which does not close −1.
-        let fd = unsafe { OwnedFd::from_raw_fd(std::mem::replace(&mut slot.fd, -1)) };
+        let Handle::Descriptor(fd) = slot.handle else { return None };
+        slot.handle = Handle::None;
+        // SAFETY: the slot owned this descriptor and has just forgotten it.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         self.release(conn.slot());
         Some(fd)
     }
@@ -153,21 +164,30 @@ impl Sockets {
         self.open
     }
 
-    /// The address of the peer, while the socket has one.
+    /// The address of the peer, while the socket has one and is not in the ring's table.
     #[must_use]
     pub fn peer_address(&self, conn: ConnId) -> Option<SocketAddr> {
-        let slot = self.slot(conn)?;
-        // SAFETY: the descriptor is open while the slot is not free; ManuallyDrop keeps it so.
-        let stream = std::mem::ManuallyDrop::new(unsafe { TcpStream::from_raw_fd(slot.fd) });
-        stream.peer_addr().ok()
+        self.slot(conn)?.handle.stream()?.peer_addr().ok()
     }
 
-    /// Sends small writes at once (`TCP_NODELAY`).
+    /// Sends small writes at once (`TCP_NODELAY`); before [`Self::keep`].
     pub fn set_nodelay(&self, conn: ConnId) {
-        if let Some(slot) = self.slot(conn) {
-            // SAFETY: as in `peer_address`.
-            let stream = std::mem::ManuallyDrop::new(unsafe { TcpStream::from_raw_fd(slot.fd) });
+        if let Some(stream) = self.slot(conn).and_then(|slot| slot.handle.stream()) {
             let _ = stream.set_nodelay(true); // a socket that is already dead ends by itself
+        }
+    }
+
+    /// Moves the socket into the ring's table, if that has an entry for it: it takes no descriptor of the process from
+    /// now on, and cannot be detached. No operation of it may be under way.
+    pub fn keep(&mut self, conn: ConnId) {
+        let entry = conn.slot();
+        let Some(slot) = self.slot(conn).filter(|slot| self.table.has(entry) && !slot.operations()) else { return };
+        let Handle::Descriptor(fd) = slot.handle else { return };
+        // The kernel may have no memory for it. Then it stays as it is.
+        if self.table.fill(&self.ring, entry, fd).is_ok() {
+            self.slots[entry as usize].handle = Handle::Direct(entry);
+            // SAFETY: the slot owned this descriptor and has just forgotten it; the table has the socket.
+            drop(unsafe { OwnedFd::from_raw_fd(fd) });
         }
     }
 
@@ -225,26 +245,6 @@ impl Sockets {
         let keep = usize::from(slot.sending).max(usize::from(slot.offset > 0));
         slot.queue.truncate(keep);
         slot.queued_bytes = slot.queue.iter().map(|c| c.bytes().len() as u32).sum::<u32>() - slot.offset;
-    }
-
-    /// Sends the queue, then closes the server's half and waits for the peer's. The caller must set a deadline for
-    /// [`Self::abort`], because the peer may never close its half.
-    pub fn finish(&mut self, conn: ConnId) {
-        let Some(slot) = self.slot_mut(conn) else { return };
-        if slot.life == Life::Open {
-            slot.life = Life::Flushing;
-            self.mark_dirty(conn.slot());
-        }
-    }
-
-    /// Ends the connection now and discards its queue.
-    pub fn abort(&mut self, conn: ConnId) {
-        let Some(slot) = self.slot_mut(conn) else { return };
-        if slot.life != Life::Dead {
-            slot.life = Life::Dead;
-            shut(slot.fd, Shutdown::Both);
-            self.mark_dirty(conn.slot());
-        }
     }
 
     /// One turn: submits queued work to the kernel and collects completions, in one system call.
@@ -327,7 +327,7 @@ impl Sockets {
         }
     }
 
-    fn push(&mut self, entry: &Entry) {
+    pub(super) fn push(&mut self, entry: &Entry) {
         loop {
             // SAFETY: callers pass entries whose memory and descriptors live until the completion (module invariant).
             if unsafe { self.ring.submission().push(entry) }.is_ok() {
@@ -351,6 +351,7 @@ impl Sockets {
             Some(Operation::Doorbell) => self.doorbell_in_kernel = false,
             Some(Operation::Receive) => self.received(user_data, result, flags, events),
             Some(Operation::Send) => self.sent(user_data, result, events),
+            Some(Operation::End) => self.end_completed(user_data, events),
             Some(Operation::Cancel) | None => {}
         }
     }
@@ -449,35 +450,7 @@ impl Sockets {
         self.mark_dirty(index);
     }
 
-    /// The peer has closed, or the socket failed: nothing more can be received.
-    fn die(&mut self, index: u32, events: &mut Vec<SocketEvent>) {
-        let slot = &mut self.slots[index as usize];
-        slot.life = Life::Dead;
-        shut(slot.fd, Shutdown::Both);
-        self.settle(index, events);
-    }
-
-    /// Frees a dead slot once the kernel has completed its operations.
-    fn settle(&mut self, index: u32, events: &mut Vec<SocketEvent>) {
-        let slot = &self.slots[index as usize];
-        if slot.life == Life::Dead && !slot.operations() {
-            events.push(SocketEvent::Ended(ConnId::new(self.shard, slot.generation, index)));
-            self.release(index);
-        }
-    }
-
-    fn release(&mut self, index: u32) {
-        let slot = &mut self.slots[index as usize];
-        if slot.fd >= 0 {
-            // SAFETY: the slot owns the descriptor, no operation of it is in the kernel, and it is forgotten here.
-            drop(unsafe { OwnedFd::from_raw_fd(slot.fd) });
-        }
-        *slot = Slot::free(slot.generation.wrapping_add(1) & 0x00ff_ffff, slot.dirty);
-        self.free.push(index);
-        self.open -= 1;
-    }
-
-    fn mark_dirty(&mut self, index: u32) {
+    pub(super) fn mark_dirty(&mut self, index: u32) {
         let slot = &mut self.slots[index as usize];
         if !slot.dirty {
             slot.dirty = true;
@@ -507,10 +480,12 @@ impl Sockets {
             return; // its completion marks the slot dirty again
         }
         slot.sending_since_us = self.now_us;
+        let handle = slot.handle;
         let Some(front) = slot.queue.front() else {
             if slot.life == Life::Flushing {
                 slot.life = Life::HalfClosed;
-                shut(slot.fd, Shutdown::Write);
+                self.shut_output(index);
+                let slot = &mut self.slots[index as usize];
                 if slot.receiving != Receiving::Refused {
                     slot.receiving = Receiving::Stream;
                     if !slot.receive_in_kernel {
@@ -523,36 +498,36 @@ impl Sockets {
         let entry = if slot.queue.len() == 1 {
             slot.sending = 1;
             let rest = front.bytes().get(slot.offset as usize..).unwrap_or_default();
-            opcode::Send::new(types::Fd(slot.fd), rest.as_ptr(), rest.len() as u32).flags(libc::MSG_NOSIGNAL).build()
+            opcode::Send::new(handle.number(), rest.as_ptr(), rest.len() as u32).flags(libc::MSG_NOSIGNAL).build()
         } else {
             slot.sending = slot.queue.len().min(super::submit::IOVECS_MAX) as u16;
             let mut vectored = self.spare_sends.pop().unwrap_or_else(VectoredSend::boxed);
-            let entry = vectored.prepare(slot.fd, &slot.queue, slot.offset as usize);
+            let entry = vectored.prepare(handle, &slot.queue, slot.offset as usize);
             slot.vectored = Some(vectored);
             entry
         };
         let user_data = Operation::Send.user_data(slot.generation, index);
         self.send_time.submitted();
-        self.push(&entry.user_data(user_data));
+        self.push(&entry.flags(handle.flags()).user_data(user_data));
     }
 
-    fn arm_receive(&mut self, index: u32) {
+    pub(super) fn arm_receive(&mut self, index: u32) {
         let slot = &mut self.slots[index as usize];
         if slot.receive_in_kernel || matches!(slot.life, Life::Free | Life::Dead) {
             return;
         }
-        let fd = types::Fd(slot.fd);
+        let (handle, number) = (slot.handle, slot.handle.number());
         let entry = match slot.receiving {
             Receiving::Off | Receiving::Refused => return,
-            Receiving::Once => opcode::Recv::new(fd, std::ptr::null_mut(), 0)
+            Receiving::Once => opcode::Recv::new(number, std::ptr::null_mut(), 0)
                 .buf_group(buffers::GROUP)
                 .build()
                 .flags(io_uring::squeue::Flags::BUFFER_SELECT),
-            Receiving::Stream => opcode::RecvMulti::new(fd, buffers::GROUP).build(),
+            Receiving::Stream => opcode::RecvMulti::new(number, buffers::GROUP).build(),
         };
         slot.receive_in_kernel = true;
         let user_data = Operation::Receive.user_data(slot.generation, index);
-        self.push(&entry.user_data(user_data));
+        self.push(&entry.flags(handle.flags()).user_data(user_data));
     }
 
     fn arm_accept(&mut self) {
@@ -571,7 +546,7 @@ impl Sockets {
         self.slots.get(slot as usize).filter(|s| s.generation == generation && s.life != Life::Free)
     }
 
-    fn slot_mut(&mut self, conn: ConnId) -> Option<&mut Slot> {
+    pub(super) fn slot_mut(&mut self, conn: ConnId) -> Option<&mut Slot> {
         let (generation, slot) = key(conn);
         self.slots.get_mut(slot as usize).filter(|s| s.generation == generation && s.life != Life::Free)
     }
@@ -580,11 +555,12 @@ impl Sockets {
 impl Drop for Sockets {
     fn drop(&mut self) {
         for slot in &mut self.slots {
-            if slot.fd >= 0 {
-                shut(slot.fd, Shutdown::Both);
+            // A socket of the ring's table goes with the ring.
+            if let Handle::Descriptor(fd) = slot.handle {
+                slot.handle.stream().map(|stream| stream.shutdown(Shutdown::Both));
                 // SAFETY: the slot owns the descriptor. The kernel's operations keep their own reference to the file,
                 // and the ring, dropped next, cancels them before its memory goes away.
-                drop(unsafe { OwnedFd::from_raw_fd(slot.fd) });
+                drop(unsafe { OwnedFd::from_raw_fd(fd) });
             }
             // The kernel may still read the buffers of a pending send. Leaking them at the end of the process is safe.
             if slot.sending > 0 {
@@ -594,3 +570,7 @@ impl Drop for Sockets {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "sockets_tests.rs"]
+mod tests;

@@ -1,10 +1,10 @@
 //! Submissions to the ring: the identities of operations, and the vectored send.
 
 use super::chunk::Chunk;
+use super::slot::Handle;
 use crate::ids::ConnId;
-use io_uring::{opcode, squeue::Entry, types};
+use io_uring::{opcode, squeue::Entry};
 use std::collections::VecDeque;
-use std::os::fd::RawFd;
 
 /// Chunks in one vectored send.
 pub(super) const IOVECS_MAX: usize = 128;
@@ -20,6 +20,8 @@ pub(super) enum Operation {
     Tick = 4,
     Cancel = 5,
     Doorbell = 6,
+    /// Ends a socket of the ring's table, or one of its halves.
+    End = 7,
 }
 
 impl Operation {
@@ -35,6 +37,7 @@ impl Operation {
             4 => Self::Tick,
             5 => Self::Cancel,
             6 => Self::Doorbell,
+            7 => Self::End,
             _ => return None,
         })
     }
@@ -65,7 +68,7 @@ impl VectoredSend {
     /// The entry that sends the front of `queue` without the first `offset` bytes of its first chunk.
     ///
     /// The caller must keep these chunks and this box at their addresses until the completion.
-    pub(super) fn prepare(&mut self, fd: RawFd, queue: &VecDeque<Chunk>, offset: usize) -> Entry {
+    pub(super) fn prepare(&mut self, handle: Handle, queue: &VecDeque<Chunk>, offset: usize) -> Entry {
         let mut count = 0;
         for (vector, chunk) in self.vectors.iter_mut().zip(queue) {
             let bytes = chunk.bytes();
@@ -76,6 +79,6 @@ impl VectoredSend {
         }
         self.header.msg_iov = self.vectors.as_mut_ptr();
         self.header.msg_iovlen = count;
-        opcode::SendMsg::new(types::Fd(fd), &raw const self.header).flags(libc::MSG_NOSIGNAL as u32).build()
+        opcode::SendMsg::new(handle.number(), &raw const self.header).flags(libc::MSG_NOSIGNAL as u32).build()
     }
 }

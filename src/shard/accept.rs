@@ -34,12 +34,15 @@ impl<W: World> Shard<W> {
     pub(super) fn accepted(&mut self, conn: ConnId) {
         let max = self.live.limits.max_connections;
         let open = self.settings.connections.fetch_add(1, Ordering::Relaxed);
-        let beyond_max = open >= max;
+        let descriptors = open.saturating_sub(self.settings.direct_sockets.load(Ordering::Relaxed));
+        let descriptors_max = self.settings.descriptors_max;
+        let beyond_max = open >= max || descriptors >= descriptors_max;
         let timeout_ms = self.settings.head_timeout_ms;
         let timeout_ms = if beyond_max { timeout_ms.min(HEALTH_HEAD_TIMEOUT_MS) } else { timeout_ms };
         let mut head = Head::boxed(conn, beyond_max, self.now_ms + timeout_ms);
         let peer = self.sockets.peer_address(conn).map(|address| address.ip());
         let mut has_room = open < max + HEALTH_HEADS_MAX;
+        has_room &= descriptors < descriptors_max.saturating_add(HEALTH_HEADS_MAX);
         let is_proxy = peer.is_some_and(|peer| self.settings.trusted_proxies.contains(peer));
         if let Some(peer) = peer.filter(|_| !is_proxy) {
             head.place = self.pending_heads.admit(ClientNetwork::of(peer));

@@ -117,6 +117,10 @@ pub struct ShardSettings {
     pub overload: Arc<Overload>,
     /// Connections over all shards.
     pub connections: Arc<AtomicUsize>,
+    /// Those of them whose sockets are in the tables of the rings, and so take no descriptor of the process.
+    pub direct_sockets: Arc<AtomicUsize>,
+    /// How many of the others there may be.
+    pub descriptors_max: usize,
     /// WebSockets of each client network over all shards.
     pub networks: Quota<ClientNetwork>,
     /// Shards that have nothing left to do. All of them end together, since each carries the others' answers.

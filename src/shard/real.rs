@@ -60,6 +60,10 @@ impl Transport for Sockets {
         Sockets::set_nodelay(self, conn);
     }
 
+    fn keep(&mut self, conn: ConnId) {
+        Sockets::keep(self, conn);
+    }
+
     fn receive_once(&mut self, conn: ConnId) {
         Sockets::receive_once(self, conn);
     }

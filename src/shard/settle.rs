@@ -54,6 +54,7 @@ impl<W: World> Shard<W> {
         let conn = self.sockets.adopt(admission.socket);
         self.counters.connection_opened();
         self.sockets.set_nodelay(conn);
+        self.sockets.keep(conn);
         let format = Format::ALL[usize::from(handshake.format.min(1))];
         // A bot's token has one expiry, whether the socket was opened with it or with a ticket.
         let expires_seconds = opened.expires_seconds.unwrap_or(admission.token_expires_seconds);

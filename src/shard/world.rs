@@ -44,6 +44,8 @@ pub trait Transport {
     fn peer_address(&self, conn: ConnId) -> Option<SocketAddr>;
     /// Sends small writes at once.
     fn set_nodelay(&self, conn: ConnId);
+    /// Keeps the socket until its end: it may take fewer resources from now on, and cannot be detached.
+    fn keep(&mut self, conn: ConnId);
     /// Receives once: one [`SocketEvent::Received`], after which the socket may be detached.
     fn receive_once(&mut self, conn: ConnId);
     /// Receives everything from now on.

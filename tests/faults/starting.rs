@@ -4,7 +4,7 @@
 //! How: servers that must start run under [`Server`]. For servers that must refuse, the tests run a child process and
 //! read its standard error.
 
-use crate::support::{Client, Format, PATIENCE, Raw, Server};
+use crate::support::{Client, Format, PATIENCE, Raw, Server, closed};
 use serde_json::json;
 use std::net::SocketAddr;
 use std::process::{Command, Output, Stdio};
@@ -106,6 +106,47 @@ fn names_host_and_reason_once_when_postgresql_cannot_be_reached() {
     assert!(error.contains("Connection refused") && !error.contains("s3cret"), "{error}");
     let silent = refusal(free_address(), None, &[settings[0], ("logging.level", "off")]);
     assert_eq!(silent.matches("127.0.0.1:1").count(), 1, "also without a log: {silent}");
+}
+
+/// How many files the process has open.
+fn open_files(server: &Server) -> usize {
+    std::fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap().count()
+}
+
+#[tokio::test]
+async fn holds_more_websockets_than_the_process_may_open_files() {
+    const FILES: usize = 800;
+    let limited =
+        ["/bin/sh", "-c", &format!("ulimit -n {FILES}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_chat-server")];
+    let settings = [("limits.max_connections", "1500"), ("limits.max_connections_per_network", "1500")];
+    let server = Server::start_by(limited.map(str::to_owned).to_vec(), 2, &settings, &[]);
+    let users = [server.register().await, server.register().await];
+    let before = open_files(&server);
+    let mut clients = Vec::new();
+    for number in 0..FILES + 200 {
+        clients.push(Client::none(&server, &users[number % 2], Format::ALL[number / 2 % 2]).await);
+    }
+    assert!(open_files(&server) < before + 50, "{} files, {before} before", open_files(&server));
+    for client in &mut clients {
+        client.ok("ping", json!({})).await;
+    }
+    let (status, _) = server.request(reqwest::Method::GET, "/health/ready", None, None).await;
+    assert_eq!(status, 200);
+    // Half of them say goodbye, the others are cut off. Then as many have room again.
+    let cut = clients.split_off(clients.len() / 2);
+    drop(cut);
+    for client in clients {
+        client.close().await;
+    }
+    let mut clients = Vec::new();
+    for number in 0..FILES + 200 {
+        clients.push(Client::none(&server, &users[number % 2], Format::Json).await);
+    }
+    server.sigterm();
+    for client in &mut clients {
+        assert_eq!(closed(&client.end().await), 1001, "a stop says goodbye to all of them");
+    }
+    assert!(server.wait().success());
 }
 
 #[tokio::test]

@@ -72,6 +72,10 @@ fn open_files(config: &Config) -> Result<Diagnosis, BootError> {
     let wanted = config.limits.max_connections;
     let room = topology::room_of(files, wanted, workers, topology::other_connections(config))?;
     Ok(match room.shortage(files, wanted) {
+        None if room.entries > 0 => Diagnosis::ok(
+            "open_files",
+            format!("{files} files, and {workers} rings with as many sockets: enough for {wanted} connections"),
+        ),
         None => Diagnosis::ok("open_files", format!("{files} files: enough for {wanted} connections")),
         Some(shortage) => Diagnosis::of_text("open_files", super::diagnosis::Grade::Warning, &shortage),
     })

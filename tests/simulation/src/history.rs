@@ -190,6 +190,8 @@ impl<'a> History<'a> {
             filter: if is_filtered { Arc::clone(&stage.rules) } else { Arc::default() },
             overload,
             connections: Arc::clone(&connections),
+            direct_sockets: Arc::default(),
+            descriptors_max: usize::MAX,
             networks: Quota::new(100),
             drained: AtomicUsize::new(0),
             started: stage.started,

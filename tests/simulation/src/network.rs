@@ -243,6 +243,8 @@ impl Transport for SimSockets {
 
     fn set_nodelay(&self, _: ConnId) {}
 
+    fn keep(&mut self, _: ConnId) {}
+
     fn receive_once(&mut self, conn: ConnId) {
         if let Some(slot) = self.slot(conn) {
             slot.receiving = Receiving::Once;
