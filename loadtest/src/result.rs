@@ -252,6 +252,16 @@ pub struct Usage {
     /// Anonymous memory of the server's process per connection: its growth between a third of the connections and all
     /// of them. Absent when there were too few connections, or it did not grow.
     pub server_bytes_per_connection: Option<f64>,
+    /// Memory of the kernel for one end of a connection: half of what its slabs grow by meanwhile. Other programs of
+    /// the machine change them, too.
+    pub kernel_bytes_per_connection: Option<f64>,
+}
+
+impl Usage {
+    /// Memory of server and kernel per connection.
+    pub fn all_bytes_per_connection(&self) -> Option<f64> {
+        Some(self.server_bytes_per_connection? + self.kernel_bytes_per_connection?)
+    }
 }
 
 /// One group of processes.

@@ -123,7 +123,7 @@ fn peak(run: &RunResult) -> f64 {
 
 fn bars(headline: &RunResult, double: &RunResult, most: &RunResult, overload: &RunResult) -> Vec<HeldBar> {
     let ms = |us: u64| Some(us as f64 / 1e3);
-    let memory = headline.usage.server_bytes_per_connection;
+    let memory = headline.usage.all_bytes_per_connection();
     let goodput = peak(most);
     vec![
         HeldBar::at_least(
@@ -135,7 +135,7 @@ fn bars(headline: &RunResult, double: &RunResult, most: &RunResult, overload: &R
         HeldBar::at_most("  ack P99.9, ms".into(), ms(headline.ack.p99_9_us), 20.0),
         HeldBar::at_most("  delivery P99, ms".into(), ms(headline.delivery.p99_us), 10.0),
         HeldBar::at_most("  delivery P99.9, ms".into(), ms(headline.delivery.p99_9_us), 20.0),
-        HeldBar::at_most("  memory of the server per connection, user space".into(), memory, 8_192.0).of_bytes(),
+        HeldBar::at_most("  memory per connection, server and kernel".into(), memory, 8_192.0).of_bytes(),
         HeldBar::at_least("10,000 messages/s: acknowledged per second".into(), Some(per_second(double)), 9_900.0),
         HeldBar::at_most("  ack P99, ms".into(), ms(double.ack.p99_us), 20.0),
         HeldBar::at_most("  delivery P99, ms".into(), ms(double.delivery.p99_us), 20.0),

@@ -28,6 +28,10 @@ pub(super) struct MiddleUse {
     pub(super) redis_us: Option<f64>,
     /// Frames that nodes received through Redis.
     pub(super) frames_received: u64,
+    /// The share of messages that were committed in the short form: their verdicts were known.
+    pub(super) known_share: f64,
+    /// The share of messages that were tried in the short form in vain: another node had written meanwhile.
+    pub(super) repeated_share: f64,
 }
 
 /// Reads the servers, their PostgreSQL and their Redis.
@@ -53,6 +57,8 @@ struct PageSums {
     cpu_s: f64,
     committed: f64,
     received: f64,
+    known: f64,
+    repeated: f64,
 }
 
 impl GroupMeter {
@@ -92,6 +98,8 @@ impl GroupMeter {
             // Without a message there is no series yet.
             let count = |name: &str, label| page.sum(name, Some(label)).unwrap_or(0.0);
             pages.committed += count("chat_server_messages_total", ("outcome", "committed"));
+            pages.known += count("chat_server_commit_messages_total", ("form", "known"));
+            pages.repeated += count("chat_server_commit_messages_total", ("form", "repeated"));
             pages.received += count("chat_server_node_frames_total", ("outcome", "received"));
         }
         let redis = self.redis.as_mut().map(ProcessMeter::sample);
@@ -103,6 +111,7 @@ impl GroupReading {
     fn since(&self, earlier: &Self) -> MiddleUse {
         let messages = self.pages.committed - earlier.pages.committed;
         let per_message = |seconds: f64| if messages > 0.0 { seconds * 1e6 / messages } else { 0.0 };
+        let share = |now: f64, earlier: f64| if messages > 0.0 { (now - earlier) / messages } else { 0.0 };
         let used = |now: &Sample, earlier: &Sample| per_message(now.since(earlier).cpu.as_secs_f64());
         MiddleUse {
             seconds: self.at.saturating_duration_since(earlier.at).as_secs_f64(),
@@ -110,6 +119,8 @@ impl GroupReading {
             server_us: per_message(self.pages.cpu_s - earlier.pages.cpu_s),
             store_us: used(&self.store, &earlier.store),
             redis_us: self.redis.as_ref().zip(earlier.redis.as_ref()).map(|(now, earlier)| used(now, earlier)),
+            known_share: share(self.pages.known, earlier.pages.known),
+            repeated_share: share(self.pages.repeated, earlier.pages.repeated),
             frames_received: (self.pages.received - earlier.pages.received).max(0.0) as u64,
         }
     }
@@ -131,7 +142,7 @@ mod tests {
         let idle = meter.sample();
         let reading = |cpu_s, committed, received| GroupReading {
             at: Instant::now(),
-            pages: PageSums { cpu_s, committed, received },
+            pages: PageSums { cpu_s, committed, received, known: committed * 0.5, repeated: committed / 4.0 },
             store: idle.clone(),
             redis: None,
         };
@@ -139,6 +150,7 @@ mod tests {
         assert!((found.server_us - 500.0).abs() < 1e-6, "{found:?}");
         assert_eq!((found.messages, found.frames_received, found.redis_us), (1_000, 50, None));
         assert!(found.store_us.abs() < f64::EPSILON, "{found:?}");
+        assert_eq!((found.known_share, found.repeated_share), (0.5, 0.25));
         let none = reading(3.5, 100.0, 0.0).since(&reading(3.0, 100.0, 0.0));
         assert!(none.server_us.abs() < f64::EPSILON, "no message, and no infinity: {none:?}");
     }

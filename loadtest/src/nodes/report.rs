@@ -183,6 +183,7 @@ impl NodesReport {
             row.extend([ack.p50_us, ack.p99_us, delivery.p50_us, delivery.p99_us].map(|us| micros(us as f64)));
             row.extend([middle.server_us, middle.store_us].map(micros));
             row.push(middle.redis_us.map_or_else(|| "–".to_owned(), micros));
+            row.extend([middle.known_share, middle.repeated_share].map(|share| format!("{:.0} %", share * 100.0)));
             row.push(format!("{} / {}", count(phase.acked), count(phase.delivered)));
             row.push(phase.violations.total().to_string());
             row
@@ -217,6 +218,8 @@ impl NodesReport {
                     "server CPU a message",
                     "PostgreSQL",
                     "Redis",
+                    "short commits",
+                    "in vain",
                     "acked / delivered",
                     "violations",
                 ],
@@ -291,7 +294,14 @@ mod tests {
     fn phase(rate: f64, round: u32, nodes: u32, p99_ms: u64, server_us: f64) -> NodesPhase {
         let delivery = Latency { p50_us: 1_000, p99_us: p99_ms * 1_000, ..Latency::default() };
         let redis_us = (nodes > 1).then_some(20.0);
-        let middle = MiddleUse { messages: 1_000, server_us, store_us: 80.0, redis_us, ..MiddleUse::default() };
+        let middle = MiddleUse {
+            messages: 1_000,
+            server_us,
+            store_us: 80.0,
+            redis_us,
+            known_share: 0.7,
+            ..MiddleUse::default()
+        };
         NodesPhase::of(rate, round, nodes, RunResult { delivery, ..RunResult::default() }, middle)
     }
 
@@ -309,7 +319,7 @@ mod tests {
         assert_eq!(verdicts(&report), [true; 3], "the P99 of one server has no bar");
         assert!(report.is_met());
         let text = report.render();
-        for expected in ["2 nodes of one shard each", "130 µs", "20 µs", "1.30", "≤ 20.00"] {
+        for expected in ["2 nodes of one shard each", "130 µs", "20 µs", "1.30", "≤ 20.00", "70 %"] {
             assert!(text.contains(expected), "{expected} is missing in\n{text}");
         }
         assert!(!text.contains("NOT MET"), "{text}");

@@ -265,6 +265,10 @@ fn memory(run: &RunResult, list: &mut List) {
         let name = "server user-space memory per connection";
         list.add(group, "server_bytes_per_connection", name, Unit::Bytes, Better::Lower, bytes);
     }
+    if let Some(bytes) = run.usage.kernel_bytes_per_connection {
+        let name = "kernel memory per connection, one end";
+        list.add(group, "kernel_bytes_per_connection", name, Unit::Bytes, Better::Lower, bytes);
+    }
     for (who, usage) in [("server", &run.usage.server), ("store", &run.usage.store)] {
         if let Some(usage) = usage {
             let name = format!("{who} resident memory");

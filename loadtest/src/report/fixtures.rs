@@ -132,6 +132,7 @@ pub fn run(label: &str, slowness: f64) -> RunResult {
             store: Some(usage(0.33, &counts, seconds)),
             generator: Some(usage(0.24, &counts, seconds)),
             server_bytes_per_connection: Some(812.0 * slowness),
+            kernel_bytes_per_connection: Some(4_100.0 * slowness),
         },
         server: Some(ServerSide {
             batches: 12_345,

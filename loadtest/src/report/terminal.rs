@@ -229,7 +229,9 @@ fn write_usage(f: &mut fmt::Formatter<'_>, run: &RunResult) -> fmt::Result {
     writeln!(f, "{}", cpu.trim_fmt())?;
     if let Some(per_connection) = run.usage.server_bytes_per_connection {
         let text = bytes(per_connection);
-        writeln!(f, "The server uses {text} of its own memory per connection (the kernel's sockets not counted).")?;
+        let kernel = run.usage.kernel_bytes_per_connection;
+        let kernel = kernel.map_or_else(|| "was not measured".to_owned(), |kernel| format!("uses {}", bytes(kernel)));
+        writeln!(f, "The server uses {text} of its own memory per connection; the kernel {kernel} for this end.")?;
     }
     writeln!(f)
 }

@@ -5,6 +5,7 @@ use crate::measure::process::{ProcessMeter, Sample, Work};
 use crate::measure::scrape::Scrape;
 use crate::result::{Second, ServerSide, Usage};
 use crate::setup::api::Api;
+use procfs::{Current, Meminfo};
 use std::net::SocketAddr;
 use std::path::Path;
 use tokio::sync::oneshot;
@@ -58,15 +59,25 @@ pub struct Gauge {
     store: Option<ProcessGroup>,
     generator: Option<ProcessGroup>,
     metrics_before: Option<Scrape>,
-    /// The number of open connections at two times, and the server's anonymous memory then.
-    some_connected: Option<(usize, u64)>,
-    bytes_per_connection: Option<f64>,
+    some_connected: Option<MemoryInUse>,
+    /// Of the server and of the kernel.
+    bytes_per_connection: [Option<f64>; 2],
     begun: Option<oneshot::Sender<()>>,
 }
 
 /// Connections that must be between two samples of the server's memory. With fewer, whole pages and memory allocated
 /// in advance would exceed what the connections use.
 const MEMORY_CONNECTIONS_MIN: usize = 100;
+
+/// What so many open connections take.
+#[derive(Clone, Copy)]
+struct MemoryInUse {
+    connections: usize,
+    /// The server's anonymous memory.
+    server_bytes: u64,
+    /// The kernel's slabs, where the sockets are.
+    kernel_bytes: u64,
+}
 
 /// Bytes per connection, by the growth between two numbers of connections; `None` when the growth is hidden by memory
 /// that the server had allocated before and reuses.
@@ -98,7 +109,7 @@ impl Gauge {
             generator: ProcessGroup::new(ProcessMeter::of_this_program()),
             metrics_before: None,
             some_connected: None,
-            bytes_per_connection: None,
+            bytes_per_connection: [None; 2],
             begun: None,
         }
     }
@@ -111,18 +122,25 @@ impl Gauge {
 
     /// This many connections are open and others follow. The server has done its one-time set-up.
     pub fn some_connected(&mut self, connections: usize) {
-        if let Some(server) = &mut self.server {
-            server.sample();
-            self.some_connected = Some((connections, server.last.anonymous_bytes()));
-        }
+        self.some_connected = self.memory(connections);
+    }
+
+    fn memory(&mut self, connections: usize) -> Option<MemoryInUse> {
+        let server = self.server.as_mut()?;
+        server.sample();
+        let kernel_bytes = Meminfo::current().map_or(0, |memory| memory.slab);
+        Some(MemoryInUse { connections, server_bytes: server.last.anonymous_bytes(), kernel_bytes })
     }
 
     /// All connections are open, and nothing is sent yet.
     pub async fn connected(&mut self, api: Option<&Api>, connections: usize) {
-        if let Some(server) = &mut self.server {
-            server.sample();
-            let now = (connections, server.last.anonymous_bytes());
-            self.bytes_per_connection = self.some_connected.and_then(|before| slope(before, now));
+        if let Some((before, now)) = self.some_connected.zip(self.memory(connections)) {
+            let of = |bytes: fn(&MemoryInUse) -> u64| {
+                slope((before.connections, bytes(&before)), (now.connections, bytes(&now)))
+            };
+            // The kernel has both ends of a connection: the server is on this machine, too.
+            let of_one_end = |bytes: f64| bytes / 2.0;
+            self.bytes_per_connection = [of(|m| m.server_bytes), of(|m| m.kernel_bytes).map(of_one_end)];
         }
         if let Some(api) = api {
             self.metrics_before = scrape(api).await;
@@ -168,7 +186,8 @@ impl Gauge {
             server: usage(&self.server),
             store: usage(&self.store),
             generator: usage(&self.generator),
-            server_bytes_per_connection: self.bytes_per_connection,
+            server_bytes_per_connection: self.bytes_per_connection[0],
+            kernel_bytes_per_connection: self.bytes_per_connection[1],
         }
     }
 
