@@ -169,6 +169,9 @@ pub const LANE_FRAMES: usize = 4_096;
 pub const COMMITS_IN_FLIGHT_PER_SHARD: usize = 8_192;
 /// The server refuses a change with `overloaded` if it would wait longer than this for its statement.
 pub const COMMIT_WAIT_MAX_MS: u64 = 100;
+/// What clients send is to be read within this time. While it is not, the server refuses a part of the changes with
+/// `overloaded`.
+pub const INPUT_WAIT_TARGET_MS: u64 = 50;
 /// Maximum reads of one shard on the I/O shard, and the slots reserved for their results.
 pub const READS_IN_FLIGHT_PER_SHARD: usize = 4_096;
 /// Maximum waiting reads of one user, on a shard and on the I/O shard: as many as one connection can have in flight.

@@ -119,7 +119,9 @@ export interface Refusal {
 */
 export interface RefusalDetails {
     conversation_id?: ConversationId;
-    /** With `rate_limited` and `overloaded`: the limit that is exceeded. `commit_wait_ms` is a time. */
+    /**
+     * With `rate_limited` and `overloaded`: the limit that is exceeded. `commit_wait_ms` and `input_wait_ms` are times.
+    */
     limiter?:
         | "messages"
         | "changes"
@@ -134,6 +136,7 @@ export interface RefusalDetails {
         | "commands_in_flight"
         | "commits_in_flight"
         | "commit_wait_ms"
+        | "input_wait_ms"
         | "shard_lane"
         | "invocations";
     /**

@@ -287,7 +287,13 @@ impl Page {
     /// What part of the budgets users have under the present load.
     fn overload(&self) -> MetricFamily {
         let overload = &self.observed.overload;
-        let shares = [("commits", overload.commits()), ("pages", overload.pages()), ("catch_up", overload.catch_up())];
+        let accepted = self.observed.shards.iter().map(|counters| counters.accepted_percent.get() as u32);
+        let shares = [
+            ("commits", overload.commits()),
+            ("pages", overload.pages()),
+            ("catch_up", overload.catch_up()),
+            ("input", accepted.min().unwrap_or(100)),
+        ];
         family(
             "chat_server_budget_percent",
             "The part of every user's budget that the server can serve now; below 100 it is overloaded.",

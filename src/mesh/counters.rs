@@ -121,6 +121,8 @@ pub struct ShardCounters {
     /// When the shard last read its clock, in milliseconds since the process's start. It does so every 100 ms
     /// even when nothing happens.
     pub last_turn_ms: Count,
+    /// The part of the changes that it accepts, percent: less while what clients send waits too long before it is read.
+    pub accepted_percent: Count,
     /// Connections open now.
     pub connections_active: Count,
     /// Connections opened since the start.
@@ -156,8 +158,11 @@ impl ShardCounters {
     /// `command_names[i]` is the name of the command that [`Self::command_done`] calls `i`.
     #[must_use]
     pub fn new(command_names: &'static [&'static str]) -> Self {
+        let accepted_percent = Count::default();
+        accepted_percent.set(100);
         Self {
             last_turn_ms: Count::default(),
+            accepted_percent,
             connections_active: Count::default(),
             connections_opened: Count::default(),
             events_delivered: Count::default(),

@@ -37,8 +37,9 @@ pub enum SocketEvent<B = ReceivedBuffer> {
     PeerFinished(ConnId),
     /// The connection has ended; its id is invalid.
     Ended(ConnId),
-    /// 100 ms have passed. It is the last event of its turn, so that bytes that arrived count before deadlines do.
-    Tick,
+    /// 100 ms have passed, and as much more as given: so long has what the kernel has for this shard waited. It is the
+    /// last event of its turn, so that bytes that arrived count before deadlines do.
+    Tick(Duration),
     /// No descriptor was free for a new connection. Accepting continues at a later tick.
     AcceptPaused(i32),
 }
@@ -58,6 +59,8 @@ pub struct Sockets {
     accept_in_kernel: bool,
     tick: Box<types::Timespec>,
     tick_in_kernel: bool,
+    /// When the tick was submitted, on the wrapping clock.
+    tick_since_us: u32,
     doorbell: OwnedFd,
     /// The kernel writes the doorbell's count here.
     doorbell_count: Box<u64>,
@@ -100,6 +103,7 @@ impl Sockets {
             accept_in_kernel: false,
             tick: Box::new(types::Timespec::new().nsec((TICK_MS * 1_000_000) as u32)),
             tick_in_kernel: false,
+            tick_since_us: 0,
             doorbell,
             doorbell_count: Box::new(0),
             doorbell_in_kernel: false,
@@ -279,6 +283,7 @@ impl Sockets {
         self.submit_output(events);
         if !self.tick_in_kernel {
             self.tick_in_kernel = true;
+            self.tick_since_us = self.now_us;
             let entry = opcode::Timeout::new(&raw const *self.tick).build().user_data(Operation::Tick.user_data(0, 0));
             self.push(&entry);
         }
@@ -303,7 +308,8 @@ impl Sockets {
         }
         self.completions = completions;
         if tick_was_in_kernel && !self.tick_in_kernel {
-            events.push(SocketEvent::Tick);
+            let took = Duration::from_micros(self.now_us.wrapping_sub(self.tick_since_us).into());
+            events.push(SocketEvent::Tick(took.saturating_sub(Duration::from_millis(TICK_MS))));
         }
         for slot in std::mem::take(&mut self.rearm) {
             self.arm_receive(slot);

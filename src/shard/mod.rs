@@ -27,6 +27,7 @@ mod deliver;
 mod drain;
 mod early;
 mod filter;
+mod input_wait;
 mod interval;
 mod lanes_taken;
 mod nodes;
@@ -74,6 +75,7 @@ use crate::wire::json::JsonReader;
 use crate::wire::ws::deflate::{Deflater, Inflater};
 use bot_commands::BotCommands;
 use connections::Connections;
+use input_wait::InputWait;
 use interval::Interval;
 use lanes_taken::LanesTaken;
 use pending_heads::PendingHeads;
@@ -170,6 +172,7 @@ pub struct Shard<W: World> {
     requests: Requests<W::Socket>,
     /// Of the changes that this shard owns.
     pressure: Pressure,
+    input_wait: InputWait,
     shutdown: Option<ShutdownSteps>,
     rate_limits: RateLimits,
     /// Users whose spending is not published to other nodes yet. Each is in the list of one shard at a time.
@@ -228,6 +231,7 @@ impl<W: World> Shard<W> {
             restrictions: RecentRestrictions::default(),
             requests: Requests::new(id, lanes.storage_room(), clock.random()),
             pressure: Pressure::default(),
+            input_wait: InputWait::default(),
             shutdown: None,
             rate_limits: RateLimits::new(&settings.live.limits),
             spenders: Vec::new(),

@@ -104,7 +104,7 @@ impl<W: World> Shard<W> {
             SocketEvent::Drained(conn) => self.drained(conn),
             SocketEvent::PeerFinished(conn) => self.linger(conn),
             SocketEvent::Ended(conn) => self.ended(conn),
-            SocketEvent::Tick => self.on_tick(),
+            SocketEvent::Tick(late) => self.on_tick(late),
             SocketEvent::AcceptPaused(code) => warn_limited!(
                 "no new connections for a moment: {}; raise the limit on open files (ulimit -n) or lower \
                  limits.max_connections",

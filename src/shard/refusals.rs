@@ -2,7 +2,7 @@
 
 use crate::error::{ErrorCode, Refusal};
 use crate::limits::{
-    COMMIT_WAIT_MAX_MS, COMMITS_IN_FLIGHT_PER_SHARD, LANE_FRAMES, READS_IN_FLIGHT_PER_SHARD,
+    COMMIT_WAIT_MAX_MS, COMMITS_IN_FLIGHT_PER_SHARD, INPUT_WAIT_TARGET_MS, LANE_FRAMES, READS_IN_FLIGHT_PER_SHARD,
     SUBSCRIPTIONS_PER_CONNECTION_MAX,
 };
 
@@ -29,6 +29,11 @@ pub(super) fn too_many_commits() -> Refusal {
 /// A change would have to wait too long for those before it.
 pub(super) fn commits_wait() -> Refusal {
     Refusal::overloaded(CHANGES, ("commit_wait_ms", "server", COMMIT_WAIT_MAX_MS as usize))
+}
+
+/// What clients send has to wait too long before it is read.
+pub(super) fn input_waits() -> Refusal {
+    Refusal::overloaded("changes to read", ("input_wait_ms", "server", INPUT_WAIT_TARGET_MS as usize))
 }
 
 const CHANGES: &str = "changes to commit";

@@ -4,7 +4,7 @@ use super::Shard;
 use super::filter;
 use super::permissions;
 use super::rate_limits::Budget;
-use super::refusals::{full_lane, too_many_reads};
+use super::refusals::{full_lane, input_waits, too_many_reads};
 use super::requests::{Filtering, Locating, Origin, Pending, PendingCommand, SentBy};
 use super::world::{Clock, World};
 use crate::chat::filter::action::FilterAction;
@@ -57,6 +57,7 @@ impl<W: World> Shard<W> {
     pub(super) fn send_message(&mut self, asked: PendingCommand, user: UserId, message: NewMessage<'_>) {
         let permitted = self
             .may_begin()
+            .and_then(|()| self.may_be_read())
             .and_then(|()| self.may_use(message.parent.map(|_| Feature::MessageThreads)))
             .and_then(|()| self.may_use(message.files.first().map(|_| Feature::FileUploads)))
             .and_then(|()| self.may_send(&asked, user, &message.content));
@@ -85,7 +86,8 @@ impl<W: World> Shard<W> {
         arguments: Arguments,
     ) {
         let kind = &CHANGES[row];
-        let permitted = self.may_begin().and_then(|()| self.may_use(kind.feature)).and_then(|()| match kind.meter {
+        let permitted = self.may_begin().and_then(|()| self.may_be_read());
+        let permitted = permitted.and_then(|()| self.may_use(kind.feature)).and_then(|()| match kind.meter {
             Meter::Change => self.may_write(&asked, user, &arguments),
             Meter::Mark => self.spend(&asked, user, Budget::Marks, 1),
         });
@@ -164,6 +166,15 @@ impl<W: World> Shard<W> {
         }
         let message = "The server is shutting down. Reconnect in a moment.";
         Err(Refusal::new(ErrorCode::Overloaded, message).retry_after(1_000))
+    }
+
+    /// Refuses a part of the changes while what clients send waits too long.
+    fn may_be_read(&mut self) -> Result<(), Refusal> {
+        if self.input_wait.accepts(|| self.clock.random()) {
+            return Ok(());
+        }
+        let retry_ms = self.pressure.refused(self.now_ms, self.clock.random());
+        Err(input_waits().retry_after(retry_ms))
     }
 
     pub(super) fn may_use(&self, feature: Option<Feature>) -> Result<(), Refusal> {

@@ -8,18 +8,21 @@ use crate::ids::ConnId;
 use crate::limits::SLOW_CONSUMER_RETRY_MS;
 use crate::wire::ws::close::CloseCode;
 use crate::wire::ws::{Opcode, encoder};
+use std::time::Duration;
 
 /// A shard whose tick is late by this much was delayed: stopped, swapped out, or its machine was suspended.
 const HELD_UP_MS: u64 = 1_000;
 
 impl<W: World> Shard<W> {
-    /// Runs every 100 ms.
-    pub(super) fn on_tick(&mut self) {
+    /// Runs every 100 ms, and so much `late`.
+    pub(super) fn on_tick(&mut self, late: Duration) {
         // What clients sent meanwhile may still be in the ring: the delay was this shard's.
         if self.now_ms.saturating_sub(self.counters.last_turn_ms.get()) > HELD_UP_MS {
             self.paused_until_ms = self.now_ms + HELD_UP_MS;
         }
         self.counters.last_turn_ms.set(self.now_ms);
+        self.input_wait.tick(late, self.now_ms);
+        self.counters.accepted_percent.set(self.input_wait.percent().into());
         for conn in self.connections.due(self.now_ms) {
             self.check(conn);
         }

@@ -5,8 +5,9 @@
 //! How: a lock of the table of messages holds reads or changes up, as a slow PostgreSQL would. Everything that waited
 //! has waited for as long as the lock was held. Or a trigger makes every message take a millisecond.
 
-use crate::support::{Client, Format, PATIENCE, Server, User, text};
+use crate::support::{Client, Format, PATIENCE, Server, User, signal, text};
 use futures_util::future::join_all;
+use nix::sys::signal::Signal;
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::cell::Cell;
@@ -159,7 +160,10 @@ async fn refuses_at_once_what_would_wait_too_long() {
     all += serves_everything_else(&server, &users[0], &room, &mut clients).await;
     let mut returns = std::collections::BTreeSet::new();
     for refusal in &refusals {
-        assert_eq!((text(&refusal["code"]), text(&refusal["details"]["limiter"])), ("overloaded", "commit_wait_ms"));
+        assert_eq!(text(&refusal["code"]), "overloaded", "{refusal}");
+        // A shard that is late itself refuses for that reason.
+        let limiter = text(&refusal["details"]["limiter"]);
+        assert!(matches!(limiter, "commit_wait_ms" | "input_wait_ms"), "{refusal}");
         let retry_ms = refusal["retry_after_ms"].as_u64().unwrap();
         assert!((500..16_000).contains(&retry_ms), "{refusal}");
         returns.insert(retry_ms);
@@ -175,4 +179,56 @@ async fn refuses_at_once_what_would_wait_too_long() {
     let row = database.query_one(stored, &[]).await.unwrap();
     let all = all as i64 + 1;
     assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (all, all));
+}
+
+#[tokio::test]
+async fn refuses_a_part_of_the_changes_while_input_waits() {
+    let server = Server::start(1, &[("limits.max_messages_per_minute", "100000")]);
+    let users = server.register_many(4).await;
+    let room = server.room(&users.iter().collect::<Vec<_>>()).await;
+    let mut clients = Vec::new();
+    for user in &users {
+        clients.push(Client::none(&server, user, Format::Json).await);
+    }
+    // One pause of the process is no overload, however long.
+    let pause = async |ms: u64| {
+        signal(server.pid(), Signal::SIGSTOP);
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+        signal(server.pid(), Signal::SIGCONT);
+    };
+    pause(1_000).await;
+    assert_eq!(wave(&mut clients, &room, 50).await, (200, Vec::new()));
+    // Input that is read late again and again is one.
+    let mut all = 200;
+    let started = Instant::now();
+    let refusals = loop {
+        for _ in 0..8 {
+            pause(300).await;
+            tokio::time::sleep(Duration::from_millis(15)).await;
+        }
+        let (accepted, refusals) = wave(&mut clients, &room, 50).await;
+        all += accepted;
+        if !refusals.is_empty() {
+            break refusals;
+        }
+        assert!(started.elapsed() < PATIENCE, "nothing was refused");
+    };
+    for refusal in &refusals {
+        assert_eq!((text(&refusal["code"]), text(&refusal["details"]["limiter"])), ("overloaded", "input_wait_ms"));
+        assert!((500..16_000).contains(&refusal["retry_after_ms"].as_u64().unwrap()), "{refusal}");
+    }
+    let percent = async || {
+        let page = reqwest::get(format!("{}/metrics", server.base_url)).await.unwrap().text().await.unwrap();
+        let line = page.lines().find_map(|line| line.strip_prefix("chat_server_budget_percent{work=\"input\"} "));
+        line.unwrap_or_else(|| panic!("{page}")).parse::<i64>().unwrap()
+    };
+    while percent().await < 100 {
+        assert!(started.elapsed() < PATIENCE);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let (accepted, refusals) = wave(&mut clients, &room, 50).await;
+    assert_eq!(refusals, Vec::<Value>::new(), "the overload is over");
+    let stored = "SELECT count(*) FROM messages WHERE content = 'x'";
+    let row = server.database().await.query_one(stored, &[]).await.unwrap();
+    assert_eq!(row.get::<_, i64>(0), (all + accepted) as i64, "what was refused is not stored, the rest is");
 }

@@ -197,7 +197,7 @@ class RefusalDetails(TypedDict):
     """
 
     conversation_id: NotRequired[ConversationId]
-    #: With `rate_limited` and `overloaded`: the limit that is exceeded. `commit_wait_ms` is a time.
+    #: With `rate_limited` and `overloaded`: the limit that is exceeded. `commit_wait_ms` and `input_wait_ms` are times.
     limiter: NotRequired[
         Literal[
             "messages",
@@ -213,6 +213,7 @@ class RefusalDetails(TypedDict):
             "commands_in_flight",
             "commits_in_flight",
             "commit_wait_ms",
+            "input_wait_ms",
             "shard_lane",
             "invocations",
         ]

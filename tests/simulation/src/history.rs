@@ -290,7 +290,7 @@ impl<'a> History<'a> {
         let ticks = now_ms - core.last_tick_ms >= TICK_MS;
         if ticks {
             core.last_tick_ms = now_ms;
-            events.push(SocketEvent::Tick);
+            events.push(SocketEvent::Tick(Duration::ZERO));
         }
         core.removals.borrow_mut().turn_begins(core.id);
         core.shard.turn(&mut events);
