@@ -171,7 +171,7 @@ pub const COMMITS_IN_FLIGHT_PER_SHARD: usize = 8_192;
 pub const COMMIT_WAIT_MAX_MS: u64 = 100;
 /// What clients send is to be read within this time. While it is not, the server refuses a part of the changes with
 /// `overloaded`.
-pub const INPUT_WAIT_TARGET_MS: u64 = 50;
+pub const INPUT_WAIT_TARGET_MS: u64 = 150;
 /// Maximum reads of one shard on the I/O shard, and the slots reserved for their results.
 pub const READS_IN_FLIGHT_PER_SHARD: usize = 4_096;
 /// Maximum waiting reads of one user, on a shard and on the I/O shard: as many as one connection can have in flight.
