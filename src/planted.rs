@@ -47,11 +47,15 @@ pub enum Fault {
     IgnoreSpent,
     /// Changes are accepted although they would have to wait too long for those before them.
     AcceptBeyondMeans,
+    /// Senders whose messages were accepted under an old access epoch count as known under the new one.
+    KeepSendersOfAnOldEpoch,
+    /// Messages that the short form has committed are not counted for the ordinals of the next ones.
+    RepeatOrdinals,
 }
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::ForgetRevocations,
         Self::WatchByAnOldRead,
         Self::ForgetWatchers,
@@ -72,6 +76,8 @@ impl Fault {
         Self::IgnoreHeads,
         Self::IgnoreSpent,
         Self::AcceptBeyondMeans,
+        Self::KeepSendersOfAnOldEpoch,
+        Self::RepeatOrdinals,
     ];
 }
 

@@ -23,7 +23,7 @@ use super::batcher::{NextRun, RunKind};
 use super::connect::Target;
 use super::health::WriterHealth;
 use super::indexer::Touched;
-use super::known::{KnownRun, KnownSenders};
+use super::known::{DividedRun, KnownRun, KnownSenders};
 use super::observe;
 use super::sqlstate::{self, Cause};
 use super::trail_end;
@@ -316,30 +316,14 @@ impl Committer {
             }
         };
         rows.rooms.sort_unstable();
-        let is_committed = |room: i64| rows.rooms.binary_search(&room).is_ok();
-        self.place.backlog.with_known(|known| {
-            for room in &plan.rooms {
-                if is_committed(room.id) {
-                    known.moved(*room);
-                } else {
-                    known.mistaken(*room);
-                }
-            }
-        });
-        let rows_and_senders = plan.rows.iter().zip(&plan.senders);
-        let committed: Vec<_> = rows_and_senders.filter(|(row, _)| is_committed(row.room)).collect();
-        let mut run: Vec<Option<Box<Mutation>>> = run.into_iter().map(Some).collect();
-        let mut done = Vec::with_capacity(committed.len());
-        for (row, _) in &committed {
-            done.extend(run[row.at].take());
-        }
+        self.place.backlog.with_known(|known| known.settled(&plan, &rows.rooms));
+        let DividedRun { done, rows: committed, left } = plan.divide(run, &rows.rooms);
         let verdicts = verdicts::of_known(&done, &committed, &rows);
         // Submitted again, the messages would be repeats.
         let verdicts = verdicts.unwrap_or_else(|reason| stop_process(&reason));
         self.latencies.forms.add(CommitForm::Known, done.len());
         self.latencies.forms.add(CommitForm::Repeated, plan.rows.len() - done.len());
         self.publish(RunKind::Messages, done, verdicts);
-        let left: Vec<_> = run.into_iter().flatten().collect();
         (!left.is_empty()).then_some((left, false))
     }
 
@@ -384,7 +368,8 @@ impl Committer {
         if kind == RunKind::Messages {
             self.latencies.forms.add(CommitForm::General, run.len());
         }
-        self.place.backlog.with_known(|known| verdicts::learn(known, run, &verdicts, &answer.rows));
+        let numbers = |at: usize| answer.rows.get(at).and_then(verdicts::numbers);
+        self.place.backlog.with_known(|known| known.learn(run, &verdicts, numbers));
         verdicts
     }
 

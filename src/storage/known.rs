@@ -5,6 +5,8 @@
 //! known is a guess that the committing transaction checks by two numbers, the head and the access epoch of the
 //! conversation. A wrong guess costs the attempt, and the general form follows.
 //!
+//! The simulation plays this module beside its model of PostgreSQL (`tests/simulation/src/commits.rs`).
+//!
 //! Invariants:
 //! - a sender is known only after the general form has accepted a message of theirs, under the epoch that is known, and
 //!   without slow mode. Every change that could refuse the next one raises the epoch, or is looked at by the statement;
@@ -14,8 +16,9 @@
 //! - the number of known senders is bounded. A conversation that had to make room is learnt again.
 
 use crate::ids::{ConversationId, UserId};
-use crate::mesh::frame::{Change, Mutation};
+use crate::mesh::frame::{Change, Mutation, Verdict};
 use crate::mesh::record::Sender;
+use crate::planted::{Fault, is_planted};
 use std::collections::HashMap;
 
 /// Senders and conversations that are known at most, about 200 bytes each.
@@ -33,6 +36,17 @@ pub struct Accepted<'a> {
     pub sender: &'a Sender,
     /// Its place in the log.
     pub seq: i64,
+    /// How many messages the conversation had up to this one.
+    pub ordinal: i64,
+    /// The conversation's access epoch in that transaction.
+    pub epoch: i64,
+    /// Whether no slow mode holds for the sender.
+    pub is_free: bool,
+}
+
+/// What PostgreSQL returns with a message that the general form has committed, beside its place in the log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MessageNumbers {
     /// How many messages the conversation had up to this one.
     pub ordinal: i64,
     /// The conversation's access epoch in that transaction.
@@ -87,6 +101,29 @@ pub struct KnownRun {
     pub rows: Vec<KnownRow>,
     /// Who sends each of them. They stay known to the run when the others are forgotten meanwhile.
     pub senders: Vec<Sender>,
+}
+
+/// A run after the short statement.
+pub struct DividedRun<'a> {
+    /// The messages that it has committed, in its order.
+    pub done: Vec<Box<Mutation>>,
+    /// Their rows and senders.
+    pub rows: Vec<(&'a KnownRow, &'a Sender)>,
+    /// What is left for the general form, in the order of the run.
+    pub left: Vec<Box<Mutation>>,
+}
+
+impl KnownRun {
+    /// Divides the planned run. The statement has committed the messages of these conversations, which are in order,
+    /// and has left out the others.
+    #[must_use]
+    pub fn divide(&self, run: Vec<Box<Mutation>>, committed: &[i64]) -> DividedRun<'_> {
+        let rows = self.rows.iter().zip(&self.senders);
+        let rows: Vec<_> = rows.filter(|(row, _)| committed.binary_search(&row.room).is_ok()).collect();
+        let mut run: Vec<Option<Box<Mutation>>> = run.into_iter().map(Some).collect();
+        let done = rows.iter().filter_map(|(row, _)| run[row.at].take()).collect();
+        DividedRun { done, rows, left: run.into_iter().flatten().collect() }
+    }
 }
 
 /// What the committers of a queue know.
@@ -152,11 +189,49 @@ impl KnownSenders {
         self.rooms.get(&room)?.senders.get(&user)
     }
 
+    /// Notes which conversations of a plan the short statement has committed. Their ids are in order.
+    pub fn settled(&mut self, plan: &KnownRun, committed: &[i64]) {
+        for room in &plan.rooms {
+            if committed.binary_search(&room.id).is_ok() {
+                self.moved(*room);
+            } else {
+                self.mistaken(*room);
+            }
+        }
+    }
+
+    /// Notes what a run in the general form shows of its conversations. `numbers` returns those of the message at a
+    /// place of the run, unless they are unreadable.
+    pub fn learn(
+        &mut self,
+        run: &[Box<Mutation>],
+        verdicts: &[Verdict],
+        numbers: impl Fn(usize) -> Option<MessageNumbers>,
+    ) {
+        for (at, (mutation, verdict)) in run.iter().zip(verdicts).enumerate() {
+            let Some(room) = mutation.conversation.map(ConversationId::number) else { continue };
+            match (verdict, &mutation.change) {
+                (Verdict::Message(message), Change::Message { .. }) if !message.duplicate => {
+                    let Some(MessageNumbers { ordinal, epoch, is_free }) = numbers(at) else { continue };
+                    let (sender, seq) = (&message.record.sender, message.record.seq.0);
+                    self.accepted(&Accepted { room, sender, seq, ordinal, epoch, is_free });
+                }
+                (Verdict::Other(other), Change::Other { kind, .. }) => {
+                    self.other(room, kind, mutation.actor, other.events.iter().map(|event| event.seq.0));
+                }
+                (_, Change::Message { .. }) => self.refused(room, mutation.actor),
+                _ => {}
+            }
+        }
+    }
+
     /// The short statement has committed a conversation's messages.
     pub fn moved(&mut self, room: KnownRoom) {
         if let Some(known) = self.rooms.get_mut(&room.id) {
             known.last_seq = room.last_seq + room.count;
-            known.last_ordinal += room.count;
+            if !is_planted(Fault::RepeatOrdinals) {
+                known.last_ordinal += room.count;
+            }
             known.mistakes = 0;
         }
     }
@@ -180,7 +255,8 @@ impl KnownSenders {
             mistakes: 0,
             waits: 0,
         });
-        if known.epoch != epoch || known.last_seq + 1 != seq || known.senders.len() >= ENTRIES_MAX {
+        let is_other_epoch = known.epoch != epoch && !is_planted(Fault::KeepSendersOfAnOldEpoch);
+        if is_other_epoch || known.last_seq + 1 != seq || known.senders.len() >= ENTRIES_MAX {
             self.senders -= known.senders.len();
             known.senders.clear();
         }
@@ -291,6 +367,24 @@ mod tests {
             change(&mut run[1]);
             assert_eq!(planned(&mut known, &run), []);
         }
+    }
+
+    #[test]
+    fn messages_of_a_conversation_that_differs_are_left_for_the_general_form() {
+        let mut known = KnownSenders::default();
+        for room in [ROOM, 10] {
+            accept(&mut known, room, 1, 1, 0);
+        }
+        let run = vec![message(10, 1), message(ROOM, 1), message(10, 1)];
+        let plan = known.plan(&run).unwrap();
+        let DividedRun { done, rows, left } = plan.divide(run, &[ROOM]);
+        let rooms = |run: &[Box<Mutation>]| run.iter().map(|m| m.conversation.unwrap().number()).collect::<Vec<_>>();
+        assert_eq!((rooms(&done), rooms(&left)), (vec![ROOM], vec![10, 10]));
+        assert_eq!(rows.iter().map(|(row, sender)| (row.at, sender.id)).collect::<Vec<_>>(), [(1, UserId(1))]);
+        known.settled(&plan, &[ROOM]);
+        // The next guess about the conversation that was left out waits.
+        assert_eq!(planned(&mut known, &[message(ROOM, 1)]), [(0, 3)]);
+        assert_eq!(planned(&mut known, &[message(10, 1)]), []);
     }
 
     #[test]

@@ -59,7 +59,7 @@ pub mod server_lock;
 pub mod sql;
 pub mod sqlstate;
 mod trail_end;
-mod verdicts;
+pub mod verdicts;
 pub mod webhooks;
 mod writer;
 

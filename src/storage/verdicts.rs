@@ -1,10 +1,10 @@
 //! PostgreSQL's answer to a run of mutations: one verdict for each of them, in their order.
 
-use super::known::{Accepted, KnownRow, KnownSenders};
+use super::known::{KnownRow, MessageNumbers};
 use super::rows;
 use crate::error::{ErrorCode, NO_SUCH_CONVERSATION, Refusal};
 use crate::faults::error_limited;
-use crate::ids::{ConversationId, MessageId, Seq, UserId};
+use crate::ids::{MessageId, Seq, UserId};
 use crate::mesh::frame::{Change, CommittedMessage, CommittedOther, Mutation, Signal, Verdict};
 use crate::mesh::record::{MessageRecord, Sender, ThreadState, UserRole, rfc3339};
 use serde_json::Value;
@@ -19,19 +19,22 @@ pub(super) struct BatchRows {
 }
 
 /// The answer of `sql::COMMIT_KNOWN`, and the records of the triggers for messages with mentions.
-pub(super) struct KnownRows {
+pub struct KnownRows {
     /// The conversations whose messages were committed.
-    pub(super) rooms: Vec<i64>,
-    /// Of each message: its place, and its id.
-    pub(super) seqs: Vec<i64>,
-    pub(super) ids: Vec<i64>,
-    pub(super) created_at: OffsetDateTime,
-    pub(super) recorded: HashMap<i64, Recorded>,
+    pub rooms: Vec<i64>,
+    /// The seq of each message, in the order of the plan.
+    pub seqs: Vec<i64>,
+    /// Their ids, in the same order.
+    pub ids: Vec<i64>,
+    /// When the transaction began, which is the time of every message.
+    pub created_at: OffsetDateTime,
+    /// The records by message id. Messages without mentions have none.
+    pub recorded: HashMap<i64, Recorded>,
 }
 
 /// A row of `sql::MENTIONS_AND_THREADS`.
 #[derive(Clone, Default)]
-pub(super) struct Recorded {
+pub struct Recorded {
     mentions: Vec<UserId>,
     thread: Option<ThreadState>,
     attachments: Vec<Value>,
@@ -130,7 +133,7 @@ fn message_verdict(
 ///
 /// # Errors
 /// The answer does not belong to the messages.
-pub(super) fn of_known(
+pub fn of_known(
     run: &[Box<Mutation>],
     planned: &[(&KnownRow, &Sender)],
     answer: &KnownRows,
@@ -160,25 +163,11 @@ pub(super) fn of_known(
     .collect()
 }
 
-/// Notes what a run in the general form shows of its conversations.
-pub(super) fn learn(known: &mut KnownSenders, run: &[Box<Mutation>], verdicts: &[Verdict], rows: &[Row]) {
-    for ((mutation, verdict), row) in run.iter().zip(verdicts).zip(rows) {
-        let Some(room) = mutation.conversation.map(ConversationId::number) else { continue };
-        match (verdict, &mutation.change) {
-            (Verdict::Message(message), Change::Message { .. }) if !message.duplicate => {
-                let number = |column| row.try_get::<_, i64>(column);
-                let (Ok(ordinal), Ok(epoch)) = (number("ordinal"), number("access_epoch")) else { continue };
-                let is_free = row.try_get("is_free").unwrap_or(false);
-                let (sender, seq) = (&message.record.sender, message.record.seq.0);
-                known.accepted(&Accepted { room, sender, seq, ordinal, epoch, is_free });
-            }
-            (Verdict::Other(other), Change::Other { kind, .. }) => {
-                known.other(room, kind, mutation.actor, other.events.iter().map(|event| event.seq.0));
-            }
-            (_, Change::Message { .. }) => known.refused(room, mutation.actor),
-            _ => {}
-        }
-    }
+/// What the row of a committed message shows of its conversation.
+pub(super) fn numbers(row: &Row) -> Option<MessageNumbers> {
+    let number = |column| row.try_get::<_, i64>(column).ok();
+    let is_free = row.try_get("is_free").unwrap_or(false);
+    Some(MessageNumbers { ordinal: number("ordinal")?, epoch: number("access_epoch")?, is_free })
 }
 
 /// Outcomes of a run of other mutations.

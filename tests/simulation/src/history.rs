@@ -5,6 +5,7 @@ mod probes;
 use crate::Verdicts;
 use crate::client::Client;
 use crate::clock::{EPOCH_SECONDS, SimClock};
+use crate::commits::CommitsPlayed;
 use crate::filtered;
 use crate::lanes::{SimLanes, SimMesh, SimSocket};
 use crate::network::{Network, Pipe, QUEUE_BYTES_MAX, SimSockets};
@@ -65,6 +66,8 @@ pub struct Stage {
     rules: Arc<FilterRuleSet>,
     /// What the content filter did in the histories so far.
     pub filter_played: RefCell<BTreeSet<String>>,
+    /// In which forms messages were committed in the histories so far.
+    pub commits_played: RefCell<CommitsPlayed>,
     started: Instant,
 }
 
@@ -78,6 +81,7 @@ impl Default for Stage {
             tokens: RefCell::default(),
             rules: filtered::rules(),
             filter_played: RefCell::default(),
+            commits_played: RefCell::default(),
             started: Instant::now(),
         }
     }
@@ -115,6 +119,8 @@ struct History<'a> {
     is_tight: bool,
     /// Rules of the content filter, and texts that they match.
     is_filtered: bool,
+    /// Where everything happens, so that the committers know most senders. Clients send more messages than otherwise.
+    talks_in: Option<ConversationId>,
     /// Small budgets of messages, and a check of them.
     is_limited: bool,
     spending: Rc<RefCell<Spending>>,
@@ -238,6 +244,7 @@ impl<'a> History<'a> {
             store,
             is_tight,
             is_filtered,
+            talks_in: (seed % 7 == 4).then(|| conversations[(seed / 7 % 2) as usize]),
             is_limited,
             spending,
             cores,
@@ -336,6 +343,7 @@ impl<'a> History<'a> {
             return self.connect(index, self.clock.chance(60));
         }
         let conversation = self.conversations[self.clock.below(self.conversations.len())];
+        let conversation = self.talks_in.unwrap_or(conversation);
         let user = self.users[self.clock.below(self.users.len())];
         let action = self.clock.below(100);
         let length = if self.clock.chance(10) { 3_000 } else { 8 };
@@ -344,6 +352,7 @@ impl<'a> History<'a> {
         let target = json!({ "conversation_id": conversation, "user_id": user });
         match action {
             0..40 => client.send_message(network, conversation, length),
+            46..62 if self.talks_in.is_some() => client.send_message(network, conversation, length),
             40..46 => client.subscribe(network, conversation),
             46..50 => client.unsubscribe(network, conversation),
             50..54 => client.resume(network),

@@ -1,6 +1,7 @@
 //! A simulation of the server's shards: many cores in one thread, from one seed.
 //!
-//! The shards are the real ones ([`chat_server::shard::Shard`]). What is around them is a model:
+//! The shards are the real ones ([`chat_server::shard::Shard`]), and so is what the committers know of senders
+//! ([`chat_server::storage::known::KnownSenders`]). What is around them is a model:
 //!
 //! | file | stands for |
 //! |---|---|
@@ -8,7 +9,8 @@
 //! | [`network`] | sockets: slow, cut, half closed |
 //! | [`lanes`] | the queues between cores and to the I/O shard: delayed, full |
 //! | [`nodes`] | Redis and the cluster threads, in histories of several nodes: drops, delays, repeats, reorders |
-//! | [`store`] | PostgreSQL and the I/O shard: slow, away, lost in COMMIT, out of disk |
+//! | [`store`], [`tables`] | PostgreSQL and the I/O shard: slow, away, lost in COMMIT, out of disk |
+//! | [`commits`] | the statements that commit messages, in the general form and in the short one |
 //! | [`client`] | people with their devices: connect, send, catch up, stop reading, leave, block |
 //! | [`filtered`] | the content filter: rules, texts that match, a moderator |
 //! | [`permitted`], [`removals`] | the check of everything that is sent: what the store says, what the shard knows |
@@ -29,6 +31,8 @@
 //!   ([`filtered`]);
 //! - over all nodes, a user has no more messages accepted than their budget, and what nodes could not know of each
 //!   other ([`spending`]);
+//! - a message enters a log only if its sender may send there at that moment, and under the right ordinal
+//!   ([`commits`]);
 //! - a revoked session has no connection ([`history`]);
 //! - a peer gets its time for the close handshake ([`network`]);
 //! - everybody converges: after healing every subscriber has everything, and presence is what the store permits
@@ -36,14 +40,16 @@
 //!
 //! A fifth of the histories have two to five nodes of one shard each, instead of one node with up to three shards.
 //! Every ninth of those has small budgets of messages, unless it has rules of the content filter.
-//! A quarter of the histories have rules of the content filter. In the histories of even seeds the I/O shard has little
-//! room, so that shards often wait for it, and clients move read markers. In those of odd seeds it has the room that a
-//! running server has.
+//! A quarter of the histories have rules of the content filter. In every seventh history everything happens in
+//! one conversation, so that many messages take the short form. In the histories of even seeds the I/O shard has
+//! little room, so that shards often wait for it, and clients move read markers. In those of odd seeds it has the room
+//! that a running server has.
 //!
 //! A history that breaks a promise returns a [`Violation`] with its seed, which replays exactly.
 
 pub mod client;
 pub mod clock;
+pub mod commits;
 pub mod done;
 pub mod filtered;
 pub mod frames;
@@ -55,6 +61,7 @@ pub mod permitted;
 pub mod removals;
 pub mod spending;
 pub mod store;
+pub mod tables;
 
 use std::cell::RefCell;
 use std::fmt;

@@ -1,85 +1,46 @@
 //! The model of PostgreSQL and the I/O shard: the truth of a history.
 //!
-//! Commits have the semantics of the real ones: a mutation is authorised and gets the next seq in one step; a message
-//! is stored once per key, a change once per id; an outcome can be delayed, refused, or unknown until the same mutation
-//! is submitted again. Reads see one moment, and their answers arrive later than that.
+//! Commits have the semantics of the real ones: a mutation that is allowed gets the next seq in one step; a message is
+//! stored once per key, a change once per id; an outcome can be delayed, refused, or unknown until the same mutation is
+//! submitted again. Reads see one moment, and their answers arrive later than that.
+//!
+//! A run has one kind of mutations, as in the real I/O shard. The messages of known senders take the short form, and
+//! everything else takes the general one (see [`crate::commits`]). Each node has its real [`KnownSenders`]. They learn
+//! from the outcomes as the real committers do, and forget everything after a lost connection. Runs whose connection
+//! was lost follow in the general form, and the runs behind them wait.
 
 use crate::Verdicts;
 use crate::clock::SimClock;
+use crate::commits::{CommitsPlayed, Statement};
 use crate::done::{Done, TrailRow, verdict};
 use crate::filtered::Moderation;
-use crate::lanes::SimMesh;
+use crate::lanes::{Delayed, SimMesh};
 use crate::removals::Removal;
+use crate::tables::{Conversation, Entry, Tables, name};
 use chat_server::error::{ErrorCode, Refusal};
-use chat_server::ids::{ConversationId, ConversationPrefix, MessageId, Seq, SessionId, UserId};
+use chat_server::ids::{ConversationId, Seq, SessionId, UserId};
 use chat_server::mesh::frame::{
-    Answer, Change, CommitOutcome, CommittedMessage, LogPage, Mutation, Query, ReadRequest, ReadResult, Verdict,
+    Answer, Change, CommitOutcome, LogPage, Mutation, Query, ReadRequest, ReadResult, Verdict,
 };
-use chat_server::mesh::record::{
-    ConversationHead, EventRecord, LogEntry, MessageRecord, OpenedSession, Profile, Sender, rfc3339,
-};
-use chat_server::shard::world::Clock;
+use chat_server::mesh::record::{ConversationHead, LogEntry, OpenedSession, Profile};
+use chat_server::storage::batcher::{RunKind, kind_of};
+use chat_server::storage::known::{DividedRun, KnownRun, KnownSenders, MessageNumbers};
+use chat_server::storage::verdicts::of_known;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
-/// One entry of a conversation's log.
-#[derive(Clone, Debug)]
-pub enum Entry {
-    /// A message.
-    Message {
-        /// Its number.
-        id: MessageId,
-        /// Who sent it.
-        sender: UserId,
-        /// Its text.
-        content: String,
-        /// Its key.
-        key: String,
-    },
-    /// `member_joined` or `member_left`.
-    Membership {
-        /// The user.
-        user: UserId,
-        /// Joined, or left.
-        joined: bool,
-    },
-}
+/// Mutations that one look takes from a lane.
+const TAKEN_MAX: usize = 8;
 
-/// A user's time as a member: from this seq until that one.
-type Interval = (i64, Option<i64>);
+type Outcome = (Box<Mutation>, Verdict);
 
-#[derive(Default)]
-struct Conversation {
-    log: Vec<Entry>,
-    keys: HashMap<(UserId, String), usize>,
-    read: HashMap<UserId, i64>,
-    members: BTreeMap<UserId, Vec<Interval>>,
-}
+type Run = Vec<Box<Mutation>>;
 
-impl Conversation {
-    fn last_seq(&self) -> Seq {
-        Seq(self.log.len() as i64)
-    }
-
-    fn is_member(&self, user: UserId) -> bool {
-        self.members.get(&user).and_then(|intervals| intervals.last()).is_some_and(|(_, until)| until.is_none())
-    }
-
-    fn set_member(&mut self, user: UserId, joins: bool) {
-        self.log.push(Entry::Membership { user, joined: joins });
-        let seq = self.log.len() as i64;
-        let intervals = self.members.entry(user).or_default();
-        if joins {
-            intervals.push((seq, None));
-        } else if let Some(last) = intervals.last_mut() {
-            last.1 = Some(seq);
-        }
-    }
-}
-
-/// A run of mutations whose COMMIT lost its connection.
+/// Runs of mutations whose COMMIT lost its connection.
 struct Lost {
-    run: Vec<Box<Mutation>>,
+    runs: Vec<Run>,
+    /// Runs that have not begun.
+    waiting: Vec<Run>,
     retry_at_ms: u64,
 }
 
@@ -87,8 +48,9 @@ struct Lost {
 pub struct Store {
     clock: SimClock,
     sessions: HashMap<SessionId, (UserId, bool)>,
-    conversations: BTreeMap<ConversationId, Conversation>,
-    blocks: BTreeSet<(UserId, UserId)>,
+    tables: Tables,
+    /// By node.
+    known: Vec<KnownSenders>,
     done: HashMap<i64, Done>,
     /// By shard.
     lost: Vec<Option<Lost>>,
@@ -104,6 +66,8 @@ pub struct Store {
     trail: Vec<TrailRow>,
     /// What the content filter did.
     pub moderation: Moderation,
+    /// In which forms messages were committed.
+    pub commits_played: CommitsPlayed,
     /// PostgreSQL cannot be reached.
     pub is_down: bool,
     /// Nothing can be written.
@@ -119,8 +83,8 @@ impl Store {
         Self {
             clock,
             sessions: HashMap::new(),
-            conversations: BTreeMap::new(),
-            blocks: BTreeSet::new(),
+            tables: Tables::default(),
+            known: (0..shards).map(|_| KnownSenders::default()).collect(),
             done: HashMap::new(),
             lost: (0..shards).map(|_| None).collect(),
             hidden: BTreeSet::new(),
@@ -129,6 +93,7 @@ impl Store {
             typings: HashMap::new(),
             trail: Vec::new(),
             moderation: Moderation::default(),
+            commits_played: CommitsPlayed::new(),
             is_down: false,
             disk_full: false,
             healed: false,
@@ -141,7 +106,7 @@ impl Store {
         for user in members {
             conversation.set_member(*user, true);
         }
-        self.conversations.insert(id, conversation);
+        self.tables.conversations.insert(id, conversation);
     }
 
     /// A sign-in.
@@ -165,25 +130,25 @@ impl Store {
     /// Whether the user is a member.
     #[must_use]
     pub fn is_member(&self, user: UserId, conversation: ConversationId) -> bool {
-        self.conversations.get(&conversation).is_some_and(|c| c.is_member(user))
+        self.tables.is_member(user, conversation)
     }
 
     /// The newest seq of a conversation.
     #[must_use]
     pub fn last_seq(&self, conversation: ConversationId) -> i64 {
-        self.conversations.get(&conversation).map_or(0, |c| c.last_seq().0)
+        self.tables.conversations.get(&conversation).map_or(0, |c| c.last_seq().0)
     }
 
     /// The entry at a seq.
     #[must_use]
     pub fn entry(&self, conversation: ConversationId, seq: i64) -> Option<&Entry> {
-        self.conversations.get(&conversation)?.log.get(usize::try_from(seq).ok()?.checked_sub(1)?)
+        self.tables.conversations.get(&conversation)?.log.get(usize::try_from(seq).ok()?.checked_sub(1)?)
     }
 
     /// How often a message with this key is in the log.
     #[must_use]
     pub fn copies(&self, conversation: ConversationId, user: UserId, wanted: &str) -> usize {
-        let log = self.conversations.get(&conversation).map_or(&[][..], |c| &c.log);
+        let log = self.tables.conversations.get(&conversation).map_or(&[][..], |c| &c.log);
         let is_it = |e: &&Entry| matches!(e, Entry::Message { sender, key, .. } if *sender == user && key == wanted);
         log.iter().filter(is_it).count()
     }
@@ -192,7 +157,7 @@ impl Store {
     #[must_use]
     pub fn may_see(&self, watcher: UserId, user: UserId) -> bool {
         !self.is_blocked(watcher, user)
-            && self.conversations.values().any(|c| c.is_member(watcher) && c.is_member(user))
+            && self.tables.conversations.values().any(|c| c.is_member(watcher) && c.is_member(user))
     }
 
     /// Whether something has happened that may end a watch between the user and others.
@@ -204,7 +169,7 @@ impl Store {
     /// Whether the user may be sent the event at `seq` now: they are a member, or it is from their time as one.
     #[must_use]
     pub fn may_receive(&self, user: UserId, conversation: ConversationId, seq: i64) -> bool {
-        let Some(conversation) = self.conversations.get(&conversation) else { return false };
+        let Some(conversation) = self.tables.conversations.get(&conversation) else { return false };
         let intervals = conversation.members.get(&user).map_or(&[][..], Vec::as_slice);
         intervals.iter().any(|(_, until)| until.is_none_or(|until| seq <= until))
     }
@@ -212,7 +177,7 @@ impl Store {
     /// Of a user who is no member: the place in the log where they left.
     #[must_use]
     pub fn left_at(&self, user: UserId, conversation: ConversationId) -> Option<Seq> {
-        let intervals = self.conversations.get(&conversation)?.members.get(&user)?;
+        let intervals = self.tables.conversations.get(&conversation)?.members.get(&user)?;
         intervals.last().and_then(|(_, until)| until.map(Seq))
     }
 
@@ -237,25 +202,13 @@ impl Store {
     /// Whether one of two users has blocked the other.
     #[must_use]
     pub fn is_blocked(&self, one: UserId, other: UserId) -> bool {
-        self.blocks.contains(&(one, other)) || self.blocks.contains(&(other, one))
-    }
-
-    /// Members of a conversation between whom and the user there is a block.
-    fn blocked_members(&self, id: ConversationId, user: UserId) -> Vec<UserId> {
-        let members = self.conversations.get(&id).into_iter().flat_map(|c| c.members.keys().copied());
-        members.filter(|other| self.is_blocked(*other, user)).collect()
-    }
-
-    /// Whether it is a direct conversation between two users one of whom has blocked the other.
-    fn is_silenced(&self, id: ConversationId) -> bool {
-        let members = self.conversations.get(&id).filter(|_| id.prefix() == ConversationPrefix::Direct);
-        let members: Vec<UserId> = members.into_iter().flat_map(|c| c.members.keys().copied()).collect();
-        members.iter().any(|one| members.iter().any(|other| self.is_blocked(*one, *other)))
+        self.tables.is_blocked(one, other)
     }
 
     /// The pairs of users of whom the first may see the second.
     fn visible(&self) -> BTreeSet<(UserId, UserId)> {
-        let users: BTreeSet<UserId> = self.conversations.values().flat_map(|c| c.members.keys().copied()).collect();
+        let users: BTreeSet<UserId> =
+            self.tables.conversations.values().flat_map(|c| c.members.keys().copied()).collect();
         let pairs = users.iter().flat_map(|watcher| users.iter().map(move |user| (*watcher, *user)));
         pairs.filter(|(watcher, user)| self.may_see(*watcher, *user)).collect()
     }
@@ -269,51 +222,118 @@ impl Store {
             let at_ms = delay(&self.clock, 60);
             mesh.push_result(shard, Box::new(result), at_ms, verdicts);
         }
+        let node = mesh.node;
         if let Some(lost) = self.lost[worker].take() {
             if now_ms < lost.retry_at_ms || self.is_down {
                 self.lost[worker] = Some(lost);
                 return; // the committer does nothing else before it knows
             }
-            for mutation in lost.run {
-                let verdict = self.apply(&mutation, true);
+            // It has connected again, maybe to another server.
+            self.known[node] = KnownSenders::default();
+            let mut outcomes = Vec::new();
+            for run in lost.runs {
+                outcomes.extend(self.commit_general(node, run, true, verdicts));
+            }
+            for run in lost.waiting {
+                outcomes.extend(self.commit(node, run, verdicts));
+            }
+            for (mutation, verdict) in outcomes {
                 mesh.push_outcome(shard, CommitOutcome::Final(mutation, verdict), now_ms, verdicts);
             }
         }
-        let mut run = Vec::new();
-        while run.len() < 4
-            && let Some(mutation) = mesh.commits[shard].pop(now_ms)
-        {
-            run.push(mutation);
-        }
-        if run.is_empty() {
+        let mut runs = next_runs(&mut mesh.commits[shard], now_ms);
+        if runs.is_empty() {
             return;
         }
         if self.is_down || self.disk_full {
-            for mutation in run {
+            if self.is_down {
+                self.known[node] = KnownSenders::default();
+            }
+            for mutation in runs.into_iter().flatten() {
                 let refusal = Box::new(Refusal::storage_unavailable());
                 let outcome = CommitOutcome::Final(mutation, Verdict::Refused(refusal));
                 mesh.push_outcome(shard, outcome, now_ms, verdicts);
             }
         } else if !self.healed && self.clock.chance(12) {
-            // Lost in COMMIT: it may have been committed, and the asker may be told that this is not known.
+            // Lost in COMMIT: they may have been committed, and the asker may be told that this is not known.
+            let waiting = runs.split_off(begun_together(&runs));
             if self.clock.chance(50) {
-                for mutation in &run {
-                    self.apply(mutation, false);
+                for run in &runs {
+                    self.commit_unheard(node, run, verdicts);
                 }
             }
             if self.clock.chance(50) {
-                for mutation in &mut run {
+                for mutation in runs.iter_mut().flatten() {
                     mutation.answered = true;
                     mesh.push_outcome(shard, CommitOutcome::Unresolved(mutation.token), now_ms, verdicts);
                 }
             }
-            self.lost[worker] = Some(Lost { run, retry_at_ms: now_ms + self.clock.below(200) as u64 });
+            let retry_at_ms = now_ms + self.clock.below(200) as u64;
+            self.lost[worker] = Some(Lost { runs, waiting, retry_at_ms });
         } else {
-            for mutation in run {
-                let verdict = self.apply(&mutation, false);
-                let at_ms = delay(&self.clock, 20);
-                mesh.push_outcome(shard, CommitOutcome::Final(mutation, verdict), at_ms, verdicts);
+            for run in runs {
+                for (mutation, verdict) in self.commit(node, run, verdicts) {
+                    let at_ms = delay(&self.clock, 20);
+                    mesh.push_outcome(shard, CommitOutcome::Final(mutation, verdict), at_ms, verdicts);
+                }
             }
+        }
+    }
+
+    /// Commits a run of one kind, as the real committer does. Returns the outcomes in the order of their publication.
+    fn commit(&mut self, node: usize, run: Run, verdicts: &Verdicts) -> Vec<Outcome> {
+        let (mut outcomes, left) = self.commit_known(node, run, verdicts);
+        outcomes.extend(self.commit_general(node, left, false, verdicts));
+        outcomes
+    }
+
+    /// Commits the messages of known senders. Returns their outcomes, and what is left for the general form.
+    fn commit_known(&mut self, node: usize, run: Run, verdicts: &Verdicts) -> (Vec<Outcome>, Run) {
+        let Some(plan) = self.plan(node, &run) else { return (Vec::new(), run) };
+        let Some(answer) = self.statement(verdicts).commit_known(&plan, &run) else { return (Vec::new(), run) };
+        self.known[node].settled(&plan, &answer.rooms);
+        let DividedRun { done, rows, left } = plan.divide(run, &answer.rooms);
+        let messages = of_known(&done, &rows, &answer).unwrap_or_else(|reason| {
+            verdicts.broken(reason);
+            Vec::new()
+        });
+        (done.into_iter().zip(messages).collect(), left)
+    }
+
+    /// Commits a run in the general form. What that shows of its conversations is known from now on.
+    fn commit_general(&mut self, node: usize, run: Run, repeated: bool, verdicts: &Verdicts) -> Vec<Outcome> {
+        let answers = run.iter().map(|mutation| self.apply(mutation, repeated, verdicts));
+        let (outcomes, numbers): (Vec<Verdict>, Vec<_>) = answers.unzip();
+        self.known[node].learn(&run, &outcomes, |at| numbers[at]);
+        run.into_iter().zip(outcomes).collect()
+    }
+
+    /// Commits a run in one statement whose answer is lost, so that nobody learns from it.
+    fn commit_unheard(&mut self, node: usize, run: &[Box<Mutation>], verdicts: &Verdicts) {
+        if let Some(plan) = self.plan(node, run)
+            && self.statement(verdicts).commit_known(&plan, run).is_some()
+        {
+            *self.commits_played.entry("lost in the short form").or_default() += plan.rows.len();
+            return;
+        }
+        for mutation in run {
+            self.apply(mutation, false, verdicts);
+        }
+    }
+
+    /// What the short form takes of a run.
+    fn plan(&mut self, node: usize, run: &[Box<Mutation>]) -> Option<KnownRun> {
+        let has_messages = run.first().is_some_and(|mutation| kind_of(mutation) == RunKind::Messages);
+        if has_messages { self.known[node].plan(run) } else { None }
+    }
+
+    fn statement<'a>(&'a mut self, verdicts: &'a Verdicts) -> Statement<'a> {
+        Statement {
+            tables: &mut self.tables,
+            moderation: &mut self.moderation,
+            played: &mut self.commits_played,
+            clock: &self.clock,
+            verdicts,
         }
     }
 
@@ -323,25 +343,33 @@ impl Store {
         self.lost.iter().all(Option::is_none)
     }
 
-    fn apply(&mut self, mutation: &Mutation, repeated: bool) -> Verdict {
+    /// A mutation in the general form. A new message has the numbers that its row returns.
+    fn apply(&mut self, mutation: &Mutation, repeated: bool, verdicts: &Verdicts) -> (Verdict, Option<MessageNumbers>) {
         match &mutation.change {
-            Change::Message { content, key, .. } => self.apply_message(mutation, content, key, repeated),
-            Change::Other { kind: "filter_text", arguments, .. } => self.decide_text(mutation, arguments),
-            Change::Other { kind, mutation_id, arguments } => {
-                if let Some(done) = self.done.get(mutation_id) {
-                    return verdict(mutation.actor, done.clone());
-                }
-                let visible = self.visible();
-                match self.apply_change(mutation, kind, arguments) {
-                    Ok(done) => {
-                        self.note_removals(mutation.actor, &done, &visible);
-                        self.note_trail(mutation.actor, &done);
-                        self.done.insert(*mutation_id, done.clone());
-                        verdict(mutation.actor, done)
-                    }
-                    Err(refusal) => Verdict::Refused(Box::new(refusal)),
-                }
+            Change::Message { content, key, .. } => {
+                self.statement(verdicts).commit_message(mutation, (content, key), repeated)
             }
+            Change::Other { kind: "filter_text", arguments, .. } => (self.decide_text(mutation, arguments), None),
+            Change::Other { kind, mutation_id, arguments } => {
+                (self.apply_once(mutation, kind, *mutation_id, arguments), None)
+            }
+        }
+    }
+
+    /// A change, done once per id.
+    fn apply_once(&mut self, mutation: &Mutation, kind: &str, mutation_id: i64, arguments: &Value) -> Verdict {
+        if let Some(done) = self.done.get(&mutation_id) {
+            return verdict(mutation.actor, done.clone());
+        }
+        let visible = self.visible();
+        match self.apply_change(mutation, kind, arguments) {
+            Ok(done) => {
+                self.note_removals(mutation.actor, &done, &visible);
+                self.note_trail(mutation.actor, &done);
+                self.done.insert(mutation_id, done.clone());
+                verdict(mutation.actor, done)
+            }
+            Err(refusal) => Verdict::Refused(Box::new(refusal)),
         }
     }
 
@@ -363,7 +391,7 @@ impl Store {
     /// The event by which a user became a member, if they are one.
     #[must_use]
     pub fn joined_at(&self, user: UserId, conversation: ConversationId) -> Option<i64> {
-        let (from, until) = self.conversations.get(&conversation)?.members.get(&user)?.last()?;
+        let (from, until) = self.tables.conversations.get(&conversation)?.members.get(&user)?.last()?;
         until.is_none().then_some(*from)
     }
 
@@ -392,66 +420,34 @@ impl Store {
         self.hidden_by.extend(hidden);
     }
 
-    fn apply_message(&mut self, mutation: &Mutation, content: &str, key: &str, repeated: bool) -> Verdict {
-        let found = mutation.conversation.and_then(|id| Some((id, self.conversations.get_mut(&id)?)));
-        let Some((id, conversation)) = found else {
-            return Verdict::Refused(Box::new(Refusal::new(ErrorCode::NotFound, "no such conversation")));
-        };
-        let stored = conversation.keys.get(&(mutation.actor, key.to_owned())).copied();
-        let duplicate = stored.is_some();
-        if !duplicate && !conversation.is_member(mutation.actor) {
-            return Verdict::Refused(Box::new(Refusal::new(ErrorCode::NotMember, "not a member")));
-        }
-        if !duplicate {
-            self.moderation.stores(&(id, mutation.actor, key.to_owned()), content);
-        }
-        let at = stored.unwrap_or_else(|| {
-            let message = Entry::Message {
-                id: MessageId(id.number() * 100_000 + conversation.log.len() as i64 + 1),
-                sender: mutation.actor,
-                content: content.to_owned(),
-                key: key.to_owned(),
-            };
-            conversation.log.push(message);
-            conversation.keys.insert((mutation.actor, key.to_owned()), conversation.log.len() - 1);
-            conversation.log.len() - 1
-        });
-        match self.record(id, at, None) {
-            Some(LogEntry::Message(record)) => Verdict::Message(Box::new(CommittedMessage {
-                record: *record,
-                duplicate,
-                publish: !duplicate || repeated,
-                thread: None,
-            })),
-            _ => Verdict::Refused(Box::new(Refusal::new(ErrorCode::Internal, "the model lost a message"))),
-        }
-    }
-
     fn apply_change(&mut self, mutation: &Mutation, kind: &str, arguments: &Value) -> Result<Done, Refusal> {
         let actor = mutation.actor;
         let nothing = Done::default();
         let target = arguments["user_id"].as_i64().map(UserId);
         if let ("block_user" | "unblock_user", Some(target)) = (kind, target) {
             return Ok(if kind == "block_user" {
-                self.blocks.insert((actor, target));
+                self.tables.blocks.insert((actor, target));
                 self.hidden.extend([actor, target]);
                 Done { blocked: Some(target), ..nothing }
             } else {
-                self.blocks.remove(&(actor, target));
+                self.tables.blocks.remove(&(actor, target));
                 nothing
             });
         }
         let id = mutation.conversation.ok_or_else(|| Refusal::bad_request("the model knows no such change"))?;
-        let is_silenced = self.is_silenced(id);
-        let conversation =
-            self.conversations.get_mut(&id).ok_or_else(|| Refusal::new(ErrorCode::NotFound, "no such conversation"))?;
+        let is_silenced = self.tables.is_silenced(id);
+        let conversation = self
+            .tables
+            .conversations
+            .get_mut(&id)
+            .ok_or_else(|| Refusal::new(ErrorCode::NotFound, "no such conversation"))?;
         if kind == "mark_read" && conversation.is_member(actor) {
             let last = conversation.last_seq().0;
             let marker = conversation.read.entry(actor).or_default();
             let moved = arguments["seq"].as_i64().unwrap_or(0).min(last);
             let read = (moved > *marker).then_some((moved, is_silenced));
             *marker = moved.max(*marker);
-            let read = read.map(|(seq, is_private)| (seq, is_private, self.blocked_members(id, actor)));
+            let read = read.map(|(seq, is_private)| (seq, is_private, self.tables.blocked_members(id, actor)));
             return Ok(Done { conversation: Some(id), read, ..nothing });
         }
         let (user, joins) = match (kind, target) {
@@ -466,7 +462,7 @@ impl Store {
         }
         conversation.set_member(user, joins);
         let at = conversation.log.len() - 1;
-        let event = match self.record(id, at, None) {
+        let event = match self.tables.record(&self.clock, id, at, None) {
             Some(LogEntry::Event(event)) => Some(event),
             _ => None,
         };
@@ -475,28 +471,6 @@ impl Store {
         }
         let (gained, lost) = if joins { (vec![user], vec![]) } else { (vec![], vec![user]) };
         Ok(Done { conversation: Some(id), event, gained, lost, ..nothing })
-    }
-
-    /// The log entry at place `at`, as `reader` sees it.
-    fn record(&self, id: ConversationId, at: usize, reader: Option<UserId>) -> Option<LogEntry> {
-        let seq = Seq(at as i64 + 1);
-        let created_at = rfc3339(self.clock.utc());
-        Some(match self.conversations.get(&id)?.log.get(at)? {
-            Entry::Message { id: message_id, sender, content, key } => {
-                let author = Sender { id: *sender, username: name(*sender), display_name: name(*sender), role: None };
-                LogEntry::Message(Box::new(MessageRecord {
-                    content: content.clone(),
-                    client_message_id: (reader == Some(*sender)).then(|| key.clone()),
-                    ..MessageRecord::new(*message_id, id, seq, author, created_at)
-                }))
-            }
-            Entry::Membership { user, joined } => {
-                let kind = if *joined { "member_joined" } else { "member_left" };
-                let payload = json!({ "user_id": user.0 });
-                let payload = if let Value::Object(map) = payload { map } else { serde_json::Map::new() };
-                LogEntry::Event(EventRecord { seq, kind: kind.to_owned(), payload, created_at })
-            }
-        })
     }
 
     fn read(&mut self, read: &ReadRequest) -> Answer {
@@ -524,11 +498,11 @@ impl Store {
                 if !self.is_member(user, *conversation) {
                     return refused(ErrorCode::NotMember, "not a member");
                 }
-                if self.is_silenced(*conversation) {
+                if self.tables.is_silenced(*conversation) {
                     return refused(ErrorCode::Blocked, "one has blocked the other");
                 }
                 *self.typings.entry((user, *conversation)).or_default() += 1;
-                Answer::Data(Box::new(json!({ "hidden_from": self.blocked_members(*conversation, user) })))
+                Answer::Data(Box::new(json!({ "hidden_from": self.tables.blocked_members(*conversation, user) })))
             }
             Query::Head(conversation) => {
                 if !self.is_member(user, *conversation) {
@@ -549,7 +523,9 @@ impl Store {
                 let from = after.0 as usize;
                 let last = self.last_seq(*conversation) as usize;
                 let until = last.min(from + limit);
-                let entries = (from..until).filter_map(|at| self.record(*conversation, at, Some(user))).collect();
+                let entries = (from..until)
+                    .filter_map(|at| self.tables.record(&self.clock, *conversation, at, Some(user)))
+                    .collect();
                 Answer::Log(Box::new(LogPage { entries, complete: until == last, restarts_at: None }))
             }
             Query::Lookup { name: "get_presence", arguments } => {
@@ -562,7 +538,7 @@ impl Store {
     }
 
     fn heads_of(&self, user: UserId) -> Vec<ConversationHead> {
-        let mine = self.conversations.iter().filter(|(_, conversation)| conversation.is_member(user));
+        let mine = self.tables.conversations.iter().filter(|(_, conversation)| conversation.is_member(user));
         mine.map(|(id, conversation)| ConversationHead {
             id: *id,
             kind: "public_room".to_owned(),
@@ -575,8 +551,28 @@ impl Store {
     }
 }
 
-fn name(user: UserId) -> String {
-    format!("user{}", user.0)
+/// The oldest mutations of a lane, in runs of one kind.
+fn next_runs(lane: &mut Delayed<Box<Mutation>>, now_ms: u64) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    for mutation in std::iter::from_fn(|| lane.pop(now_ms)).take(TAKEN_MAX) {
+        match runs.last_mut().filter(|run| kind_of(&run[0]) == kind_of(&mutation)) {
+            Some(run) => run.push(mutation),
+            None => runs.push(vec![mutation]),
+        }
+    }
+    runs
+}
+
+/// How many of these runs PostgreSQL can have at once: a conversation is in one run at a time.
+fn begun_together(runs: &[Run]) -> usize {
+    let mut running = BTreeSet::new();
+    let is_free = |run: &&Run| {
+        let conversations: BTreeSet<_> = run.iter().filter_map(|mutation| mutation.conversation).collect();
+        let is_free = running.is_disjoint(&conversations);
+        running.extend(conversations);
+        is_free
+    };
+    runs.iter().take_while(is_free).count()
 }
 
 fn profile(user: UserId) -> Profile {

@@ -53,6 +53,28 @@ fn plays_every_answer_of_the_content_filter() {
     assert_eq!(played, ["flag", "hold", "pass", "refuse", "sent"]);
 }
 
+#[test]
+fn plays_both_forms_of_a_commit() {
+    let stage = Stage::default();
+    for seed in 1..600 {
+        assert_eq!(stage.play(seed, false), Ok(()));
+    }
+    let played = stage.commits_played.borrow();
+    println!("messages: {played:?}");
+    // Each form, and each reason why the short one does not commit a message.
+    let expected = [
+        "a block",
+        "another epoch",
+        "another head",
+        "general form",
+        "lost in the short form",
+        "repeated key",
+        "short form",
+    ];
+    assert_eq!(played.keys().copied().collect::<Vec<_>>(), expected);
+    assert!(played["short form"] * 4 > played["general form"], "the short form is rare: {played:?}");
+}
+
 /// Faults can be planted only with debug assertions: a server for release has no code for them.
 #[cfg(debug_assertions)]
 mod planted_faults {
@@ -86,6 +108,8 @@ mod planted_faults {
             Fault::IgnoreHeads => "nothing settles",
             Fault::IgnoreSpent => "accepted over all nodes",
             Fault::AcceptBeyondMeans => "would have to wait too long",
+            Fault::KeepSendersOfAnOldEpoch => "although its sender may not send there",
+            Fault::RepeatOrdinals => "was stored under the ordinal",
         }
     }
 

@@ -30,6 +30,9 @@ impl Stage {
             history.probe_budgets();
         }
         self.filter_played.borrow_mut().append(&mut history.store.borrow_mut().moderation.played);
+        for (what, messages) in std::mem::take(&mut history.store.borrow_mut().commits_played) {
+            *self.commits_played.borrow_mut().entry(what).or_default() += messages;
+        }
         history.verdicts.first().map_or(Ok(()), |what| Err(Violation { seed, what }))
     }
 }
