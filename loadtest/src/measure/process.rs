@@ -313,6 +313,7 @@ impl Sample {
         let since =
             |(life, cpu_ns): (&Life, &u64)| cpu_ns.saturating_sub(earlier.threads.get(life).copied().unwrap_or(0));
         let busiest_thread_cpu = Duration::from_nanos(self.threads.iter().map(since).max().unwrap_or(0));
+        let main_threads = self.threads.iter().filter(|(life, _)| life.tid == life.pid);
         Spent {
             wall,
             cpu: Duration::from_nanos(spent.cpu_ns),
@@ -321,6 +322,7 @@ impl Sample {
             voluntary_switches: spent.voluntary,
             involuntary_switches: spent.involuntary,
             busiest_thread_cpu,
+            main_threads_cpu: Duration::from_nanos(main_threads.map(since).sum()),
             rss_bytes: self.rss_bytes,
         }
     }
@@ -341,6 +343,8 @@ pub struct Spent {
     pub involuntary_switches: u64,
     /// CPU of the busiest thread.
     pub busiest_thread_cpu: Duration,
+    /// CPU of the main threads of all processes that run at the later one.
+    pub main_threads_cpu: Duration,
     /// Resident memory at the later one.
     pub rss_bytes: u64,
 }

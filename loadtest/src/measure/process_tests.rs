@@ -125,10 +125,27 @@ fn counts_this_programs_own_work() {
     assert!(after.processes() >= 1);
     // The worker has ended, so its share is known to the tick only.
     assert!(spent.cpu >= Duration::from_millis(150), "{spent:?}");
+    assert!(spent.main_threads_cpu < Duration::from_millis(100), "the worker is no main thread: {spent:?}");
     assert!(after.anonymous_bytes() > 0 && after.rss_bytes() >= after.anonymous_bytes());
     let usage = spent.usage(Work { acked: 10, delivered: 100 }, 7);
     assert!((usage.cpu_us_per_message - usage.cpu_us_per_delivery * 10.0).abs() < 1e-6);
     assert_eq!(usage.rss_before_bytes, 7);
+}
+
+#[test]
+fn counts_the_main_thread_of_a_process() {
+    let mut shell = std::process::Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
+    let mut meter = ProcessMeter::new(vec![shell.id() as i32]);
+    let before = meter.sample();
+    let (enough, limit) = (Duration::from_millis(50), Instant::now() + Duration::from_secs(30));
+    let mut spent = before.since(&before);
+    while spent.main_threads_cpu < enough && Instant::now() < limit {
+        std::thread::sleep(Duration::from_millis(20));
+        spent = meter.sample().since(&before);
+    }
+    shell.kill().unwrap();
+    shell.wait().unwrap();
+    assert!(spent.main_threads_cpu >= enough && spent.cpu >= spent.main_threads_cpu, "{spent:?}");
 }
 
 #[test]
