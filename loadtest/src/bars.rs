@@ -354,7 +354,7 @@ fn measure(
         let floor = work.join("floor.json");
         subprocess(&floor_arguments(options, data, &file, &floor), interrupts)?;
         let text = std::fs::read_to_string(&floor).map_err(|error| error.to_string())?;
-        let report: crate::floor::cli::FloorReport = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+        let report: crate::floor::report::FloorReport = serde_json::from_str(&text).map_err(|error| error.to_string())?;
         for ratio in report.ratios.into_iter().flat_map(|ratios| ratios.ratios) {
             let name = match ratio.what.as_str() {
                 crate::floor::beside::SOCKETS_ONE_WRITE => "floor sockets",

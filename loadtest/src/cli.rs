@@ -45,7 +45,7 @@ pub enum Command {
     PeerTungstenite(insert_server::Options),
     /// Report on and compare results of earlier runs
     Report(ReportOptions),
-    /// Measure the limit of this machine: bare sockets and bare PostgreSQL, for the same shape of work
+    /// Measure the limit of this machine for the same work: bare sockets, bare PostgreSQL, and both as a bare loop
     Floor(Box<FloorOptions>),
     /// Measure the figures that this project sets as bars, and print them next to their bars
     Bars(Box<BarsOptions>),
@@ -57,7 +57,7 @@ pub enum Command {
     Presence(Box<PresenceOptions>),
     /// Measure how long webhooks take, and what a receiver that never answers costs the others
     Hooks(Box<HooksOptions>),
-    /// The server process of `floor sockets`
+    /// The server process of `floor sockets` and `floor loop`
     #[command(hide = true)]
     FloorServer(FloorServerOptions),
 }

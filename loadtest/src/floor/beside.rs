@@ -7,9 +7,15 @@
 //!
 //! The ratios are CPU per delivery and, for a run at its limit, deliveries and messages per second against the floor's
 //! deliveries and rows. An open loop below the limit reaches its plan on any server, so its rates say nothing.
+//!
+//! A closed loop has two further ratios, because the loader has the cores to itself and a server shares them with its
+//! clients. One is to the bare loop, which shares them in the same way. The other compares the messages and the rows of
+//! a CPU-second of PostgreSQL: a loader that has the same share of the cores.
 
+use super::bare_loop::LoopShape;
 use super::frames;
 use super::postgres::{PostgresFloor, PostgresShape};
+use super::report::{FloorCases, FloorReport, Ratio, Ratios};
 use super::sockets::{FloorLoad, Sending, Shape, SocketFloor};
 use super::summary::median;
 use crate::plan::Spacing;
@@ -17,8 +23,8 @@ use crate::result::RunResult;
 use crate::scenario::{FormatChoice, Mode, PayloadBytes};
 use chat_server::limits::BATCH_ROWS_MAX;
 use chat_server::wire::Format;
-use serde::{Deserialize, Serialize};
-use std::fmt;
+use serde::Deserialize;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// A batch at which the loader is near its limit, measured next to the batch of the server.
@@ -39,6 +45,11 @@ pub const DURABLE_SAME_BATCH: &str = "durable messages/s, floor with the server'
 
 /// The ratio of durable messages to the loader at its best batch.
 pub const DURABLE_BEST_BATCH: &str = "durable messages/s, floor with its best batches";
+
+/// The ratio of durable messages to those of the bare loop.
+pub const BARE_LOOP: &str = "durable messages/s, bare loop";
+/// The ratio of the messages that PostgreSQL's CPU is enough for, to the loader's at the best of its batches.
+pub const DURABLE_SAME_SHARE: &str = "durable messages per CPU-second of PostgreSQL, floor with its best batches";
 
 /// The part of a result's scenario that the floor needs.
 #[derive(Debug, Default, Deserialize)]
@@ -129,10 +140,7 @@ pub fn read(path: &Path) -> Result<RunResult, String> {
 ///
 /// # Errors
 /// When the result has no shape, or the floor cannot reproduce it.
-pub fn cases(
-    result: &RunResult,
-    (sockets, postgres): &(Shape, PostgresShape),
-) -> Result<(Vec<Shape>, Vec<PostgresShape>), String> {
+pub fn cases(result: &RunResult, (sockets, postgres): &(Shape, PostgresShape)) -> Result<FloorCases, String> {
     let counts = &result.counts;
     if counts.acked == 0 || counts.delivered == 0 || result.seconds <= 0.0 {
         return Err("the result has no deliveries to hold against the floor".to_owned());
@@ -159,6 +167,8 @@ pub fn cases(
         let frame = frames::measure(content_bytes, format)?;
         (shape.bytes_in, shape.bytes_out) = (frame.to_server, frame.to_member);
     }
+    let coalesced = Shape { sending: Sending::Coalesced, ..shape.clone() };
+    let loops = if closed { vec![LoopShape { sockets: coalesced, content_bytes }] } else { Vec::new() };
     let ways = [Sending::PerDelivery, Sending::Coalesced];
     let sockets: Vec<Shape> = ways.into_iter().map(|sending| Shape { sending, ..shape.clone() }).collect();
 
@@ -175,46 +185,46 @@ pub fn cases(
     let shape = PostgresShape { rooms, room_size: room_size as usize, content_bytes, ..postgres.clone() };
     let postgres: Vec<PostgresShape> =
         batches.into_iter().map(|batch| PostgresShape { batch, ..shape.clone() }).collect();
-    sockets.iter().try_for_each(Shape::validate)?;
-    postgres.iter().try_for_each(PostgresShape::validate)?;
-    Ok((sockets, postgres))
+    let found = FloorCases { sockets, postgres, loops };
+    found.validate()?;
+    Ok(found)
 }
 
 fn is_closed(result: &RunResult) -> bool {
     RunScenario::of(result).is_ok_and(|ran| ran.load.mode == Some(Mode::Closed))
 }
 
+/// Messages per second of a closed loop.
+fn closed_per_s(result: &RunResult) -> Option<f64> {
+    is_closed(result).then(|| result.window().acked as f64 / result.seconds)
+}
+
 /// Messages per second at the limit; nothing when the run was not there.
 fn limit_per_s(result: &RunResult) -> Option<f64> {
-    let closed = is_closed(result).then(|| result.window().acked as f64 / result.seconds);
-    result.saturation.as_ref().map(|saturation| saturation.sustained_per_s).or(closed)
+    result.saturation.as_ref().map(|saturation| saturation.sustained_per_s).or_else(|| closed_per_s(result))
 }
 
-/// One figure of the run and its floor.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Ratio {
-    /// What is compared.
-    pub what: String,
-    /// The run's figure.
-    pub run: f64,
-    /// The floor's, the median of its rounds.
-    pub floor: f64,
-    /// The first by the second.
-    pub quotient: f64,
+/// Messages of a closed loop for each CPU-second of PostgreSQL, if its processes were found.
+fn per_store_second(result: &RunResult) -> Option<f64> {
+    let cpu_us = result.usage.store.as_ref().filter(|_| is_closed(result))?.cpu_us_per_message;
+    (cpu_us > 0.0).then(|| 1e6 / cpu_us)
 }
 
-/// All of them.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Ratios {
-    /// What the run was called.
-    pub label: String,
-    /// In the order in which they are printed.
-    pub ratios: Vec<Ratio>,
+/// The batches that were measured, ascending.
+fn batches(postgres: &[PostgresFloor]) -> BTreeSet<usize> {
+    postgres.iter().map(|floor| floor.shape.batch).collect()
+}
+
+/// The largest of a figure over the batches, of each the median of its rounds.
+fn best_batch(postgres: &[PostgresFloor], of: impl Fn(&PostgresFloor) -> f64) -> f64 {
+    let of_batch = |batch| median(postgres.iter().filter(|floor| floor.shape.batch == batch).map(&of).collect());
+    batches(postgres).into_iter().map(of_batch).fold(0.0, f64::max)
 }
 
 impl Ratios {
     /// Of a result to the floors that were measured for it.
-    pub fn of(result: &RunResult, sockets: &[SocketFloor], postgres: &[PostgresFloor]) -> Self {
+    pub fn of(result: &RunResult, floors: &FloorReport) -> Self {
+        let FloorReport { sockets, postgres, loops, .. } = floors;
         let mut ratios = Vec::new();
         let mut add = |what: String, run: f64, floors: Vec<f64>| {
             let floor = median(floors);
@@ -251,18 +261,18 @@ impl Ratios {
                 add(BOTH_FLOORS.to_owned(), server.cpu_us_per_delivery, vec![sockets + median(loaders) / members]);
             }
         }
-        let mut batches: Vec<usize> = postgres.iter().map(|floor| floor.shape.batch).collect();
-        batches.sort_unstable();
-        batches.dedup();
+        if let Some(closed_per_s) = closed_per_s(result) {
+            add(BARE_LOOP.to_owned(), closed_per_s, loops.iter().map(|floor| floor.acked_per_s).collect());
+        }
         if let Some(limit_per_s) = limit_per_s(result) {
-            let of_batch = |batch: &usize| {
-                let rounds = postgres.iter().filter(|floor| floor.shape.batch == *batch);
-                median(rounds.map(|floor| floor.rows_per_s).collect())
-            };
-            let best = batches.iter().map(of_batch).fold(0.0, f64::max);
+            let best = best_batch(postgres, |floor| floor.rows_per_s);
             add(DURABLE_BEST_BATCH.to_owned(), limit_per_s, vec![best]);
         }
-        for batch in batches {
+        if let Some(per_store_second) = per_store_second(result) {
+            let best = best_batch(postgres, |floor| 1e6 / floor.postgres_cpu_us_per_row);
+            add(DURABLE_SAME_SHARE.to_owned(), per_store_second, vec![best]);
+        }
+        for batch in batches(postgres) {
             let floors = postgres.iter().filter(|floor| floor.shape.batch == batch).map(|floor| floor.rows_per_s);
             if let Some(limit_per_s) = limit_per_s(result) {
                 let own = if Some(batch) == own_batch {
@@ -277,169 +287,6 @@ impl Ratios {
     }
 }
 
-impl fmt::Display for Ratios {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} beside its floor", self.label)?;
-        for Ratio { what, run, floor, quotient } in &self.ratios {
-            let digits = if *floor < 100.0 { 3 } else { 0 };
-            writeln!(f, "  {what:<52} {run:>12.digits$} / {floor:>12.digits$} = {quotient:.2}")?;
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::super::postgres::StatementForm;
-    use super::*;
-    use crate::floor::summary::Percentiles;
-    use crate::result::{ProcessUsage, RunCounts, ServerSide, Usage};
-    use serde_json::json;
-
-    fn templates() -> (Shape, PostgresShape) {
-        let sockets = Shape {
-            rooms: 1,
-            room_size: 1,
-            senders_per_room: 1,
-            load: FloorLoad::Open { rate: 1.0 },
-            even: false,
-            bytes_in: 100,
-            bytes_out: 200,
-            sending: Sending::PerDelivery,
-            warm_up_s: 0.0,
-            seconds: 1.0,
-            seed: 1,
-            cores: None,
-            quiet: true,
-        };
-        let postgres = PostgresShape {
-            form: StatementForm::Known,
-            connections: 2,
-            batch: 1,
-            rooms: 2,
-            room_size: 1,
-            content_bytes: 128,
-            history: 0,
-            warm_up_s: 0.0,
-            seconds: 1.0,
-            quiet: true,
-        };
-        (sockets, postgres)
-    }
-
-    fn result() -> RunResult {
-        RunResult {
-            label: "rooms-10".to_owned(),
-            seconds: 10.0,
-            counts: RunCounts { connections: 200, rooms: 20, acked: 5000, delivered: 50_000, ..RunCounts::default() },
-            usage: Usage {
-                server: Some(ProcessUsage { cpu_us_per_delivery: 9.0, ..ProcessUsage::default() }),
-                ..Usage::default()
-            },
-            server: Some(ServerSide { batch_size: [("mean".to_owned(), 3.4)].into(), ..ServerSide::default() }),
-            ..RunResult::default()
-        }
-    }
-
-    #[test]
-    fn takes_the_shape_from_the_counts_of_the_run() {
-        let (sockets, postgres) = cases(&result(), &templates()).unwrap();
-        assert_eq!(sockets.len(), 2);
-        assert!(sockets.iter().all(|s| (s.rooms, s.room_size, s.senders_per_room) == (20, 10, 10)));
-        assert!(sockets.iter().all(|s| s.load == FloorLoad::Open { rate: 500.0 } && s.bytes_out == 200));
-        assert_eq!(postgres.iter().map(|p| p.batch).collect::<Vec<_>>(), [3, LARGE_BATCH]);
-        assert!(postgres.iter().all(|p| (p.rooms, p.room_size) == (20, 10)));
-    }
-
-    #[test]
-    fn a_closed_loop_keeps_its_window() {
-        let mut result = result();
-        result.scenario = json!({"load": {"mode": "closed", "in_flight": 48}});
-        let (sockets, _) = cases(&result, &templates()).unwrap();
-        assert!(sockets.iter().all(|s| s.load == FloorLoad::Closed { window: 48 }));
-    }
-
-    #[test]
-    fn takes_uncounted_values_from_the_scenario() {
-        let mut result = result();
-        result.scenario = json!({"format": "msgpack", "population": {"rooms": [{"senders": 3}]},
-            "load": {"mode": "open", "spacing": "even", "payload_bytes": 1000}});
-        let (sockets, postgres) = cases(&result, &templates()).unwrap();
-        let frame = frames::measure(1000, Format::MessagePack).unwrap();
-        assert!(sockets.iter().all(|s| (s.bytes_in, s.bytes_out) == (frame.to_server, frame.to_member)));
-        assert!(sockets.iter().all(|s| s.even && s.senders_per_room == 3));
-        assert!(postgres.iter().all(|p| p.content_bytes == 1000));
-    }
-
-    #[test]
-    fn refuses_scenarios_that_the_floor_cannot_reproduce() {
-        for (scenario, word) in [
-            (json!({"compression": true}), "compress"),
-            (json!({"format": "both"}), "both formats"),
-            (json!({"load": {"payload_bytes": [{"bytes": 64, "weight": 1.0}]}}), "several lengths"),
-            (json!({"population": {"rooms": [{"senders": 0}, {"senders": 0}]}}), "several classes"),
-            (json!({"storm": {"at": "1s", "share": 0.5}}), "[storm]"),
-        ] {
-            let refused = cases(&RunResult { scenario, ..result() }, &templates()).unwrap_err();
-            assert!(refused.contains(word), "{refused}");
-        }
-        let plain = serde_json::to_value(crate::scenario::Scenario::default()).unwrap();
-        assert!(cases(&RunResult { scenario: plain, ..result() }, &templates()).is_ok(), "as results have it");
-    }
-
-    #[test]
-    fn compares_durable_messages_with_the_best_batch() {
-        let floor = |batch, rows_per_s| PostgresFloor {
-            shape: PostgresShape { batch, ..templates().1 },
-            seconds: 1.0,
-            rows: 1,
-            rows_per_s,
-            commits_per_s: 1.0,
-            commit: Percentiles::default(),
-            postgres_cpu_us_per_row: 1.0,
-            postgres_cores: 0.1,
-            loader_cores: 0.1,
-        };
-        let mut result = result();
-        result.scenario = json!({"load": {"mode": "closed"}});
-        let rounds = [floor(3, 100.0), floor(500, 2000.0), floor(1000, 1000.0), floor(500, 4000.0), floor(500, 2500.0)];
-        let ratios = Ratios::of(&result, &[], &rounds);
-        let best = ratios.ratios.iter().find(|ratio| ratio.what == DURABLE_BEST_BATCH).unwrap();
-        assert!((best.floor - 2500.0).abs() < 1e-9 && (best.quotient - 0.2).abs() < 1e-9, "{best:?}");
-        assert!(ratios.ratios.iter().any(|ratio| ratio.what.starts_with(DURABLE_SAME_BATCH)));
-    }
-
-    #[test]
-    fn refuses_a_floor_for_a_run_without_deliveries() {
-        assert!(cases(&RunResult::default(), &templates()).is_err());
-    }
-
-    #[test]
-    fn ratios_are_to_the_median_of_the_rounds() {
-        let floor = |sending, cpu| SocketFloor {
-            shape: Shape { sending, ..templates().0 },
-            seconds: 1.0,
-            messages: 1,
-            deliveries: 1,
-            deliveries_per_s: 10_000.0,
-            server_cpu_us_per_delivery: cpu,
-            server_cpu_us_per_message: cpu,
-            server_cores: 0.1,
-            driver_cores: 0.1,
-            delivery: Percentiles::default(),
-        };
-        let rounds = [7.0, 6.0, 90.0].map(|cpu| floor(Sending::PerDelivery, cpu));
-        let mut result = result();
-        result.scenario = json!({"load": {"mode": "closed"}});
-        let ratios = Ratios::of(&result, &rounds, &[]);
-        let of = |what: &str| ratios.ratios.iter().find(|ratio| ratio.what.starts_with(what)).unwrap();
-        let cpu = of("server CPU");
-        assert!((cpu.floor - 7.0).abs() < 1e-9 && (cpu.quotient - 9.0 / 7.0).abs() < 1e-9);
-        assert!((of("deliveries/s").quotient - 0.5).abs() < 1e-9);
-        assert_eq!(ratios.ratios.len(), 2, "there is no coalesced floor and no PostgreSQL to compare with");
-        assert!(ratios.to_string().contains("= 1.29"), "{ratios}");
-        result.scenario = json!({"load": {"mode": "open"}});
-        let below_the_limit = Ratios::of(&result, &rounds, &[]);
-        assert_eq!(below_the_limit.ratios.len(), 1, "an open loop's rates are its plan's: {below_the_limit}");
-    }
-}
+#[path = "beside_tests.rs"]
+mod tests;

@@ -1,10 +1,11 @@
-//! `loadtest floor`: its options, its default matrix, and its output.
+//! `loadtest floor`: its options, its default matrix, and what they measure.
 
-use super::beside::{self, Ratios};
+use super::bare_loop::LoopShape;
+use super::beside;
 use super::frames;
-use super::postgres::{PostgresFloor, PostgresShape, StatementForm, Store};
-use super::sockets::{FloorLoad, Sending, Shape, SocketFloor};
-use super::summary::median_and_extremes;
+use super::postgres::{PostgresShape, StatementForm, Store};
+use super::report::{FloorCases, FloorReport, Ratios};
+use super::sockets::{FloorLoad, Sending, Shape};
 use crate::plan::Spacing;
 use crate::report::files::write_json;
 use crate::result::Machine;
@@ -13,14 +14,12 @@ use crate::setup::pin;
 use chat_server::latency::CONVERSATION_COMMITTERS;
 use chat_server::wire::Format;
 use clap::{Args, Subcommand};
-use comfy_table::{CellAlignment, Table, presets};
-use serde::{Deserialize, Serialize};
-use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 const EXAMPLES: &str = "\
 Examples:
-  # the default matrix: rooms of 10 at a low rate, a saturated room of 1,000, and PostgreSQL at six batch sizes
+  # the default matrix: rooms of 10 at a low rate, a saturated room of 1,000, PostgreSQL at six batch sizes, and a bare
+  # loop that receives, commits and sends
   loadtest floor --json floor.json
 
   # both ways of sending in 100 rooms of 10, 2,000 messages per second
@@ -35,6 +34,12 @@ Examples:
   # whether a commit costs more in a long history: 10^5, 10^6 and 10^7 messages in 1,000 rooms
   loadtest floor postgres --history 100000,1000000,10000000 --batch 31,400 --connections 1 --rooms 1000
 
+  # 10,000 connections in rooms of ten, one message in flight each: durable messages per second of a bare loop
+  loadtest floor loop --rooms 1000 --room-size 10 --window 1 --sending coalesced
+
+  # only the bare loop, in the shape of a closed-loop result, and the ratio to it
+  loadtest floor loop --beside result.json --rounds 3
+
   # durable rows per second on the disk of the server's data
   loadtest floor postgres --batch 100,1000 --data-dir /var/lib/veza-chat
 
@@ -42,12 +47,10 @@ Ctrl-C ends the current case and prints the earlier ones.
 
 Exit status: 0 measured, 2 wrong usage or not measurable.";
 
-/// Version of [`FloorReport`].
-const REPORT_VERSION: u32 = 1;
 /// Sizes of the committer's batches, from a single message to the largest run.
 const BATCHES: [usize; 6] = [1, 32, 100, 500, 1000, 2000];
 
-/// Measure the limit of this machine: bare sockets and bare PostgreSQL, for the same shape of work
+/// Measure the limit of this machine for the same work: bare sockets, bare PostgreSQL, and both as a bare loop
 #[derive(Args, Debug, Clone)]
 #[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 pub struct FloorOptions {
@@ -83,8 +86,8 @@ struct Common {
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=16_384))]
     payload_bytes: u32,
 
-    /// Keep the floor's server on the first of these cores and the driver on the second
-    #[arg(long, value_name = "CORE,CORE", value_parser = parse_cores)]
+    /// Keep the driver on the last of these cores and the floor's server on the others; with `loop` also PostgreSQL
+    #[arg(long, value_name = "CORES", value_parser = parse_cores)]
     cores: Option<Cores>,
 
     /// Where to create PostgreSQL's directory during the measurement; must be on a disk
@@ -111,6 +114,8 @@ enum FloorCommand {
     Sockets(SocketsOptions),
     /// A bare loader that commits the server's rows with the server's statement
     Postgres(PostgresOptions),
+    /// Both in one process: messages are received, committed in batches, and then sent to every socket of the room
+    Loop(LoopOptions),
 }
 
 /// `loadtest floor sockets`
@@ -157,6 +162,22 @@ struct SocketsOptions {
     common: Common,
 }
 
+/// `loadtest floor loop`
+#[derive(Args, Debug, Clone)]
+#[command(after_help = EXAMPLES)]
+struct LoopOptions {
+    /// Use the shape of a closed-loop result, and print the ratio of its durable messages to the loop's
+    #[arg(long, value_name = "RESULT", conflicts_with_all = SHAPE_OPTIONS)]
+    beside: Option<PathBuf>,
+
+    #[command(flatten)]
+    sockets: SocketsOptions,
+}
+
+/// Options that a result replaces.
+const SHAPE_OPTIONS: [&str; 9] =
+    ["rooms", "room_size", "senders", "rate", "window", "spacing", "sending", "bytes_in", "bytes_out"];
+
 /// `loadtest floor postgres`
 #[derive(Args, Debug, Clone)]
 #[command(after_help = EXAMPLES)]
@@ -196,30 +217,48 @@ impl FloorOptions {
             None => &self.common,
             Some(FloorCommand::Sockets(given)) => &given.common,
             Some(FloorCommand::Postgres(given)) => &given.common,
+            Some(FloorCommand::Loop(given)) => &given.sockets.common,
+        }
+    }
+
+    /// The result whose shape is measured.
+    fn beside(&self) -> Option<&Path> {
+        match &self.command {
+            Some(FloorCommand::Loop(given)) => given.beside.as_deref(),
+            _ => self.beside.as_deref(),
         }
     }
 }
 
-/// The server's core and the driver's.
-type Cores = [usize; 2];
-
-fn parse_cores(text: &str) -> Result<Cores, String> {
-    <Cores>::try_from(pin::parse(text)?).map_err(|_| format!("\"{text}\" is not two cores; write 0,1"))
+impl SocketsOptions {
+    /// The shapes for a template that has everything else.
+    fn shapes(&self, template: &Shape) -> Vec<Shape> {
+        let load = self.window.map_or(FloorLoad::Open { rate: self.rate }, |window| FloorLoad::Closed { window });
+        let ways = self.sending.map_or(vec![Sending::PerDelivery, Sending::Coalesced], |sending| vec![sending]);
+        let shape = |sending| Shape {
+            rooms: self.rooms,
+            room_size: self.room_size,
+            senders_per_room: self.senders.unwrap_or(self.room_size),
+            load,
+            even: self.spacing == Spacing::Even,
+            bytes_in: self.bytes_in.unwrap_or(template.bytes_in),
+            bytes_out: self.bytes_out.unwrap_or(template.bytes_out),
+            sending,
+            ..template.clone()
+        };
+        ways.into_iter().map(shape).collect()
+    }
 }
 
-/// Everything measured, all rounds.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub struct FloorReport {
-    /// Version of this shape.
-    pub version: u32,
-    /// What was measured on.
-    pub machine: Machine,
-    /// Socket floors, round by round.
-    pub sockets: Vec<SocketFloor>,
-    /// PostgreSQL floors, round by round.
-    pub postgres: Vec<PostgresFloor>,
-    /// The ratios of a load test's result to the floor, with `--beside`.
-    pub ratios: Option<Ratios>,
+/// The server's cores and, last, the driver's.
+type Cores = Vec<usize>;
+
+fn parse_cores(text: &str) -> Result<Cores, String> {
+    let cores = pin::parse(text)?;
+    if cores.len() < 2 {
+        return Err(format!("\"{text}\" is one core; write 0,1 for one of the server and one of the driver"));
+    }
+    Ok(cores)
 }
 
 /// Measures, prints and writes.
@@ -228,29 +267,36 @@ pub struct FloorReport {
 /// What failed.
 pub fn run(options: &FloorOptions) -> Result<(), String> {
     let common = options.common();
-    let beside = options.beside.as_deref().map(beside::read).transpose()?;
-    let (sockets, postgres) = match &beside {
+    let beside = options.beside().map(beside::read).transpose()?;
+    let mut cases = match &beside {
         Some(result) => beside::cases(result, &templates(common)?)?,
         None => cases(options)?,
     };
+    if beside.is_some() && matches!(options.command, Some(FloorCommand::Loop(_))) {
+        if cases.loops.is_empty() {
+            return Err("the result is not of a closed loop; only --mode=closed has a counterpart here".to_owned());
+        }
+        cases = FloorCases { loops: cases.loops, ..FloorCases::default() };
+    }
     let (_runtime, interrupts) = interruptible_runtime(1)?;
-    let store = if postgres.is_empty() { None } else { Some(Store::open(common.data_dir.as_deref())?) };
-    let mut report = FloorReport { version: REPORT_VERSION, machine: Machine::current(), ..FloorReport::default() };
-    let complete = match rounds(&sockets, &postgres, store.as_ref(), common.rounds, &interrupts, &mut report) {
+    let needs_store = !cases.postgres.is_empty() || !cases.loops.is_empty();
+    let store = if needs_store { Some(Store::open(common.data_dir.as_deref())?) } else { None };
+    let mut report = FloorReport::new(Machine::current());
+    let complete = match rounds(&cases, store.as_ref(), common.rounds, &interrupts, &mut report) {
         Ok(()) => true,
         Err(_) if interrupts.count() > 0 => false,
         Err(reason) => return Err(reason),
     };
     // PostgreSQL stops before anything is printed: a closed pipe must not leave it behind.
     drop(store);
-    if report.sockets.is_empty() && report.postgres.is_empty() {
+    if report.is_empty() {
         return Err("interrupted before anything was measured".to_owned());
     }
-    print!("{}", render(&report, sockets.len(), postgres.len()));
+    print!("{}", report.tables(&cases));
     if !complete {
         println!("\ninterrupted: the unfinished measurement is left out");
     } else if let Some(result) = &beside {
-        let ratios = Ratios::of(result, &report.sockets, &report.postgres);
+        let ratios = Ratios::of(result, &report);
         print!("\n{ratios}");
         report.ratios = Some(ratios);
     }
@@ -260,25 +306,27 @@ pub fn run(options: &FloorOptions) -> Result<(), String> {
     Ok(())
 }
 
-/// Measures all cases in turn, as often as asked.
+/// Measures all cases in turn, as often as asked. Without a store there are only sockets.
 fn rounds(
-    sockets: &[Shape],
-    postgres: &[PostgresShape],
+    cases: &FloorCases,
     store: Option<&Store>,
     rounds: u32,
     interrupts: &Interrupts,
     report: &mut FloorReport,
 ) -> Result<(), String> {
     for _ in 0..rounds {
-        for shape in sockets {
+        for shape in &cases.sockets {
             interrupts.check()?;
             report.sockets.push(super::sockets::measure(shape, interrupts)?);
         }
-        for shape in postgres {
+        let Some(store) = store else { continue };
+        for shape in &cases.postgres {
             interrupts.check()?;
-            if let Some(store) = store {
-                report.postgres.push(store.measure(shape, interrupts)?);
-            }
+            report.postgres.push(store.measure(shape, interrupts)?);
+        }
+        for shape in &cases.loops {
+            interrupts.check()?;
+            report.loops.push(store.measure_loop(shape, interrupts)?);
         }
     }
     Ok(())
@@ -299,7 +347,7 @@ fn templates(common: &Common) -> Result<(Shape, PostgresShape), String> {
         warm_up_s: common.warm_up,
         seconds: common.seconds,
         seed: common.seed,
-        cores: common.cores,
+        cores: common.cores.clone(),
         quiet: common.quiet,
     };
     let postgres = PostgresShape {
@@ -317,37 +365,24 @@ fn templates(common: &Common) -> Result<(Shape, PostgresShape), String> {
     Ok((sockets, postgres))
 }
 
-fn cases(options: &FloorOptions) -> Result<(Vec<Shape>, Vec<PostgresShape>), String> {
+fn cases(options: &FloorOptions) -> Result<FloorCases, String> {
     let (shape, postgres) = templates(options.common())?;
+    let content_bytes = postgres.content_bytes;
     let found = match &options.command {
-        None => (
-            vec![
-                shape.clone(),
-                Shape {
-                    rooms: 1,
-                    room_size: 1000,
-                    load: FloorLoad::Closed { window: 64 },
-                    sending: Sending::Coalesced,
-                    ..shape
-                },
-            ],
-            BATCHES.iter().map(|batch| PostgresShape { batch: *batch, ..postgres.clone() }).collect(),
-        ),
-        Some(FloorCommand::Sockets(given)) => {
-            let load = given.window.map_or(FloorLoad::Open { rate: given.rate }, |window| FloorLoad::Closed { window });
-            let ways = given.sending.map_or(vec![Sending::PerDelivery, Sending::Coalesced], |sending| vec![sending]);
-            let shapes = ways.into_iter().map(|sending| Shape {
-                rooms: given.rooms,
-                room_size: given.room_size,
-                senders_per_room: given.senders.unwrap_or(given.room_size),
-                load,
-                even: given.spacing == Spacing::Even,
-                bytes_in: given.bytes_in.unwrap_or(shape.bytes_in),
-                bytes_out: given.bytes_out.unwrap_or(shape.bytes_out),
-                sending,
-                ..shape.clone()
-            });
-            (shapes.collect(), Vec::new())
+        None => {
+            let closed =
+                |window| Shape { load: FloorLoad::Closed { window }, sending: Sending::Coalesced, ..shape.clone() };
+            FloorCases {
+                sockets: vec![shape.clone(), Shape { rooms: 1, room_size: 1000, ..closed(64) }],
+                postgres: BATCHES.iter().map(|batch| PostgresShape { batch: *batch, ..postgres.clone() }).collect(),
+                loops: vec![LoopShape { sockets: closed(1), content_bytes }],
+            }
+        }
+        Some(FloorCommand::Sockets(given)) => FloorCases { sockets: given.shapes(&shape), ..FloorCases::default() },
+        Some(FloorCommand::Loop(given)) => {
+            let of = |sockets| LoopShape { sockets, content_bytes };
+            let loops = given.sockets.shapes(&shape).into_iter().map(of).collect();
+            FloorCases { loops, ..FloorCases::default() }
         }
         Some(FloorCommand::Postgres(given)) => {
             let shape = PostgresShape {
@@ -368,113 +403,12 @@ fn cases(options: &FloorOptions) -> Result<(Vec<Shape>, Vec<PostgresShape>), Str
                     shapes.extend(given.form.iter().map(of_form));
                 }
             }
-            (Vec::new(), shapes)
+            FloorCases { postgres: shapes, ..FloorCases::default() }
         }
     };
     // A fault in the last case is reported before the first one runs.
-    found.0.iter().try_for_each(Shape::validate)?;
-    found.1.iter().try_for_each(PostgresShape::validate)?;
+    found.validate()?;
     Ok(found)
-}
-
-/// A figure over the rounds: the median, and the extremes when there are several.
-fn figure<T>(rounds: &[&T], digits: usize, of: impl Fn(&T) -> f64) -> String {
-    let figures: Vec<f64> = rounds.iter().map(|round| of(round)).collect();
-    let [middle, low, high] = median_and_extremes(&figures);
-    if rounds.len() > 1 {
-        format!("{middle:.digits$} ({low:.digits$}-{high:.digits$})")
-    } else {
-        format!("{middle:.digits$}")
-    }
-}
-
-fn render(report: &FloorReport, socket_cases: usize, postgres_cases: usize) -> String {
-    // Writing into a String cannot fail.
-    let mut text = String::new();
-    let mut table = new_table(&[
-        "rooms",
-        "load",
-        "sending",
-        "bytes in/out",
-        "deliveries/s",
-        "CPU us/delivery",
-        "server cores",
-        "driver cores",
-        "P50 us",
-        "P99 us",
-    ]);
-    for case in 0..socket_cases {
-        let rounds: Vec<&SocketFloor> = report.sockets.iter().skip(case).step_by(socket_cases).collect();
-        let Some(shape) = rounds.first().map(|round| &round.shape) else { continue };
-        table.add_row([
-            format!("{} x {}", shape.rooms, shape.room_size),
-            match shape.load {
-                FloorLoad::Open { rate } => format!("{rate:.0} msg/s"),
-                FloorLoad::Closed { window } => format!("{} x window {window}", shape.senders_per_room * shape.rooms),
-            },
-            match shape.sending {
-                Sending::PerDelivery => "per delivery".to_owned(),
-                Sending::Coalesced => "coalesced".to_owned(),
-            },
-            format!("{}/{}", shape.bytes_in, shape.bytes_out),
-            figure(&rounds, 0, |round| round.deliveries_per_s),
-            figure(&rounds, 3, |round| round.server_cpu_us_per_delivery),
-            figure(&rounds, 2, |round| round.server_cores),
-            figure(&rounds, 2, |round| round.driver_cores),
-            figure(&rounds, 0, |round| round.delivery.p50_us as f64),
-            figure(&rounds, 0, |round| round.delivery.p99_us as f64),
-        ]);
-    }
-    if socket_cases > 0 {
-        let _ = write!(text, "Socket floor: a bare epoll loop, one process, one thread\n{}\n", table.trim_fmt());
-    }
-    let mut table = new_table(&[
-        "batch",
-        "form",
-        "connections",
-        "rooms",
-        "history",
-        "rows/s",
-        "commits/s",
-        "commit P50 us",
-        "P99 us",
-        "CPU us/row",
-        "PostgreSQL cores",
-        "loader cores",
-    ]);
-    for case in 0..postgres_cases {
-        let rounds: Vec<&PostgresFloor> = report.postgres.iter().skip(case).step_by(postgres_cases).collect();
-        let Some(shape) = rounds.first().map(|round| &round.shape) else { continue };
-        table.add_row([
-            shape.batch.to_string(),
-            format!("{:?}", shape.form).to_lowercase(),
-            shape.connections.to_string(),
-            format!("{} x {}", shape.rooms, shape.room_size),
-            shape.history.to_string(),
-            figure(&rounds, 0, |round| round.rows_per_s),
-            figure(&rounds, 1, |round| round.commits_per_s),
-            figure(&rounds, 0, |round| round.commit.p50_us as f64),
-            figure(&rounds, 0, |round| round.commit.p99_us as f64),
-            figure(&rounds, 1, |round| round.postgres_cpu_us_per_row),
-            figure(&rounds, 2, |round| round.postgres_cores),
-            figure(&rounds, 2, |round| round.loader_cores),
-        ]);
-    }
-    if postgres_cases > 0 {
-        let gap = if socket_cases == 0 { "" } else { "\n" };
-        let _ =
-            write!(text, "{gap}PostgreSQL floor: the server's statement, schema and settings\n{}\n", table.trim_fmt());
-    }
-    text
-}
-
-fn new_table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(header.iter().copied());
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table
 }
 
 #[cfg(test)]
@@ -494,17 +428,39 @@ mod tests {
     }
 
     #[test]
-    fn the_default_matrix_is_one_delivery_per_send_one_saturated_room_and_postgres() {
-        let (sockets, postgres) = cases(&parse(&[]).unwrap()).unwrap();
+    fn the_default_matrix_is_one_delivery_per_send_one_saturated_room_postgres_and_a_loop() {
+        let FloorCases { sockets, postgres, loops } = cases(&parse(&[]).unwrap()).unwrap();
         assert_eq!(sockets.iter().map(|s| s.sending).collect::<Vec<_>>(), [Sending::PerDelivery, Sending::Coalesced]);
         assert_eq!(sockets.iter().map(|s| (s.rooms, s.room_size)).collect::<Vec<_>>(), [(100, 10), (1, 1000)]);
         assert_eq!(postgres.iter().map(|p| p.batch).collect::<Vec<_>>(), BATCHES);
+        let [LoopShape { sockets, content_bytes: 128 }] = loops.as_slice() else { panic!("{loops:?}") };
+        assert_eq!((sockets.rooms, sockets.room_size, sockets.load), (100, 10, FloorLoad::Closed { window: 1 }));
+    }
+
+    #[test]
+    fn a_loop_has_the_shape_of_its_sockets_and_the_content_of_its_rows() {
+        let of = |command| {
+            let options = [command, "--rooms=7", "--room-size=4", "--senders=3", "--window=5", "--payload-bytes=60"];
+            cases(&parse(&options).unwrap()).unwrap()
+        };
+        let (sockets, loops) = (of("sockets").sockets, of("loop").loops);
+        assert_eq!(loops.iter().map(|l| l.sockets.clone()).collect::<Vec<_>>(), sockets);
+        assert!(loops.iter().all(|l| l.content_bytes == 60 && l.sockets.senders_per_room == 3), "{loops:?}");
+        assert!(parse(&["loop", "--beside=result.json", "--quiet", "--seconds=2"]).is_ok());
+        assert!(parse(&["loop", "--beside=result.json", "--rooms=7"]).is_err());
+    }
+
+    #[test]
+    fn the_last_core_is_the_drivers() {
+        let cores = |list: &str| cases(&parse(&["sockets", "--cores", list]).unwrap()).unwrap().sockets[0].clone();
+        assert_eq!(cores("0,1").separate_cores(), Some((&[0][..], 1)));
+        assert_eq!(cores("0,2,1").separate_cores(), Some((&[0, 2][..], 1)));
     }
 
     #[test]
     fn derives_bytes_from_the_payload_unless_they_are_given() {
         let of = |arguments: &[&str]| {
-            let (sockets, _) = cases(&parse(arguments).unwrap()).unwrap();
+            let sockets = cases(&parse(arguments).unwrap()).unwrap().sockets;
             (sockets[0].bytes_in, sockets[0].bytes_out)
         };
         let (bytes_in, bytes_out) = of(&["sockets"]);
@@ -521,6 +477,8 @@ mod tests {
             &["sockets", "--seconds", "0"],
             &["postgres", "--batch", "32,100000"],
             &["postgres", "--connections", "3", "--rooms", "2"],
+            &["loop", "--senders", "11"],
+            &["loop", "--rooms", "1", "--room-size", "20000"],
         ] {
             assert!(cases(&parse(wrong).unwrap()).is_err(), "{wrong:?}");
         }
@@ -532,11 +490,5 @@ mod tests {
         ] {
             assert!(parse(wrong).is_err(), "{wrong:?}");
         }
-    }
-
-    #[test]
-    fn several_rounds_give_median_and_extremes() {
-        assert_eq!(figure(&[&3.0, &1.0, &2.5], 1, |f| *f), "2.5 (1.0-3.0)");
-        assert_eq!(figure(&[&3.0], 2, |f| *f), "3.00");
     }
 }

@@ -1,15 +1,17 @@
-//! The client side of the socket floor: many connections in one thread, cheap enough not to be the limit.
+//! The client side of the socket floor and of the bare loop: many connections in one thread, cheap enough not to be the
+//! limit.
 //!
 //! A message starts with a header of [`HEADER_BYTES`]: its planned time (nanoseconds since the driver's epoch) and the
 //! number of the sending connection. The rest is padding. Latency counts from the planned time. With an open load the
 //! plan does not wait for the server. With a closed load a sender keeps `window` messages in flight, and the planned
-//! time of a message is when its slot in the window became free.
+//! time of a message is when its slot in the window became free. The sender's own copy of a message is its ack.
 //!
 //! Invariant: at the end every connection has received exactly what was sent in its room; otherwise the run is an
 //! error. A floor that drops deliveries would look faster than it is.
 
+use super::shape::{FloorLoad, Shape};
 use super::summary::Percentiles;
-use super::wire::{GREETING_BYTES, READ_BYTES, Sending};
+use super::wire::{GREETING_BYTES, HEADER_BYTES, READ_BYTES, read_header, write_header};
 use crate::engine::recorder::histogram;
 use crate::measure::process::{ProcessMeter, Sample};
 use crate::measure::thread;
@@ -26,14 +28,12 @@ use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
-use serde::{Deserialize, Serialize};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Planned time and sender.
-pub const HEADER_BYTES: usize = 8 + 4;
 /// Without an arrival for this long while some are missing, they are counted as lost.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a connection may take to be greeted.
@@ -42,134 +42,65 @@ const GREETING_TIMEOUT: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(20);
 /// Backlog of one sender's socket. Only a rate beyond the floor's limit reaches it.
 const OUTBOX_BYTES_MAX: usize = 16 << 20;
-const MESSAGE_BYTES_MAX: usize = 1 << 20;
 const TIMER: Token = Token(usize::MAX);
 
-/// When messages are sent.
-#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum FloorLoad {
-    /// By a plan that does not depend on the server.
-    Open {
-        /// Messages per second, all senders together.
-        rate: f64,
-    },
-    /// Each sender keeps a number of messages in flight.
-    Closed {
-        /// Messages in flight per sender.
-        window: u32,
-    },
+/// Whose CPU is read at both ends of the measured time.
+#[derive(Clone, Copy, Default)]
+pub struct Watched<'a> {
+    /// The server's process.
+    pub server: Option<u32>,
+    /// PostgreSQL. Another thread samples it in between, so that the CPU of no process that ends is missed.
+    pub store: Option<&'a Mutex<ProcessMeter>>,
 }
 
-/// The shape of the work.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct Shape {
-    /// The number of rooms.
-    pub rooms: u32,
-    /// Connections in each.
-    pub room_size: u32,
-    /// Connections of each that send.
-    pub senders_per_room: u32,
-    /// The load: when they send.
-    pub load: FloorLoad,
-    /// With an open load: as from many people, or at equal distances.
-    pub even: bool,
-    /// Bytes of a message to the server.
-    pub bytes_in: usize,
-    /// Bytes of a message to each member.
-    pub bytes_out: usize,
-    /// How the server sends.
-    pub sending: Sending,
-    /// Sent but not measured, seconds.
-    pub warm_up_s: f64,
+/// What happened in the measured time.
+#[derive(Clone, Debug)]
+pub struct DriveFigures {
     /// Measured, seconds.
     pub seconds: f64,
-    /// Same seed, same plan.
-    pub seed: u64,
-    /// The server's core and the driver's; otherwise the scheduler decides.
-    pub cores: Option<[usize; 2]>,
-    /// No progress bar.
-    #[serde(skip)]
-    pub quiet: bool,
-}
-
-impl Shape {
-    /// Whether it can be run.
-    ///
-    /// # Errors
-    /// What is wrong with it.
-    pub fn validate(&self) -> Result<(), String> {
-        if self.rooms == 0 || self.room_size == 0 {
-            return Err("there must be a room with a member".to_owned());
-        }
-        if self.senders_per_room == 0 || self.senders_per_room > self.room_size {
-            return Err(format!("1 to {} of a room's {} members can send", self.room_size, self.room_size));
-        }
-        for bytes in [self.bytes_in, self.bytes_out] {
-            if !(HEADER_BYTES..=MESSAGE_BYTES_MAX).contains(&bytes) {
-                return Err(format!("a message has {HEADER_BYTES} to {MESSAGE_BYTES_MAX} bytes, not {bytes}"));
-            }
-        }
-        match self.load {
-            FloorLoad::Open { rate } if !(rate > 0.0 && rate <= 10_000_000.0) => {
-                return Err("the rate must be above 0 and at most 10,000,000 a second".to_owned());
-            }
-            FloorLoad::Closed { window } if !(1..=65_536).contains(&window) => {
-                return Err("the window must be between 1 and 65,536".to_owned());
-            }
-            _ => {}
-        }
-        let in_range = |seconds: f64| (0.0..=3600.0).contains(&seconds);
-        if !in_range(self.warm_up_s) || !in_range(self.seconds) || self.seconds == 0.0 {
-            return Err("the measurement must last more than 0 and at most 3600 seconds".to_owned());
-        }
-        Ok(())
-    }
-
-    fn connections(&self) -> usize {
-        self.rooms as usize * self.room_size as usize
-    }
-}
-
-/// A measurement of the socket floor.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct SocketFloor {
-    /// The shape of the work.
-    pub shape: Shape,
-    /// Measured, seconds.
-    pub seconds: f64,
-    /// Messages written in that time.
+    /// Messages written.
     pub messages: u64,
-    /// Messages that arrived at a member in that time.
+    /// Messages whose own copy has arrived at their sender.
+    pub acked: u64,
+    /// Messages that arrived at a member.
     pub deliveries: u64,
-    /// The same per second.
-    pub deliveries_per_s: f64,
-    /// CPU of the server's process per delivery.
-    pub server_cpu_us_per_delivery: f64,
-    /// CPU of the server's process per message.
-    pub server_cpu_us_per_message: f64,
-    /// CPU of the server's process, in cores.
-    pub server_cores: f64,
-    /// CPU of the driver's thread, in cores; near 1.0 it was the limit.
-    pub driver_cores: f64,
+    /// CPU of the server's process, nanoseconds.
+    pub server_ns: u64,
+    /// CPU of the server's main thread, nanoseconds.
+    pub main_thread_ns: u64,
+    /// CPU of PostgreSQL, nanoseconds.
+    pub store_ns: u64,
+    /// CPU of the driver's thread, nanoseconds.
+    pub driver_ns: u64,
     /// Planned send → arrival at a member.
     pub delivery: Percentiles,
+    /// Planned send → arrival of the sender's own copy.
+    pub ack: Percentiles,
+    /// All messages, warm-up and drain included. Each of them has arrived at every member.
+    pub messages_in_all: u64,
 }
 
-/// Drives a server at `address` and measures it; `pid` is its process.
+impl DriveFigures {
+    /// CPU of the measured time in cores.
+    pub fn cores(&self, cpu_ns: u64) -> f64 {
+        cpu_ns as f64 / 1e9 / self.seconds
+    }
+}
+
+/// Drives a server at `address` and measures it.
 ///
 /// # Errors
 /// What failed, or what did not arrive.
 pub fn drive(
     shape: &Shape,
     address: SocketAddr,
-    pid: Option<u32>,
+    watched: Watched<'_>,
     interrupts: &Interrupts,
-) -> Result<SocketFloor, String> {
-    if let Some([_, core]) = shape.cores {
+) -> Result<DriveFigures, String> {
+    if let Some((_, core)) = shape.separate_cores() {
         pin(&[core])?;
     }
-    let mut driver = Driver::connect(shape, address, pid, interrupts)?;
+    let mut driver = Driver::connect(shape, address, watched, interrupts)?;
     let found = driver.run();
     driver.bar.finish_and_clear();
     found
@@ -193,14 +124,23 @@ struct FloorReading {
     at: Instant,
     deliveries: u64,
     messages: u64,
+    acked: u64,
     server: Option<Sample>,
+    store: Option<Sample>,
     driver_ns: u64,
+}
+
+/// Latencies of the measured time.
+struct FloorLatencies {
+    delivery: Histogram<u64>,
+    ack: Histogram<u64>,
 }
 
 struct Driver<'a> {
     shape: &'a Shape,
     interrupts: &'a Interrupts,
     server: Option<ProcessMeter>,
+    store: Option<&'a Mutex<ProcessMeter>>,
     poll: Poll,
     timer: TimerFd,
     epoch: Instant,
@@ -213,9 +153,10 @@ struct Driver<'a> {
     ready: Vec<usize>,
     sent_in_room: Vec<u64>,
     messages: u64,
+    acked: u64,
     deliveries: u64,
     sending: bool,
-    latencies: Option<Histogram<u64>>,
+    latencies: Option<FloorLatencies>,
     measured_from_ns: u64,
     bar: ProgressBar,
     message: Vec<u8>,
@@ -225,7 +166,7 @@ impl<'a> Driver<'a> {
     fn connect(
         shape: &'a Shape,
         address: SocketAddr,
-        pid: Option<u32>,
+        watched: Watched<'a>,
         interrupts: &'a Interrupts,
     ) -> Result<Self, String> {
         let describe = |error: io::Error| format!("the floor's driver: {error}");
@@ -285,7 +226,8 @@ impl<'a> Driver<'a> {
         Ok(Self {
             shape,
             interrupts,
-            server: pid.map(|pid| ProcessMeter::new(vec![pid as i32])),
+            server: watched.server.map(|pid| ProcessMeter::new(vec![pid as i32])),
+            store: watched.store,
             poll,
             timer,
             epoch: Instant::now(),
@@ -296,6 +238,7 @@ impl<'a> Driver<'a> {
             random: SmallRng::seed_from_u64(shape.seed),
             sent_in_room: vec![0; shape.rooms as usize],
             messages: 0,
+            acked: 0,
             deliveries: 0,
             sending: true,
             latencies: None,
@@ -305,7 +248,7 @@ impl<'a> Driver<'a> {
         })
     }
 
-    fn run(&mut self) -> Result<SocketFloor, String> {
+    fn run(&mut self) -> Result<DriveFigures, String> {
         self.epoch = Instant::now();
         if let FloorLoad::Closed { window } = self.shape.load {
             self.ready.clone_from(&self.senders);
@@ -321,7 +264,7 @@ impl<'a> Driver<'a> {
         let before = self.reading()?;
         // The reading has delayed sends that were due meanwhile, and the server did not cause that.
         self.measured_from_ns = self.epoch.elapsed().as_nanos() as u64;
-        self.latencies = Some(histogram()?);
+        self.latencies = Some(FloorLatencies { delivery: histogram()?, ack: histogram()? });
         self.run_until(measure_until, &mut events, &mut scratch)?;
         let latencies = self.latencies.take();
         let after = self.reading()?;
@@ -334,41 +277,45 @@ impl<'a> Driver<'a> {
         &self,
         before: &FloorReading,
         after: &FloorReading,
-        latencies: &Histogram<u64>,
-    ) -> Result<SocketFloor, String> {
-        let seconds = (after.at - before.at).as_secs_f64();
-        let (deliveries, messages) = (after.deliveries - before.deliveries, after.messages - before.messages);
+        latencies: &FloorLatencies,
+    ) -> Result<DriveFigures, String> {
+        let deliveries = after.deliveries - before.deliveries;
         if deliveries == 0 {
             return Err("nothing arrived in the measured time: raise the rate or the duration".to_owned());
         }
-        let server_us = match (&before.server, &after.server) {
-            (Some(before), Some(after)) => after.since(before).cpu.as_secs_f64() * 1e6,
-            _ => 0.0,
-        };
-        Ok(SocketFloor {
-            shape: self.shape.clone(),
-            seconds,
-            messages,
+        let spent = |before: &Option<Sample>, after: &Option<Sample>| Some(after.as_ref()?.since(before.as_ref()?));
+        let server = spent(&before.server, &after.server);
+        let ns = |cpu: Option<Duration>| cpu.unwrap_or_default().as_nanos() as u64;
+        Ok(DriveFigures {
+            seconds: (after.at - before.at).as_secs_f64(),
+            messages: after.messages - before.messages,
+            acked: after.acked - before.acked,
             deliveries,
-            deliveries_per_s: deliveries as f64 / seconds,
-            server_cpu_us_per_delivery: server_us / deliveries as f64,
-            server_cpu_us_per_message: server_us / messages.max(1) as f64,
-            server_cores: server_us / 1e6 / seconds,
-            driver_cores: (after.driver_ns - before.driver_ns) as f64 / 1e9 / seconds,
-            delivery: Percentiles::of(latencies),
+            server_ns: ns(server.as_ref().map(|server| server.cpu)),
+            main_thread_ns: ns(server.map(|server| server.main_threads_cpu)),
+            store_ns: ns(spent(&before.store, &after.store).map(|store| store.cpu)),
+            driver_ns: after.driver_ns - before.driver_ns,
+            delivery: Percentiles::of(&latencies.delivery),
+            ack: Percentiles::of(&latencies.ack),
+            messages_in_all: self.messages,
         })
     }
 
     fn reading(&mut self) -> Result<FloorReading, String> {
         let server = self.server.as_mut().map(ProcessMeter::sample);
-        if server.as_ref().is_some_and(|sample| sample.processes() == 0) {
-            return Err("the CPU of the floor's server cannot be read from /proc".to_owned());
+        let store = self.store.map(|meter| meter.lock().unwrap_or_else(PoisonError::into_inner).sample());
+        for (sample, whose) in [(&server, "server"), (&store, "PostgreSQL")] {
+            if sample.as_ref().is_some_and(|sample| sample.processes() == 0) {
+                return Err(format!("the CPU of the floor's {whose} cannot be read from /proc"));
+            }
         }
         Ok(FloorReading {
             at: Instant::now(),
             deliveries: self.deliveries,
             messages: self.messages,
+            acked: self.acked,
             server,
+            store,
             driver_ns: thread::cpu_ns(),
         })
     }
@@ -473,12 +420,18 @@ impl<'a> Driver<'a> {
                 ));
             }
             self.deliveries += 1;
+            let is_ack = sender as usize == index;
+            self.acked += u64::from(is_ack);
             if let Some(latencies) = &mut self.latencies
                 && planned_ns >= self.measured_from_ns
             {
-                latencies.saturating_record(now_ns.saturating_sub(planned_ns) / 1000);
+                let latency_us = now_ns.saturating_sub(planned_ns) / 1000;
+                latencies.delivery.saturating_record(latency_us);
+                if is_ack {
+                    latencies.ack.saturating_record(latency_us);
+                }
             }
-            if sender as usize == index && self.plan.is_none() {
+            if is_ack && self.plan.is_none() {
                 if self.connections[index].credit == 0 {
                     self.ready.push(index);
                 }
@@ -559,17 +512,4 @@ fn greeted(mut stream: std::net::TcpStream) -> io::Result<std::net::TcpStream> {
     stream.read_exact(&mut [0; GREETING_BYTES])?;
     stream.set_nonblocking(true)?;
     Ok(stream)
-}
-
-/// A message's header.
-pub fn write_header(planned_ns: u64, sender: u32) -> [u8; HEADER_BYTES] {
-    let mut header = [0; HEADER_BYTES];
-    header[..8].copy_from_slice(&planned_ns.to_le_bytes());
-    header[8..].copy_from_slice(&sender.to_le_bytes());
-    header
-}
-
-fn read_header(header: [u8; HEADER_BYTES]) -> (u64, u32) {
-    let [a, b, c, d, e, f, g, h, i, j, k, l] = header;
-    (u64::from_le_bytes([a, b, c, d, e, f, g, h]), u32::from_le_bytes([i, j, k, l]))
 }

@@ -2,22 +2,58 @@
 //! is read.
 
 use super::*;
+use crate::floor::drive::{self, Watched};
+use crate::floor::sockets::{FloorLoad, Shape};
+use crate::run::Interrupts;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
-use std::net::{Shutdown, TcpStream as Socket};
+use std::net::{Shutdown, SocketAddr, TcpStream as Socket};
 use std::thread;
 
 const WAYS: [Sending; 2] = [Sending::PerDelivery, Sending::Coalesced];
 
-fn start(sending: Sending, bytes_in: usize, bytes_out: usize) -> (SocketAddr, thread::JoinHandle<Result<(), String>>) {
+/// A listener, and the options of a server for it.
+pub fn listener(
+    sending: Sending,
+    bytes_in: usize,
+    bytes_out: usize,
+) -> (std::net::TcpListener, SocketAddr, FloorServerOptions) {
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
     let listener = std::net::TcpListener::bind(listen).unwrap();
     let address = listener.local_addr().unwrap();
-    let options = FloorServerOptions { listen, sending, bytes_in, bytes_out, core: None };
-    (address, thread::spawn(move || serve(listener, &options)))
+    let (cores, store, content_bytes) = (Vec::new(), None, 1);
+    let options = FloorServerOptions { listen, sending, bytes_in, bytes_out, cores, store, content_bytes };
+    (listener, address, options)
 }
 
-fn join(address: SocketAddr, room: u32) -> Socket {
+/// A short drive of three rooms.
+pub fn shape(load: FloorLoad, sending: Sending) -> Shape {
+    Shape {
+        rooms: 3,
+        room_size: 5,
+        senders_per_room: 2,
+        load,
+        even: false,
+        bytes_in: 20,
+        bytes_out: 33,
+        sending,
+        warm_up_s: 0.05,
+        seconds: 0.4,
+        seed: 3,
+        cores: None,
+        quiet: true,
+    }
+}
+
+type Served = thread::JoinHandle<Result<Commits, String>>;
+
+fn start(sending: Sending, bytes_in: usize, bytes_out: usize) -> (SocketAddr, Served) {
+    let (listener, address, options) = listener(sending, bytes_in, bytes_out);
+    (address, thread::spawn(move || serve(listener, &options, None)))
+}
+
+/// A member of a room.
+pub fn join(address: SocketAddr, room: u32) -> Socket {
     let mut socket = Socket::connect(address).unwrap();
     socket.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
     socket.write_all(&room.to_le_bytes()).unwrap();
@@ -27,12 +63,12 @@ fn join(address: SocketAddr, room: u32) -> Socket {
     socket
 }
 
-fn random_bytes(random: &mut SmallRng, count: usize) -> Vec<u8> {
+pub fn random_bytes(random: &mut SmallRng, count: usize) -> Vec<u8> {
     (0..count).map(|_| random.random()).collect()
 }
 
 /// What a member must receive when these messages were sent in its room.
-fn fanned_out(sent: &[u8], bytes_in: usize, bytes_out: usize) -> Vec<u8> {
+pub fn fanned_out(sent: &[u8], bytes_in: usize, bytes_out: usize) -> Vec<u8> {
     let mut expected = Vec::new();
     for message in sent.chunks(bytes_in) {
         let mut copy = message.to_vec();
@@ -42,7 +78,8 @@ fn fanned_out(sent: &[u8], bytes_in: usize, bytes_out: usize) -> Vec<u8> {
     expected
 }
 
-fn receive(mut socket: &Socket, count: usize) -> Vec<u8> {
+/// The next bytes that a member receives.
+pub fn receive(mut socket: &Socket, count: usize) -> Vec<u8> {
     let mut received = vec![0; count];
     socket.read_exact(&mut received).unwrap();
     received
@@ -113,17 +150,11 @@ fn bounds_the_memory_of_a_member_that_does_not_read() {
 
 #[test]
 fn counts_messages_beyond_the_backlog() {
-    let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-    let mut server = FloorServer::new(&FloorServerOptions {
-        listen,
-        sending: Sending::Coalesced,
-        bytes_in: 12,
-        bytes_out: 12,
-        core: None,
-    });
+    let (_, _, options) = listener(Sending::Coalesced, 12, 12);
+    let mut server = FloorServer::new(&options);
     server.connections.push(ServedConnection {
         stream: None,
-        room: None,
+        place: None,
         partial: Vec::new(),
         backlog: VecDeque::new(),
         backlog_bytes: 0,
@@ -138,25 +169,15 @@ fn counts_messages_beyond_the_backlog() {
 fn measures_arrivals_and_checks_that_nothing_is_missing() {
     for sending in WAYS {
         for load in [FloorLoad::Open { rate: 2000.0 }, FloorLoad::Closed { window: 3 }] {
-            let shape = Shape {
-                rooms: 3,
-                room_size: 5,
-                senders_per_room: 2,
-                load,
-                even: false,
-                bytes_in: 20,
-                bytes_out: 33,
-                sending,
-                warm_up_s: 0.05,
-                seconds: 0.3,
-                seed: 3,
-                cores: None,
-                quiet: true,
-            };
+            let shape = shape(load, sending);
             let (address, server) = start(sending, shape.bytes_in, shape.bytes_out);
-            let found = drive::drive(&shape, address, Some(std::process::id()), &Interrupts::never()).unwrap();
+            let watched = Watched { server: Some(std::process::id()), store: None };
+            let found = drive::drive(&shape, address, watched, &Interrupts::never()).unwrap();
             assert!(found.messages > 0 && found.deliveries > 0);
-            assert!(found.server_cpu_us_per_delivery > 0.0);
+            assert!(found.server_ns > 0);
+            // The sender's copy is one of five; at the two readings, messages are under way.
+            assert!(found.acked * 4 < found.deliveries && found.deliveries < found.acked * 6, "{found:?}");
+            assert!(found.ack.count < found.delivery.count, "{found:?}");
             server.join().unwrap().unwrap();
         }
     }
@@ -165,23 +186,9 @@ fn measures_arrivals_and_checks_that_nothing_is_missing() {
 #[test]
 fn detects_a_server_that_sends_too_little() {
     // 24 bytes instead of 12: to the driver, half of the deliveries are missing.
-    let shape = Shape {
-        rooms: 1,
-        room_size: 2,
-        senders_per_room: 1,
-        load: FloorLoad::Open { rate: 100.0 },
-        even: true,
-        bytes_in: 12,
-        bytes_out: 12,
-        sending: Sending::PerDelivery,
-        warm_up_s: 0.0,
-        seconds: 0.2,
-        seed: 3,
-        cores: None,
-        quiet: true,
-    };
+    let shape = Shape { bytes_in: 12, bytes_out: 12, ..shape(FloorLoad::Open { rate: 100.0 }, Sending::PerDelivery) };
     let (address, server) = start(Sending::PerDelivery, 24, 12);
-    let error = drive::drive(&shape, address, None, &Interrupts::never()).unwrap_err();
+    let error = drive::drive(&shape, address, Watched::default(), &Interrupts::never()).unwrap_err();
     assert!(error.contains("faulty"), "{error}");
     server.join().unwrap().unwrap();
 }
