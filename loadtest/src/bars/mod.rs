@@ -7,8 +7,11 @@
 //! The latencies of the case `half` depend on the machine as much as on the server. On a shared machine, other programs
 //! decide them.
 
+mod list;
+
+use crate::floor::beside;
+use crate::floor::report::FloorReport;
 use crate::floor::summary::median;
-use crate::headline::GROWING;
 use crate::options::{Cores, GeneratorOptions, ServerOptions, of_child};
 use crate::report::files::write_json;
 use crate::result::RunResult;
@@ -16,8 +19,8 @@ use crate::run::{Interrupts, interruptible_runtime, subprocess};
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
+use list::{BARS, CASES, Case, Figures, FloorOfCase, Limit, get};
 use serde::Serialize;
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 const EXAMPLES: &str = "\
@@ -56,205 +59,6 @@ pub struct BarsOptions {
     #[command(flatten)]
     server: ServerOptions,
 }
-
-/// A run of the harness that figures are taken from.
-struct Case {
-    name: &'static str,
-    scenario: &'static str,
-    arguments: &'static [&'static str],
-    /// The floor is measured for its shape right afterwards.
-    floor: bool,
-    /// It sends at so many times a figure of the same round.
-    rate_of: Option<(&'static str, f64)>,
-    /// It takes at least this long.
-    seconds_min: u32,
-}
-
-/// Three heartbeats, one every 25 s: they are most of the cost of an idle connection.
-const IDLE_SECONDS_MIN: u32 = 75;
-
-const fn case(name: &'static str, scenario: &'static str, arguments: &'static [&'static str]) -> Case {
-    Case { name, scenario, arguments, floor: false, rate_of: None, seconds_min: 0 }
-}
-
-/// Users of their own: those of the other cases are members of more rooms, and each subscription takes memory.
-const IDLE: &[&str] = &["--prefix=idle", "--users=1000", "--connections-per-user=15"];
-
-/// Cases in the order of a round; later ones may need figures of earlier ones.
-const CASES: &[Case] = &[
-    Case { floor: true, ..case("low rate", "rooms-10", &[]) },
-    case("busy", "rooms-10", &["--users=1000", "--rooms=100", "--rate=2000"]),
-    case("saturated", "room-1000", &[]),
-    Case { floor: true, ..case("durable", "durable", &[]) },
-    Case { rate_of: Some(("durable/messages per s", 0.5)), ..case("half", "durable", &["--mode=open"]) },
-    case("headline", "headline", &[]),
-    case("twice", "headline", &["--rate=10000"]),
-    case("growing", "headline", &GROWING),
-    Case { rate_of: Some(("growing/peak per s", 5.0)), ..case("overload", "overload", &[]) },
-    case("1,000 connections", "crowd", &["--users=20"]),
-    case("15,000 connections", "crowd", &["--users=300"]),
-    case("large room", "room-10000", &["--rate=5"]),
-    case("beside large", "small-beside-large", &[]),
-    Case { seconds_min: IDLE_SECONDS_MIN, ..case("idle", "idle", IDLE) },
-];
-
-/// Figures of one round, by `case/figure`.
-type Figures = BTreeMap<String, f64>;
-
-enum Limit {
-    AtMost(f64),
-    AtLeast(f64),
-    /// Equal in the digits that are shown.
-    Exactly(f64),
-    /// Shown for comparison, without a bar.
-    None,
-}
-
-/// A figure and its bar.
-struct Bar {
-    what: &'static str,
-    of: fn(&Figures) -> Option<f64>,
-    limit: Limit,
-    digits: usize,
-}
-
-fn get(figures: &Figures, name: &str) -> Option<f64> {
-    figures.get(name).copied()
-}
-
-fn quotient(figures: &Figures, upper: &str, lower: &str) -> Option<f64> {
-    Some(get(figures, upper)? / get(figures, lower).filter(|lower| *lower > 0.0)?)
-}
-
-const BARS: &[Bar] = &[
-    Bar {
-        what: "low rate: server CPU per delivery / bare sockets, one send per delivery",
-        of: |f| get(f, "low rate/floor sockets"),
-        limit: Limit::None,
-        digits: 2,
-    },
-    Bar {
-        what: "low rate: server CPU per delivery / bare sockets + bare loader",
-        of: |f| get(f, "low rate/floor both"),
-        limit: Limit::AtMost(1.3),
-        digits: 2,
-    },
-    Bar {
-        what: "room of 1,000, saturated: deliveries per second",
-        of: |f| get(f, "saturated/deliveries per s"),
-        limit: Limit::AtLeast(2e6),
-        digits: 0,
-    },
-    Bar {
-        what: "room of 1,000, saturated: server CPU per delivery, us",
-        of: |f| get(f, "saturated/us per delivery"),
-        limit: Limit::AtMost(0.6),
-        digits: 3,
-    },
-    Bar {
-        what: "durable messages per second, rooms of 10, 32 in flight",
-        of: |f| get(f, "durable/messages per s"),
-        limit: Limit::AtLeast(100_000.0),
-        digits: 0,
-    },
-    Bar {
-        what: "  / bare loader with its best batches",
-        of: |f| get(f, "durable/floor best rows"),
-        limit: Limit::AtLeast(0.8),
-        digits: 2,
-    },
-    Bar {
-        what: "  / bare loader with the server's batches",
-        of: |f| get(f, "durable/floor rows"),
-        limit: Limit::None,
-        digits: 2,
-    },
-    Bar {
-        what: "half of that rate: ack P50, ms",
-        of: |f| get(f, "half/ack p50 ms"),
-        limit: Limit::AtMost(2.0),
-        digits: 2,
-    },
-    Bar {
-        what: "half of that rate: ack P99, ms",
-        of: |f| get(f, "half/ack p99 ms"),
-        limit: Limit::AtMost(10.0),
-        digits: 2,
-    },
-    Bar {
-        what: "headline, 10,000 connections, 5,000 messages/s: ack P99, ms",
-        of: |f| get(f, "headline/ack p99 ms"),
-        limit: Limit::AtMost(10.0),
-        digits: 2,
-    },
-    Bar {
-        what: "  delivery P99, ms",
-        of: |f| get(f, "headline/delivery p99 ms"),
-        limit: Limit::AtMost(10.0),
-        digits: 2,
-    },
-    Bar {
-        what: "  delivery P99.9, ms",
-        of: |f| get(f, "headline/delivery p99.9 ms"),
-        limit: Limit::AtMost(20.0),
-        digits: 2,
-    },
-    Bar {
-        what: "10,000 messages/s: delivery P99, ms",
-        of: |f| get(f, "twice/delivery p99 ms"),
-        limit: Limit::AtMost(20.0),
-        digits: 2,
-    },
-    Bar {
-        what: "growing rates: the most that was acknowledged per second",
-        of: |f| get(f, "growing/peak per s"),
-        limit: Limit::None,
-        digits: 0,
-    },
-    Bar {
-        what: "five times that: acknowledged per second / the most",
-        of: |f| quotient(f, "overload/messages per s", "growing/peak per s"),
-        limit: Limit::AtLeast(0.9),
-        digits: 2,
-    },
-    Bar { what: "  ack P99, ms", of: |f| get(f, "overload/ack p99 ms"), limit: Limit::AtMost(500.0), digits: 0 },
-    Bar {
-        what: "server CPU per message, 15,000 / 1,000 connections",
-        of: |f| quotient(f, "15,000 connections/us per message", "1,000 connections/us per message"),
-        limit: Limit::AtMost(1.3),
-        digits: 2,
-    },
-    Bar {
-        what: "server CPU per delivery, room of 10,000 / rooms of 10",
-        of: |f| quotient(f, "large room/us per delivery", "busy/us per delivery"),
-        limit: Limit::AtMost(1.2),
-        digits: 2,
-    },
-    Bar {
-        what: "serialisations per event and format",
-        of: |f| get(f, "durable/encodings"),
-        limit: Limit::Exactly(1.0),
-        digits: 2,
-    },
-    Bar {
-        what: "idle connection: bytes of user space",
-        of: |f| get(f, "idle/bytes per connection"),
-        limit: Limit::AtMost(512.0),
-        digits: 0,
-    },
-    Bar {
-        what: "idle connection: CPU per second, us",
-        of: |f| get(f, "idle/us per connection and s"),
-        limit: Limit::AtMost(0.8),
-        digits: 2,
-    },
-    Bar {
-        what: "small room beside a room of 10,000: delivery P99, ms",
-        of: |f| get(f, "beside large/small p99 ms"),
-        limit: Limit::AtMost(5.0),
-        digits: 2,
-    },
-];
 
 #[derive(Serialize)]
 struct Report<'a> {
@@ -341,7 +145,7 @@ fn measure(
         arguments.push(format!("--rate={:.0}", measured * times));
     }
     subprocess(&arguments, interrupts)?;
-    let result = crate::floor::beside::read(&file)?;
+    let result = beside::read(&file)?;
     if result.violations.total() > 0 {
         return Err(format!("{} violations; see loadtest run {}", result.violations.total(), case.scenario));
     }
@@ -350,23 +154,34 @@ fn measure(
         return Err(format!("the generator was the limit: {}", result.generator_limits.join("; ")));
     }
     take(case.name, &result, figures);
-    if case.floor {
-        let floor = work.join("floor.json");
-        subprocess(&floor_arguments(options, data, &file, &floor), interrupts)?;
-        let text = std::fs::read_to_string(&floor).map_err(|error| error.to_string())?;
-        let report: crate::floor::report::FloorReport = serde_json::from_str(&text).map_err(|error| error.to_string())?;
-        for ratio in report.ratios.into_iter().flat_map(|ratios| ratios.ratios) {
-            let name = match ratio.what.as_str() {
-                crate::floor::beside::SOCKETS_ONE_WRITE => "floor sockets",
-                crate::floor::beside::BOTH_FLOORS => "floor both",
-                crate::floor::beside::DURABLE_BEST_BATCH => "floor best rows",
-                what if what.starts_with(crate::floor::beside::DURABLE_SAME_BATCH) => "floor rows",
-                _ => continue,
-            };
+    let part: &[&str] = match case.floor {
+        FloorOfCase::None => return Ok(()),
+        FloorOfCase::All => &[],
+        FloorOfCase::Loop => &["loop"],
+    };
+    let floor = work.join("floor.json");
+    subprocess(&floor_arguments(part, options, data, &file, &floor), interrupts)?;
+    let text = std::fs::read_to_string(&floor).map_err(|error| error.to_string())?;
+    let report: FloorReport = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+    for ratio in report.ratios.into_iter().flat_map(|ratios| ratios.ratios) {
+        if let Some(name) = ratio_name(&ratio.what) {
             figures.insert(format!("{}/{name}", case.name), ratio.quotient);
         }
     }
     Ok(())
+}
+
+/// The figure that a ratio is kept as, if a bar needs it.
+fn ratio_name(what: &str) -> Option<&'static str> {
+    let names = [
+        (beside::SOCKETS_ONE_WRITE, "floor sockets"),
+        (beside::BOTH_FLOORS, "floor both"),
+        (beside::DURABLE_BEST_BATCH, "floor best rows"),
+        (beside::DURABLE_SAME_SHARE, "floor same share"),
+        (beside::BARE_LOOP, "floor loop"),
+    ];
+    let exact = names.into_iter().find(|(label, _)| *label == what).map(|(_, name)| name);
+    exact.or_else(|| what.starts_with(beside::DURABLE_SAME_BATCH).then_some("floor rows"))
 }
 
 fn run_arguments(case: &Case, options: &BarsOptions, data: &Path, result: &Path) -> Vec<String> {
@@ -377,16 +192,21 @@ fn run_arguments(case: &Case, options: &BarsOptions, data: &Path, result: &Path)
     arguments
 }
 
-/// The floor's PostgreSQL is on the disk of the server's, and its processes are on the same cores as the run's.
-fn floor_arguments(options: &BarsOptions, data: &Path, result: &Path, report: &Path) -> Vec<String> {
+/// The floor's PostgreSQL is on the disk of the server's. Its loop has the cores of the server, and its driver one of
+/// the generator's.
+fn floor_arguments(part: &[&str], options: &BarsOptions, data: &Path, result: &Path, report: &Path) -> Vec<String> {
     let seconds = (f64::from(options.seconds) / 2.0).max(2.0);
-    let mut arguments: Vec<String> = vec!["floor".into(), "--quiet".into(), format!("--seconds={seconds}")];
+    let mut arguments: Vec<String> = std::iter::once(&"floor").chain(part).map(|&word| word.to_owned()).collect();
+    arguments.extend(["--quiet".to_owned(), format!("--seconds={seconds}")]);
     arguments.push(format!("--beside={}", result.display()));
     arguments.push(format!("--data-dir={}", data.display()));
     arguments.push(format!("--json={}", report.display()));
-    let first = |cores: &Option<Cores>| cores.as_ref()?.0.first().copied();
-    if let (Some(server), Some(driver)) = (first(&options.server.server_cores), first(&options.generator.cores)) {
-        arguments.push(format!("--cores={server},{driver}"));
+    let cores = |cores: &Option<Cores>| cores.as_ref().map(|cores| cores.0.clone());
+    if let (Some(mut cores), Some(driver)) = (cores(&options.server.server_cores), cores(&options.generator.cores)) {
+        // The floor's driver has one thread.
+        cores.extend(driver.first());
+        let list: Vec<String> = cores.iter().map(usize::to_string).collect();
+        arguments.push(format!("--cores={}", list.join(",")));
     }
     arguments
 }
@@ -461,12 +281,19 @@ fn table(rounds: &[Figures]) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::floor::cli::FloorOptions;
     use crate::scenario::Layers;
 
     #[derive(clap::Parser)]
     struct BarLine {
         #[command(flatten)]
         bars: BarsOptions,
+    }
+
+    #[derive(clap::Parser)]
+    struct FloorLine {
+        #[command(flatten)]
+        floor: FloorOptions,
     }
 
     #[test]
@@ -481,9 +308,15 @@ mod tests {
                 assert!(arguments.iter().any(|argument| argument == wanted), "{wanted}: {arguments:?}");
             }
         }
-        let arguments = floor_arguments(&options, data, file, Path::new("/floor.json"));
-        for wanted in ["--data-dir=/data", "--beside=/run.json", "--cores=0,1", "--seconds=2"] {
-            assert!(arguments.iter().any(|argument| argument == wanted), "{wanted}: {arguments:?}");
+        for part in [&[][..], &["loop"]] {
+            let arguments = floor_arguments(part, &options, data, file, Path::new("/floor.json"));
+            for wanted in ["--data-dir=/data", "--beside=/run.json", "--cores=0,2,1", "--seconds=2"] {
+                assert!(arguments.iter().any(|argument| argument == wanted), "{wanted}: {arguments:?}");
+            }
+            // What is passed is what the command understands.
+            assert_eq!(arguments[0], "floor");
+            let parsed = <FloorLine as clap::Parser>::try_parse_from(&arguments).map_err(|error| error.to_string());
+            assert!(parsed.is_ok_and(|line| format!("{:?}", line.floor).contains("/run.json")), "{arguments:?}");
         }
     }
 
@@ -495,6 +328,29 @@ mod tests {
             let line = text.lines().find(|line| line.contains("serialisations")).expect("a line");
             assert!(line.contains(verdict), "{encodings}: {line}");
         }
+    }
+
+    #[test]
+    fn keeps_the_ratios_that_bars_need() {
+        let rows = format!("{} (31)", beside::DURABLE_SAME_BATCH);
+        for (what, name) in [
+            (beside::BARE_LOOP, Some("floor loop")),
+            (beside::DURABLE_SAME_SHARE, Some("floor same share")),
+            (rows.as_str(), Some("floor rows")),
+            ("durable messages/s, floor with batches of 1000", None),
+        ] {
+            assert_eq!(ratio_name(what), name, "{what}");
+        }
+    }
+
+    #[test]
+    fn compares_closed_loops_only_with_the_bare_loop() {
+        for case in CASES.iter().filter(|case| case.floor == FloorOfCase::Loop) {
+            assert!(case.arguments.contains(&"--mode=closed"), "{}", case.name);
+        }
+        let of = |name| CASES.iter().find(|case| case.name == name).map(|case| case.floor);
+        assert_eq!(of("headline closed"), Some(FloorOfCase::Loop));
+        assert_eq!(of("durable"), Some(FloorOfCase::All));
     }
 
     #[test]
@@ -510,6 +366,8 @@ mod tests {
                 "floor both",
                 "floor rows",
                 "floor best rows",
+                "floor same share",
+                "floor loop",
                 "messages per s",
                 "deliveries per s",
                 "us per message",
