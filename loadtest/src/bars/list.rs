@@ -139,12 +139,6 @@ pub const BARS: &[Bar] = &[
         digits: 2,
     },
     Bar {
-        what: "  / bare loop, which receives, commits and sends",
-        of: |f| get(f, "durable/floor loop"),
-        limit: Limit::None,
-        digits: 2,
-    },
-    Bar {
         what: "  / bare loader with the server's batches",
         of: |f| get(f, "durable/floor rows"),
         limit: Limit::None,

@@ -10,8 +10,9 @@
 //! 4. At the end the number of rows in the table is compared with the number of acknowledged messages.
 //!
 //! Invariants:
-//! - one thread for the sockets, one for the loader, one connection to PostgreSQL. What arrives during a commit is the
-//!   next batch, so batches are as large as the load allows;
+//! - one thread for the sockets, and one for each connection to PostgreSQL. What arrives during a commit is the next
+//!   batch. With one connection batches are as large as the load allows, but PostgreSQL is idle between two of them. If
+//!   that is too long, a second connection is faster, and only the faster of both is a floor;
 //! - with cores of its own, the process shares them with PostgreSQL, as a server with `--server-cores` does. Otherwise
 //!   the loop would have more of the machine than the server, and the ratio would blame the server for it.
 
@@ -33,6 +34,8 @@ pub struct LoopShape {
     /// What the clients do.
     #[serde(flatten)]
     pub sockets: Shape,
+    /// Connections that commit, each with its own thread and rooms.
+    pub connections: usize,
     /// Characters of a message's content in PostgreSQL.
     pub content_bytes: usize,
 }
@@ -51,7 +54,7 @@ impl LoopShape {
     fn store(&self) -> PostgresShape {
         PostgresShape {
             form: StatementForm::Known,
-            connections: 1,
+            connections: self.connections,
             batch: BATCH_ROWS_MAX,
             rooms: self.sockets.rooms as usize,
             room_size: self.sockets.room_size as usize,
@@ -85,7 +88,7 @@ pub struct LoopFloor {
     pub delivery: Percentiles,
     /// CPU of the loop's thread, in cores.
     pub loop_cores: f64,
-    /// CPU of the loader's thread, in cores.
+    /// CPU of the loaders' threads, in cores.
     pub loader_cores: f64,
     /// CPU of all of PostgreSQL's processes, in cores.
     pub postgres_cores: f64,
@@ -128,7 +131,12 @@ impl Store {
             Some((server, _)) => Some(PinnedFamily::pin(postmaster, server)?),
             None => None,
         };
-        let store = StoreOfLoop { directory: self.directory(), rooms: &rooms, content_bytes: shape.content_bytes };
+        let store = StoreOfLoop {
+            directory: self.directory(),
+            rooms: &rooms,
+            connections: shape.connections,
+            content_bytes: shape.content_bytes,
+        };
         let server = ServerProcess::start(&shape.sockets, Some(&store))?;
         let meter = Mutex::new(ProcessMeter::new(vec![postmaster]));
         let (found, commits) = sockets::run(&shape.sockets, server, Some(&meter), interrupts)?;

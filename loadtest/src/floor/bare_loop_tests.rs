@@ -16,16 +16,17 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 fn shape(load: FloorLoad, sending: Sending) -> LoopShape {
-    LoopShape { sockets: tests::shape(load, sending), content_bytes: 40 }
+    LoopShape { sockets: tests::shape(load, sending), connections: 1, content_bytes: 40 }
 }
 
 /// The loop in this process, with the rooms of the shape.
 fn start(store: &Store, shape: &LoopShape) -> (SocketAddr, JoinHandle<Result<Commits, String>>) {
     let rooms = store.runtime.block_on(store.rooms(&shape.store(), &Interrupts::never())).unwrap();
-    let loader = ReadyLoader::connect(&store.embedded.target(), shape.content_bytes, rooms).unwrap();
+    let target = store.embedded.target();
+    let loaders = ReadyLoader::connect(&target, shape.connections, shape.content_bytes, &rooms).unwrap();
     let sockets = &shape.sockets;
     let (listener, address, options) = listener(sockets.sending, sockets.bytes_in, sockets.bytes_out);
-    (address, thread::spawn(move || serve(listener, &options, Some(loader))))
+    (address, thread::spawn(move || serve(listener, &options, loaders)))
 }
 
 /// Rows, distinct senders, and rows whose seq is not the next of their room.
@@ -53,16 +54,17 @@ fn lock(store: &Store) -> tokio_postgres::Client {
 #[test]
 fn every_message_is_committed_once_and_reaches_every_member() {
     let store = Store::open(None).unwrap();
-    for sending in [Sending::PerDelivery, Sending::Coalesced] {
+    for (sending, connections) in [(Sending::PerDelivery, 1), (Sending::Coalesced, 1), (Sending::Coalesced, 2)] {
         for load in [FloorLoad::Open { rate: 1000.0 }, FloorLoad::Closed { window: 3 }] {
-            let shape = shape(load, sending);
+            let mut shape = shape(load, sending);
+            shape.connections = connections;
             let (address, server) = start(&store, &shape);
             let watched = Watched { server: Some(std::process::id()), store: None };
             let found = drive::drive(&shape.sockets, address, watched, &Interrupts::never()).unwrap();
             let commits = server.join().unwrap().unwrap();
             assert!(found.acked > 0 && found.ack.count > 0, "{found:?}");
             assert_eq!(commits.rows, found.messages_in_all);
-            assert_eq!(stored(&store), (commits.rows as i64, 6, 0), "{sending:?} {load:?}");
+            assert_eq!(stored(&store), (commits.rows as i64, 6, 0), "{sending:?} {load:?} {connections}");
         }
     }
 }

@@ -36,6 +36,10 @@ const CLOSED_SENDERS_MAX: u32 = 10;
 /// Messages that a sender keeps on their way when the result does not say it.
 const WINDOW_DEFAULT: u32 = 32;
 
+/// Connections of the bare loop that commit. A second one halves the batches: it did not help 10,000 connections with a
+/// message each, whose batches were as large as a statement may be.
+const LOOP_CONNECTIONS: usize = 1;
+
 /// The ratio of CPU per delivery to the bare loop that sends each delivery separately.
 pub const SOCKETS_ONE_WRITE: &str = "server CPU us/delivery, floor one write per delivery";
 /// The ratio to that loop and a bare loader together: receiving, storing and sending, and nothing else.
@@ -168,7 +172,11 @@ pub fn cases(result: &RunResult, (sockets, postgres): &(Shape, PostgresShape)) -
         (shape.bytes_in, shape.bytes_out) = (frame.to_server, frame.to_member);
     }
     let coalesced = Shape { sending: Sending::Coalesced, ..shape.clone() };
-    let loops = if closed { vec![LoopShape { sockets: coalesced, content_bytes }] } else { Vec::new() };
+    let loops = if closed {
+        vec![LoopShape { sockets: coalesced, connections: LOOP_CONNECTIONS, content_bytes }]
+    } else {
+        Vec::new()
+    };
     let ways = [Sending::PerDelivery, Sending::Coalesced];
     let sockets: Vec<Shape> = ways.into_iter().map(|sending| Shape { sending, ..shape.clone() }).collect();
 

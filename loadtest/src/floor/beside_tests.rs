@@ -69,7 +69,9 @@ fn a_closed_loop_keeps_its_window() {
     result.scenario = json!({"load": {"mode": "closed", "in_flight": 48, "payload_bytes": 99}});
     let FloorCases { sockets, postgres, loops } = cases(&result, &templates()).unwrap();
     assert!(sockets.iter().all(|s| s.load == FloorLoad::Closed { window: 48 }));
-    let [LoopShape { sockets: of_loop, content_bytes: 99 }] = loops.as_slice() else { panic!("{loops:?}") };
+    let [LoopShape { sockets: of_loop, connections: LOOP_CONNECTIONS, content_bytes: 99 }] = loops.as_slice() else {
+        panic!("{loops:?}")
+    };
     assert_eq!(of_loop, &sockets[1], "the loop sends coalesced and has the same clients");
     assert_eq!((of_loop.rooms, of_loop.room_size), (postgres[0].rooms as u32, postgres[0].room_size as u32));
 }
@@ -118,7 +120,7 @@ fn loader(batch: usize, rows_per_s: f64, postgres_cpu_us_per_row: f64) -> Postgr
 
 fn bare_loop(acked_per_s: f64) -> LoopFloor {
     LoopFloor {
-        shape: LoopShape { sockets: templates().0, content_bytes: 128 },
+        shape: LoopShape { sockets: templates().0, connections: 1, content_bytes: 128 },
         seconds: 1.0,
         acked: 1,
         acked_per_s,

@@ -170,13 +170,17 @@ struct LoopOptions {
     #[arg(long, value_name = "RESULT", conflicts_with_all = SHAPE_OPTIONS)]
     beside: Option<PathBuf>,
 
+    /// Connections that commit, each with a thread and rooms of its own
+    #[arg(long, default_value_t = 1)]
+    connections: usize,
+
     #[command(flatten)]
     sockets: SocketsOptions,
 }
 
 /// Options that a result replaces.
-const SHAPE_OPTIONS: [&str; 9] =
-    ["rooms", "room_size", "senders", "rate", "window", "spacing", "sending", "bytes_in", "bytes_out"];
+const SHAPE_OPTIONS: [&str; 10] =
+    ["connections", "rooms", "room_size", "senders", "rate", "window", "spacing", "sending", "bytes_in", "bytes_out"];
 
 /// `loadtest floor postgres`
 #[derive(Args, Debug, Clone)]
@@ -375,12 +379,12 @@ fn cases(options: &FloorOptions) -> Result<FloorCases, String> {
             FloorCases {
                 sockets: vec![shape.clone(), Shape { rooms: 1, room_size: 1000, ..closed(64) }],
                 postgres: BATCHES.iter().map(|batch| PostgresShape { batch: *batch, ..postgres.clone() }).collect(),
-                loops: vec![LoopShape { sockets: closed(1), content_bytes }],
+                loops: vec![LoopShape { sockets: closed(1), connections: 1, content_bytes }],
             }
         }
         Some(FloorCommand::Sockets(given)) => FloorCases { sockets: given.shapes(&shape), ..FloorCases::default() },
         Some(FloorCommand::Loop(given)) => {
-            let of = |sockets| LoopShape { sockets, content_bytes };
+            let of = |sockets| LoopShape { sockets, connections: given.connections, content_bytes };
             let loops = given.sockets.shapes(&shape).into_iter().map(of).collect();
             FloorCases { loops, ..FloorCases::default() }
         }
@@ -433,7 +437,7 @@ mod tests {
         assert_eq!(sockets.iter().map(|s| s.sending).collect::<Vec<_>>(), [Sending::PerDelivery, Sending::Coalesced]);
         assert_eq!(sockets.iter().map(|s| (s.rooms, s.room_size)).collect::<Vec<_>>(), [(100, 10), (1, 1000)]);
         assert_eq!(postgres.iter().map(|p| p.batch).collect::<Vec<_>>(), BATCHES);
-        let [LoopShape { sockets, content_bytes: 128 }] = loops.as_slice() else { panic!("{loops:?}") };
+        let [LoopShape { sockets, connections: 1, content_bytes: 128 }] = loops.as_slice() else { panic!("{loops:?}") };
         assert_eq!((sockets.rooms, sockets.room_size, sockets.load), (100, 10, FloorLoad::Closed { window: 1 }));
     }
 
@@ -478,6 +482,7 @@ mod tests {
             &["postgres", "--batch", "32,100000"],
             &["postgres", "--connections", "3", "--rooms", "2"],
             &["loop", "--senders", "11"],
+            &["loop", "--connections", "3", "--rooms", "2"],
             &["loop", "--rooms", "1", "--room-size", "20000"],
         ] {
             assert!(cases(&parse(wrong).unwrap()).is_err(), "{wrong:?}");

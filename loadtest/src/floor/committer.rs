@@ -9,7 +9,8 @@
 //!
 //! Invariants:
 //! - one order: rows are committed in the order in which the loop submits them. So a count is enough to release
-//!   messages, and no message crosses between the threads. A second connection would need to return what it committed;
+//!   messages, and no message crosses between the threads. With several connections there is a committer for each, and
+//!   a room always has the same one;
 //! - the queue is bounded: the loop reads nothing more while [`HELD_MAX`] messages wait;
 //! - a loader that fails ends the loop. Otherwise its clients would wait without an end.
 //!
@@ -42,6 +43,11 @@ pub struct Commits {
 }
 
 impl Commits {
+    /// With those of another loader.
+    pub fn plus(self, other: Self) -> Self {
+        Self { rows: self.rows + other.rows, statements: self.statements + other.statements }
+    }
+
     /// Rows of a statement.
     pub fn mean(&self) -> f64 {
         self.rows as f64 / self.statements.max(1) as f64
@@ -55,14 +61,23 @@ pub struct ReadyLoader {
 }
 
 impl ReadyLoader {
-    /// Connects. The rooms are numbered as the loop numbers them.
+    /// Connects as often as asked. The rooms are numbered as the loop numbers them.
     ///
     /// # Errors
     /// PostgreSQL's.
-    pub fn connect(target: &Target, content_bytes: usize, rooms: Vec<RoomOfLoader>) -> Result<Self, String> {
-        let runtime = runtime()?;
-        let loader = runtime.block_on(Loader::connect(target, StatementForm::Known, content_bytes, "loop", rooms))?;
-        Ok(Self { runtime, loader })
+    pub fn connect(
+        target: &Target,
+        connections: usize,
+        content_bytes: usize,
+        rooms: &[RoomOfLoader],
+    ) -> Result<Vec<Self>, String> {
+        let one = |index| {
+            let (runtime, name) = (runtime()?, format!("loop.{index}"));
+            let connected = Loader::connect(target, StatementForm::Known, content_bytes, &name, rooms.to_vec());
+            let loader = runtime.block_on(connected)?;
+            Ok(Self { runtime, loader })
+        };
+        (0..connections).map(one).collect()
     }
 }
 
@@ -73,7 +88,7 @@ struct RowExchange {
     committed: AtomicU64,
     has_ended: AtomicBool,
     /// Of the loop's poll.
-    waker: Waker,
+    waker: Arc<Waker>,
 }
 
 #[derive(Default)]
@@ -143,7 +158,7 @@ impl Committer {
     ///
     /// # Errors
     /// When the system has no thread to give.
-    pub fn start(ready: ReadyLoader, message_bytes: usize, waker: Waker) -> io::Result<Self> {
+    pub fn start(ready: ReadyLoader, message_bytes: usize, waker: Arc<Waker>) -> io::Result<Self> {
         let exchange = Arc::new(RowExchange {
             waiting: Mutex::default(),
             committed: AtomicU64::new(0),

@@ -109,6 +109,7 @@ impl FloorReport {
                 "rooms",
                 "load",
                 "sending",
+                "connections",
                 "acked/s",
                 "deliveries/s",
                 "batch",
@@ -223,8 +224,10 @@ fn postgres_row(rounds: &[&PostgresFloor]) -> Vec<String> {
 }
 
 fn loop_row(rounds: &[&LoopFloor]) -> Vec<String> {
-    let mut row = clients(&rounds[0].shape.sockets);
+    let shape = &rounds[0].shape;
+    let mut row = clients(&shape.sockets);
     row.extend([
+        shape.connections.to_string(),
         figure(rounds, 0, |round| round.acked_per_s),
         figure(rounds, 0, |round| round.deliveries_per_s),
         figure(rounds, 0, |round| round.batch_mean),

@@ -24,6 +24,7 @@ use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Longest backlog of one socket before the server stops reading, bytes.
@@ -58,19 +59,22 @@ pub struct FloorServerOptions {
     /// Commit each message before it is sent: the directory of the private PostgreSQL. The rooms are read from stdin
     #[arg(long)]
     pub store: Option<PathBuf>,
+    /// Connections that commit
+    #[arg(long, default_value_t = 1)]
+    pub connections: usize,
     /// Characters of a message's content in PostgreSQL
     #[arg(long, default_value_t = 1)]
     pub content_bytes: usize,
 }
 
-/// Serves until the last connection closes. With a loader it is the bare loop, and returns what the loader committed.
+/// Serves until the last connection closes. With loaders it is the bare loop, and returns what they committed.
 ///
 /// # Errors
 /// When the poller, the listener or the loader fails; a connection's fault ends that connection.
 pub fn serve(
     listener: std::net::TcpListener,
     options: &FloorServerOptions,
-    loader: Option<ReadyLoader>,
+    loaders: Vec<ReadyLoader>,
 ) -> Result<Commits, String> {
     let describe = |error: io::Error| format!("the floor's server: {error}");
     listener.set_nonblocking(true).map_err(describe)?;
@@ -79,10 +83,11 @@ pub fn serve(
     let mut events = Events::with_capacity(1024);
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE).map_err(describe)?;
     let mut server = FloorServer::new(options);
-    if let Some(loader) = loader {
-        let waker = Waker::new(poll.registry(), COMMITTED).map_err(describe)?;
-        let held_bytes = options.bytes_in.min(options.bytes_out);
-        server.committer = Some(Committer::start(loader, held_bytes, waker).map_err(describe)?);
+    let waker = Arc::new(Waker::new(poll.registry(), COMMITTED).map_err(describe)?);
+    let held_bytes = options.bytes_in.min(options.bytes_out);
+    for loader in loaders {
+        let committer = Committer::start(loader, held_bytes, Arc::clone(&waker)).map_err(describe)?;
+        server.committers.push(committer);
     }
     let mut scratch = vec![0; READ_BYTES].into_boxed_slice();
     let mut connected = false;
@@ -106,9 +111,10 @@ pub fn serve(
             }
         }
         server.end_turn(&mut scratch);
-        let loader_failed = server.committer.as_ref().is_some_and(Committer::has_ended);
+        let loader_failed = server.committers.iter().any(Committer::has_ended);
         if loader_failed || (connected && server.open == 0) {
-            return server.committer.map_or(Ok(Commits::default()), Committer::finish);
+            let all = |sum: Commits, committer: Committer| Ok(sum.plus(committer.finish()?));
+            return server.committers.into_iter().try_fold(Commits::default(), all);
         }
     }
 }
@@ -150,8 +156,8 @@ struct FloorServer {
     /// Connections that became readable while the server was paused.
     deferred: Vec<usize>,
     open: usize,
-    /// Of the bare loop.
-    committer: Option<Committer>,
+    /// Of the bare loop: one for each connection to PostgreSQL.
+    committers: Vec<Committer>,
 }
 
 impl FloorServer {
@@ -166,13 +172,13 @@ impl FloorServer {
             congested: 0,
             deferred: Vec::new(),
             open: 0,
-            committer: None,
+            committers: Vec::new(),
         }
     }
 
     /// Whether the server reads nothing until a backlog has shrunk or a batch is committed.
     fn is_paused(&self) -> bool {
-        self.congested > 0 || self.committer.as_ref().is_some_and(Committer::is_full)
+        self.congested > 0 || self.committers.iter().any(Committer::is_full)
     }
 
     fn accept(&mut self, listener: &TcpListener, poll: &Poll) -> io::Result<()> {
@@ -220,19 +226,19 @@ impl FloorServer {
             self.receive(index, scratch);
             self.send_gathered();
         }
-        if let Some(committer) = &mut self.committer {
-            committer.submit();
-        }
+        self.committers.iter_mut().for_each(Committer::submit);
     }
 
     /// Sends, or collects for this turn, the messages that have been committed.
     fn release(&mut self) {
-        let Some(mut committer) = self.committer.take() else { return };
+        let mut committers = std::mem::take(&mut self.committers);
         let mut message = Vec::new();
-        while let Some(room) = committer.next_committed(&mut message) {
-            self.gather(room, &message);
+        for committer in &mut committers {
+            while let Some(room) = committer.next_committed(&mut message) {
+                self.gather(room, &message);
+            }
         }
-        self.committer = Some(committer);
+        self.committers = committers;
     }
 
     fn receive(&mut self, index: usize, scratch: &mut [u8]) {
@@ -298,9 +304,9 @@ impl FloorServer {
     }
 
     fn message(&mut self, place: SenderOfRow, message: &[u8]) {
-        match &mut self.committer {
-            Some(committer) => committer.hold(place, message),
-            None => self.gather(place.room, message),
+        match self.committers.len() {
+            0 => self.gather(place.room, message),
+            count => self.committers[place.room % count].hold(place, message),
         }
     }
 

@@ -21,8 +21,8 @@ pub fn listener(
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
     let listener = std::net::TcpListener::bind(listen).unwrap();
     let address = listener.local_addr().unwrap();
-    let (cores, store, content_bytes) = (Vec::new(), None, 1);
-    let options = FloorServerOptions { listen, sending, bytes_in, bytes_out, cores, store, content_bytes };
+    let (cores, store, connections, content_bytes) = (Vec::new(), None, 1, 1);
+    let options = FloorServerOptions { listen, sending, bytes_in, bytes_out, cores, store, connections, content_bytes };
     (listener, address, options)
 }
 
@@ -49,7 +49,7 @@ type Served = thread::JoinHandle<Result<Commits, String>>;
 
 fn start(sending: Sending, bytes_in: usize, bytes_out: usize) -> (SocketAddr, Served) {
     let (listener, address, options) = listener(sending, bytes_in, bytes_out);
-    (address, thread::spawn(move || serve(listener, &options, None)))
+    (address, thread::spawn(move || serve(listener, &options, Vec::new())))
 }
 
 /// A member of a room.

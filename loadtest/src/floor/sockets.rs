@@ -81,13 +81,13 @@ impl SocketFloor {
 /// What the server process prints before its address.
 const LISTENING: &str = "listening ";
 
-/// The loader of the bare loop, if the server is one.
-fn loader(options: &FloorServerOptions) -> Result<Option<ReadyLoader>, String> {
-    let Some(directory) = &options.store else { return Ok(None) };
+/// The loaders of the bare loop, if the server is one.
+fn loaders(options: &FloorServerOptions) -> Result<Vec<ReadyLoader>, String> {
+    let Some(directory) = &options.store else { return Ok(Vec::new()) };
     let running = embedded::running(directory).ok_or("the floor's PostgreSQL does not run")?;
     let rooms: Vec<RoomOfLoader> = serde_json::from_reader(std::io::stdin().lock())
         .map_err(|error| format!("the rooms of the floor's server: {error}"))?;
-    ReadyLoader::connect(&running.target(), options.content_bytes, rooms).map(Some)
+    ReadyLoader::connect(&running.target(), options.connections, options.content_bytes, &rooms)
 }
 
 /// Runs as the server process: prints its address to stdout and serves until the last connection closes. With a store
@@ -99,12 +99,12 @@ pub fn run_server(options: &FloorServerOptions) -> Result<(), String> {
     if !options.cores.is_empty() {
         pin(&options.cores)?;
     }
-    let loader = loader(options)?;
+    let loaders = loaders(options)?;
     let listener = std::net::TcpListener::bind(options.listen)
         .map_err(|error| format!("the floor's server cannot listen on {}: {error}", options.listen))?;
     let address = listener.local_addr().map_err(|error| format!("the floor's server has no address: {error}"))?;
     println!("{LISTENING}{address}");
-    let commits = serve(listener, options, loader)?;
+    let commits = serve(listener, options, loaders)?;
     if options.store.is_some() {
         println!("{}", serde_json::to_string(&commits).map_err(|error| error.to_string())?);
     }
@@ -157,6 +157,8 @@ pub struct StoreOfLoop<'a> {
     pub directory: &'a Path,
     /// The rooms, numbered as the clients number them.
     pub rooms: &'a [RoomOfLoader],
+    /// Connections that commit.
+    pub connections: usize,
     /// Characters of a message's content.
     pub content_bytes: usize,
 }
@@ -182,6 +184,7 @@ impl ServerProcess {
         if let Some(store) = store {
             command.arg("--store").arg(store.directory);
             command.args(["--content-bytes", &store.content_bytes.to_string()]);
+            command.args(["--connections", &store.connections.to_string()]);
         }
         // It ends with its last connection, and so needs no other sign of its parent's end.
         let mut child = command
