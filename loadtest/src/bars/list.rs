@@ -175,6 +175,12 @@ pub const BARS: &[Bar] = &[
         digits: 2,
     },
     Bar {
+        what: "  memory per connection, server and kernel, bytes",
+        of: |f| get(f, "headline/all bytes per connection"),
+        limit: Limit::AtMost(8_192.0),
+        digits: 0,
+    },
+    Bar {
         what: "10,000 messages/s: delivery P99, ms",
         of: |f| get(f, "twice/delivery p99 ms"),
         limit: Limit::AtMost(20.0),

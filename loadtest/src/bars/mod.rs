@@ -233,6 +233,7 @@ fn take(case: &str, result: &RunResult, figures: &mut Figures) {
     put("peak per s", result.saturation.as_ref().map(crate::result::Saturation::peak_per_s));
     put("encodings", result.server.as_ref().and_then(|server| server.encodes_per_event));
     put("bytes per connection", result.usage.server_bytes_per_connection);
+    put("all bytes per connection", result.usage.all_bytes_per_connection());
     let connection_seconds = result.counts.connections as f64 * result.seconds;
     put("us per connection and s", server.map(|usage| usage.cpu_s * 1e6 / connection_seconds));
     for class in &result.classes {
@@ -376,6 +377,7 @@ mod tests {
                 "ack p99 ms",
                 "encodings",
                 "bytes per connection",
+                "all bytes per connection",
                 "us per connection and s",
                 "small p99 ms",
                 "delivery p99 ms",

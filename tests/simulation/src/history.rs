@@ -19,7 +19,7 @@ use chat_server::auth::token::TokenKeys;
 use chat_server::chat::filter::FilterRuleSet;
 use chat_server::ids::{ConversationId, SessionId, ShardId, UserId};
 use chat_server::latency::CommitQueue;
-use chat_server::limits::{COMMIT_WAIT_MAX_MS, Features, Limits};
+use chat_server::limits::{COMMIT_WAIT_MAX_MS, Features, INPUT_WAIT_TARGET_MS, Limits};
 use chat_server::mesh::asked::{Approval, ApprovedText};
 use chat_server::mesh::counters::ShardCounters;
 use chat_server::mesh::frame::ControlFrame;
@@ -297,7 +297,10 @@ impl<'a> History<'a> {
         let ticks = now_ms - core.last_tick_ms >= TICK_MS;
         if ticks {
             core.last_tick_ms = now_ms;
-            events.push(SocketEvent::Tick(Duration::ZERO));
+            // An overload has both: commits that wait, and input that is read late.
+            let is_overloaded = core.mesh.borrow().commit_waits_too_long();
+            let late_ms = if is_overloaded { 2 * INPUT_WAIT_TARGET_MS } else { 0 };
+            events.push(SocketEvent::Tick(Duration::from_millis(late_ms)));
         }
         core.removals.borrow_mut().turn_begins(core.id);
         core.shard.turn(&mut events);
