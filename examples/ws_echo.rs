@@ -5,7 +5,7 @@
 //! ```
 
 use chat_server::ids::{ConnId, ShardId};
-use chat_server::net::{Chunk, SocketEvent, Sockets, bind};
+use chat_server::net::{Chunk, DirectTable, SocketEvent, Sockets, bind};
 use chat_server::wire::ws::deflate::{Deflater, Inflater};
 use chat_server::wire::ws::handshake::Upgrade;
 use chat_server::wire::ws::head::{HeadProgress, HeadScanner, RequestHead};
@@ -64,7 +64,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let eventfd: OwnedFd = nix::sys::eventfd::EventFd::new()?.into(); // unused: no other thread wakes this one
-    let mut sockets = Sockets::new(ShardId(0), eventfd, Arc::default())?;
+    let mut sockets = Sockets::new(ShardId(0), eventfd, Arc::default(), DirectTable::default())?;
     for listener in bind(arguments.addr, 1)? {
         sockets.listen(listener);
     }
@@ -102,7 +102,7 @@ impl Echo {
             SocketEvent::Ended(conn) => {
                 self.connections.remove(&conn);
             }
-            SocketEvent::Tick => {
+            SocketEvent::Tick(_) => {
                 for (conn, state) in &mut self.connections {
                     if let State::Ending(ticks) = state {
                         *ticks = ticks.saturating_sub(1);
