@@ -167,24 +167,37 @@ fn aborts_a_connection_whose_last_bytes_are_not_read() {
 }
 
 #[test]
-fn ends_many_connections_at_once() {
+fn ends_many_connections_at_once_while_their_peers_send() {
     with_and_without_a_table(|fixture| {
-        for _ in 0..3 {
+        for _ in 0..10 {
             let connected: Vec<_> = (0..100).map(|_| fixture.connect()).collect();
-            fixture.sockets.turn(&mut fixture.events).unwrap();
-            for (number, (conn, peer)) in connected.into_iter().enumerate() {
+            let mut writers: Vec<_> = connected.iter().map(|(_, peer)| peer.try_clone().unwrap()).collect();
+            // A receive may be about to complete when it is cancelled.
+            let sender = std::thread::spawn(move || {
+                while !writers.is_empty() {
+                    writers.retain_mut(|writer| writer.write_all(b"x").is_ok());
+                }
+            });
+            fixture.turn_or_wait();
+            for (number, (conn, peer)) in connected.iter().enumerate() {
                 match number % 3 {
-                    0 => drop(peer),
-                    1 => fixture.sockets.abort(conn),
-                    _ => fixture.sockets.finish(conn),
+                    0 => peer.shutdown(Shutdown::Both).unwrap(),
+                    1 => fixture.sockets.abort(*conn),
+                    _ => fixture.sockets.finish(*conn),
                 }
             }
+            // Those that are finished go on receiving until their deadline.
+            for _ in 0..5 {
+                fixture.turn_or_wait();
+            }
+            connected.iter().for_each(|(conn, _)| fixture.sockets.abort(*conn));
             for _ in 0..TURNS_MAX {
                 if fixture.sockets.open_connections() == 0 {
                     break;
                 }
                 fixture.turn_or_wait();
             }
+            sender.join().unwrap();
             let ended = fixture.events.drain(..).filter(|event| matches!(event, SocketEvent::Ended(_))).count();
             assert_eq!((ended, fixture.held.load(Ordering::Relaxed)), (100, 0));
         }

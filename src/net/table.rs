@@ -18,6 +18,9 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+/// Threads that the kernel may start for a shard, of each of its two kinds.
+const WORKERS_MAX: u32 = 2;
+
 /// The table of one shard. The default has no entries.
 #[derive(Default)]
 pub struct DirectTable {
@@ -30,7 +33,13 @@ pub struct DirectTable {
 impl DirectTable {
     /// Gives the ring its table.
     pub(super) fn register(&self, ring: &IoUring) -> io::Result<()> {
-        if self.entries == 0 { Ok(()) } else { ring.submitter().register_files_sparse(self.entries) }
+        if self.entries == 0 {
+            return Ok(());
+        }
+        let submitter = ring.submitter();
+        submitter.register_files_sparse(self.entries)?;
+        // They shut down the sending halves of connections. Thousands may end at once.
+        submitter.register_iowq_max_workers(&mut [WORKERS_MAX; 2])
     }
 
     /// Whether there is an entry of this number.
