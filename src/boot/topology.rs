@@ -118,8 +118,8 @@ pub(super) fn connection_room(wanted: usize, workers: usize, database: usize) ->
     let room = room_of(files, wanted, workers, database)?;
     if room.entries > 0 {
         tracing::info!(
-            "this process may open {files} files, which is not enough for limits.max_connections; WebSockets are kept in \
-             the tables of the rings, so {} fit",
+            "this process may open {files} files, which is not enough for limits.max_connections; WebSockets are kept \
+             in the tables of the rings, so {} fit",
             room.websockets
         );
     }
@@ -149,7 +149,7 @@ impl ConnectionRoom {
         if self.websockets >= wanted {
             return self;
         }
-        let entries = files.min(TABLE_ENTRIES_MAX.into()) as u32;
+        let entries = files.min(wanted as u64).min(TABLE_ENTRIES_MAX.into()) as u32;
         let websockets = wanted.min(workers * entries as usize).max(self.websockets);
         Self { websockets, entries, ..self }
     }

@@ -13,6 +13,7 @@ mod histograms;
 mod hooks;
 mod nodes;
 pub(super) mod page;
+mod process;
 
 use super::health::Check;
 use super::observed::Observed;
@@ -26,13 +27,10 @@ use crate::mesh::node_status::NodeStatus;
 use crate::mesh::read_class::ReadClass;
 use crate::mesh::shard_queue::ShardQueue;
 use families::{family, sample};
-use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage};
-use nix::sys::time::TimeValLike;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Metric, MetricFamily, MetricType};
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder};
 use std::collections::HashMap;
-use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tracing_appender::non_blocking::ErrorCounter;
@@ -411,7 +409,7 @@ impl Collector for Page {
             ("chat_server_sent_bytes_total", "Bytes written to sockets.", |c| &c.bytes_out),
         ];
         families.extend(counters.map(|(name, help, count)| self.per_shard(name, help, COUNTER, |c| count(c).get())));
-        families.extend(process_families());
+        families.extend(process::families());
         families
     }
 }
@@ -421,35 +419,6 @@ fn health(checks: &[Check]) -> MetricFamily {
     let value = |check: &Check| if check.ok { 1.0 } else { 0.0 };
     let metrics = checks.iter().map(|check| sample(&[("check", check.name)], MetricType::GAUGE, value(check)));
     family("chat_server_healthy", "1 if a check of /health/ready passes.", MetricType::GAUGE, metrics.collect())
-}
-
-fn process_families() -> Vec<MetricFamily> {
-    let version = sample(&[("version", env!("CARGO_PKG_VERSION"))], MetricType::GAUGE, 1.0);
-    let build = family("chat_server_build_info", "The running version, as a label.", MetricType::GAUGE, vec![version]);
-    let mut families = vec![build];
-    let mut add = |name, help, kind, value: Option<f64>| {
-        families.extend(value.map(|value| family(name, help, kind, vec![sample(&[], kind, value)])));
-    };
-    add(
-        "process_resident_memory_bytes",
-        "Memory in RAM.",
-        MetricType::GAUGE,
-        fs::read_to_string("/proc/self/status").ok().and_then(|status| resident_bytes(&status)),
-    );
-    let cpu = getrusage(UsageWho::RUSAGE_SELF).ok();
-    let cpu = cpu.map(|usage| (usage.user_time() + usage.system_time()).num_microseconds() as f64 / 1e6);
-    add("process_cpu_seconds_total", "CPU time of all threads, user and system.", MetricType::COUNTER, cpu);
-    let open = fs::read_dir("/proc/self/fd").ok().map(|entries| entries.count() as f64);
-    add("process_open_fds", "Open file descriptors.", MetricType::GAUGE, open);
-    let most = getrlimit(Resource::RLIMIT_NOFILE).ok().map(|(soft, _)| soft as f64);
-    add("process_max_fds", "File descriptors that the process may have open.", MetricType::GAUGE, most);
-    families
-}
-
-fn resident_bytes(status: &str) -> Option<f64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024.0)
 }
 
 fn taken(vec: &impl Collector) -> Vec<Metric> {

@@ -4,7 +4,8 @@
 //! table has no descriptor: its operations are cancelled, and its sending half is shut down by an operation. The slot
 //! waits for all of these, because they name the table's entry.
 
-use super::slot::{Handle, Life};
+use super::handle::Handle;
+use super::slot::{Life, Slot};
 use super::sockets::{SocketEvent, Sockets};
 use super::submit::{Operation, target};
 use crate::ids::ConnId;
@@ -103,7 +104,7 @@ impl Sockets {
             }
             Handle::None => {}
         }
-        *slot = super::slot::Slot::free(slot.generation.wrapping_add(1) & 0x00ff_ffff, slot.dirty);
+        *slot = Slot::free(slot.generation.wrapping_add(1) & 0x00ff_ffff, slot.dirty);
         self.free.push(index);
         self.open -= 1;
     }

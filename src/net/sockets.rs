@@ -3,9 +3,10 @@
 use super::buffers::{self, BufferPool, ReceivedBuffer};
 use super::chunk::Chunk;
 use super::error::NetError;
+use super::handle::Handle;
 use super::ring::new_ring;
 use super::send_time::SendTime;
-use super::slot::{Handle, Life, Receiving, Slot};
+use super::slot::{Life, Receiving, Slot};
 use super::submit::{Operation, VectoredSend, key, target};
 use super::table::DirectTable;
 use crate::ids::{ConnId, ShardId};

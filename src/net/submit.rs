@@ -1,7 +1,7 @@
 //! Submissions to the ring: the identities of operations, and the vectored send.
 
 use super::chunk::Chunk;
-use super::slot::Handle;
+use super::handle::Handle;
 use crate::ids::ConnId;
 use io_uring::{opcode, squeue::Entry};
 use std::collections::VecDeque;

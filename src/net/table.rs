@@ -9,8 +9,8 @@
 //! - an entry is emptied only when the kernel has completed every operation that names it. A later connection may have
 //!   the same number.
 //!
-//! Kernels before 6.13 release a socket only when the operations that were under way at its removal have ended, those of
-//! other sockets among them. An idle client's receive never ends, so these kernels get no table (`boot::topology`).
+//! Kernels before 6.13 release a socket only when the operations that were under way at its removal have ended, those
+//! of other sockets among them. An idle client's receive never ends, so these kernels get no table (`boot::topology`).
 
 use io_uring::IoUring;
 use std::io;
