@@ -133,7 +133,7 @@ async fn serves_everything_else(server: &Server, user: &User, room: &str, client
 
 #[tokio::test]
 async fn refuses_at_once_what_would_wait_too_long() {
-    let settings = [("limits.max_messages_per_minute", "1000000"), ("server.heartbeat_interval", "8s")];
+    let settings = [("limits.max_messages_per_minute", "1000000"), ("server.heartbeat_interval", "12s")];
     let server = Server::start(2, &settings);
     let users = server.register_many(8).await;
     let room = server.room(&users.iter().collect::<Vec<_>>()).await;
