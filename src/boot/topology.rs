@@ -74,7 +74,7 @@ pub(super) fn workers(configured: usize, cores: usize) -> Result<usize, BootErro
 /// The release of the kernel. The sockets use `io_uring` features of Linux 6.1.
 pub(super) fn check_kernel() -> Result<String, BootError> {
     let (release, version) = kernel();
-    if version < (6, 1) {
+    if version.is_some_and(|version| version < (6, 1)) {
         return Err(BootError::Configuration(format!(
             "Linux 6.1 or later is required (multishot receive of io_uring); this is {release}"
         )));
@@ -82,11 +82,11 @@ pub(super) fn check_kernel() -> Result<String, BootError> {
     Ok(release)
 }
 
-/// The kernel's release, and its first two numbers. One that has none counts as new.
-fn kernel() -> (String, (u32, u32)) {
+/// The kernel's release, and its first two numbers if they can be read.
+fn kernel() -> (String, Option<(u32, u32)>) {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse::<u32>().ok());
-    let version = numbers.next().zip(numbers.next()).unwrap_or((u32::MAX, 0));
+    let version = numbers.next().zip(numbers.next());
     (release.trim().to_owned(), version)
 }
 
@@ -102,7 +102,7 @@ pub(super) fn other_connections(config: &Config) -> usize {
 pub(super) struct ConnectionRoom {
     /// WebSockets, and request heads that are still being received.
     pub(super) websockets: usize,
-    /// Those of them that take a descriptor of the process, at the most: all of them, unless the rings have tables.
+    /// How many of them may have a descriptor of the process.
     pub(super) descriptors: usize,
     /// Entries of each ring's table of sockets; 0 where the descriptors suffice.
     pub(super) entries: u32,
@@ -139,8 +139,11 @@ pub(super) fn files_max() -> Result<u64, BootError> {
 pub(super) fn room_of(files: u64, wanted: usize, workers: usize, others: usize) -> Result<ConnectionRoom, BootError> {
     let own = OWN_DESCRIPTORS + workers * SHARD_DESCRIPTORS + others;
     let room = divide(usize::try_from(files).unwrap_or(usize::MAX), own, wanted)?;
-    let (_, version) = kernel();
-    Ok(if version >= TABLE_KERNEL { room.with_tables(files, wanted, workers) } else { room })
+    Ok(if kernel().1.is_some_and(|version| version >= TABLE_KERNEL) {
+        room.with_tables(files, wanted, workers)
+    } else {
+        room
+    })
 }
 
 impl ConnectionRoom {
@@ -292,6 +295,8 @@ mod tests {
             assert_eq!(with_tables, ConnectionRoom { websockets, entries: 20_000, ..room });
             assert_eq!(with_tables.shortage(20_000, 100_000).is_some(), websockets < 100_000, "{workers}");
         }
+        let small = divide(20_000, 200, 18_000).unwrap().with_tables(20_000, 18_000, 1);
+        assert_eq!((small.entries, small.websockets), (18_000, 18_000), "no more than are wanted");
         let huge = divide(1 << 24, 200, 1 << 25).unwrap().with_tables(1 << 24, 1 << 25, 64);
         assert_eq!((huge.entries, huge.websockets), (TABLE_ENTRIES_MAX, 1 << 25));
     }

@@ -1,8 +1,9 @@
 //! How connections end: their last operations, and the release of their slots.
 //!
 //! A descriptor of the process is shut down with a system call, which completes its operations. A socket of the ring's
-//! table has no descriptor: its operations are cancelled, and its sending half is shut down by an operation. The slot
-//! waits for all of these, because they name the table's entry.
+//! table has no descriptor. Its receive and its send are cancelled by their `user_data`, which has the connection's
+//! generation. (To cancel by the entry, the kernel would look at every receive of the ring.) Its sending half is shut
+//! down by an operation, which names the entry, so the slot waits for it.
 
 use super::handle::Handle;
 use super::slot::{Life, Slot};
@@ -10,8 +11,7 @@ use super::sockets::{SocketEvent, Sockets};
 use super::submit::{Operation, target};
 use crate::ids::ConnId;
 use io_uring::opcode;
-use io_uring::squeue::Entry;
-use io_uring::types::{CancelBuilder, Fixed};
+use io_uring::types::Fixed;
 use std::net::Shutdown;
 use std::os::fd::{FromRawFd, OwnedFd};
 
@@ -48,7 +48,10 @@ impl Sockets {
         match self.slots[index as usize].handle {
             Handle::Direct(entry) => {
                 let shutdown = opcode::Shutdown::new(Fixed(entry), libc::SHUT_WR).build();
-                self.push_end(index, shutdown);
+                let slot = &mut self.slots[index as usize];
+                slot.shutting = true;
+                let user_data = Operation::End.user_data(slot.generation, index);
+                self.push(&shutdown.user_data(user_data));
             }
             // An error means that the peer was faster.
             handle => drop(handle.stream().map(|stream| stream.shutdown(Shutdown::Write))),
@@ -58,27 +61,35 @@ impl Sockets {
     /// Makes the kernel complete what a dead connection has there.
     fn end_operations(&mut self, index: u32) {
         let slot = &self.slots[index as usize];
-        match slot.handle {
-            Handle::Direct(entry) if slot.operations() => {
-                let cancel = opcode::AsyncCancel2::new(CancelBuilder::fd(Fixed(entry)).all()).build();
-                self.push_end(index, cancel);
-            }
-            handle => drop(handle.stream().map(|stream| stream.shutdown(Shutdown::Both))),
+        let (generation, receives, sends) = (slot.generation, slot.receive_in_kernel, slot.sending > 0);
+        if let Some(stream) = slot.handle.stream() {
+            let _ = stream.shutdown(Shutdown::Both); // ENOTCONN: the peer was faster
+            return;
+        }
+        for operation in [receives.then_some(Operation::Receive), sends.then_some(Operation::Send)] {
+            let Some(operation) = operation else { continue };
+            let cancel = opcode::AsyncCancel::new(operation.user_data(generation, index)).build();
+            self.push(&cancel.user_data(Operation::Cancel.user_data(generation, index)));
+        }
+        if receives || sends {
+            self.dying.push(index);
         }
     }
 
-    fn push_end(&mut self, index: u32, entry: Entry) {
-        let slot = &mut self.slots[index as usize];
-        slot.ending += 1;
-        let user_data = Operation::End.user_data(slot.generation, index);
-        self.push(&entry.user_data(user_data));
+    /// Cancels once more what the kernel was about to do at the first time, so that it did not find it.
+    pub(super) fn cancel_again(&mut self) {
+        for index in std::mem::take(&mut self.dying) {
+            if self.slots[index as usize].life == Life::Dead {
+                self.end_operations(index);
+            }
+        }
     }
 
-    /// An operation of [`Self::push_end`] was completed.
+    /// The sending half is shut down.
     pub(super) fn end_completed(&mut self, user_data: u64, events: &mut Vec<SocketEvent>) {
         let (index, generation) = target(user_data);
         if let Some(slot) = self.slots.get_mut(index as usize).filter(|slot| slot.generation == generation) {
-            slot.ending -= 1;
+            slot.shutting = false;
             self.settle(index, events);
         }
     }
@@ -100,6 +111,7 @@ impl Sockets {
             Handle::Direct(entry) => {
                 // Refused only for a number beyond the table.
                 let emptied = self.table.empty(&self.ring, entry);
+                self.emptied += 1;
                 debug_assert!(emptied.is_ok(), "{emptied:?}");
             }
             Handle::None => {}

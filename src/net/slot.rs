@@ -35,8 +35,8 @@ pub(super) struct Slot {
     pub(super) life: Life,
     pub(super) receiving: Receiving,
     pub(super) receive_in_kernel: bool,
-    /// Operations in the kernel that end a socket of the ring's table.
-    pub(super) ending: u8,
+    /// The kernel shuts down the sending half of a socket of the ring's table.
+    pub(super) shutting: bool,
     pub(super) peer_finished: bool,
     pub(super) dirty: bool,
     /// Number of chunks at the front of `queue` that the kernel is sending.
@@ -59,7 +59,7 @@ impl Slot {
             life: Life::Free,
             receiving: Receiving::Off,
             receive_in_kernel: false,
-            ending: 0,
+            shutting: false,
             peer_finished: false,
             dirty,
             sending: 0,
@@ -72,7 +72,7 @@ impl Slot {
     }
 
     pub(super) fn operations(&self) -> bool {
-        self.receive_in_kernel || self.sending > 0 || self.ending > 0
+        self.receive_in_kernel || self.sending > 0 || self.shutting
     }
 
     pub(super) fn all_sent_to_a_finished_peer(&self) -> bool {

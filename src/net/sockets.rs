@@ -38,8 +38,8 @@ pub enum SocketEvent<B = ReceivedBuffer> {
     PeerFinished(ConnId),
     /// The connection has ended; its id is invalid.
     Ended(ConnId),
-    /// 100 ms have passed, and as much more as given: so long has what the kernel has for this shard waited. It is the
-    /// last event of its turn, so that bytes that arrived count before deadlines do.
+    /// 100 ms have passed, plus the given delay. Completions in the kernel have waited at least as long. It is the last
+    /// event of its turn, so that bytes that arrived count before deadlines do.
     Tick(Duration),
     /// No descriptor was free for a new connection. Accepting continues at a later tick.
     AcceptPaused(i32),
@@ -74,6 +74,10 @@ pub struct Sockets {
     send_time: SendTime,
     pub(super) open: usize,
     pub(super) table: DirectTable,
+    /// Entries of the table that were emptied, and are still counted: the shard has not seen the ends yet.
+    pub(super) emptied: usize,
+    /// Slots whose last operations were cancelled.
+    pub(super) dying: Vec<u32>,
 }
 
 impl Sockets {
@@ -114,6 +118,8 @@ impl Sockets {
             send_time: SendTime::new(),
             open: 0,
             table,
+            emptied: 0,
+            dying: Vec::new(),
         })
     }
 
@@ -281,6 +287,7 @@ impl Sockets {
     fn turn_collecting(&mut self, at_least: u32, events: &mut Vec<SocketEvent>) -> io::Result<()> {
         self.read_clock();
         let began_us = self.now_us;
+        self.table.forget(std::mem::take(&mut self.emptied));
         self.submit_output(events);
         if !self.tick_in_kernel {
             self.tick_in_kernel = true;
@@ -309,6 +316,7 @@ impl Sockets {
         }
         self.completions = completions;
         if tick_was_in_kernel && !self.tick_in_kernel {
+            self.cancel_again();
             let took = Duration::from_micros(self.now_us.wrapping_sub(self.tick_since_us).into());
             events.push(SocketEvent::Tick(took.saturating_sub(Duration::from_millis(TICK_MS))));
         }

@@ -20,7 +20,7 @@ pub(super) enum Operation {
     Tick = 4,
     Cancel = 5,
     Doorbell = 6,
-    /// Ends a socket of the ring's table, or one of its halves.
+    /// Shuts down the sending half of a socket of the ring's table.
     End = 7,
 }
 

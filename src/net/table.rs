@@ -54,9 +54,14 @@ impl DirectTable {
         Ok(())
     }
 
-    /// Empties an entry, which closes its socket.
+    /// Empties an entry, which closes its socket. [`Self::forget`] counts it.
     pub(super) fn empty(&self, ring: &IoUring, entry: u32) -> io::Result<()> {
-        self.held.fetch_sub(1, Ordering::Relaxed);
         ring.submitter().register_files_update(entry, &[-1]).map(drop)
+    }
+
+    /// So many emptied entries do not count any more. Later than their connections: otherwise the difference of both,
+    /// the descriptors in use, would be too large for a moment, and new connections would be refused.
+    pub(super) fn forget(&self, emptied: usize) {
+        self.held.fetch_sub(emptied, Ordering::Relaxed);
     }
 }

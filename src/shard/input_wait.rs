@@ -2,16 +2,18 @@
 //!
 //! A shard that shares its core, or has more to read than it can, reads late. The wait of a change for its statement
 //! (`mesh::overload`) does not include this. The ring's clock shows it: its tick stands in the same queue of the kernel
-//! as the bytes do, so a tick that is late by 200 ms tells that bytes have waited as long.
+//! as the bytes do. If a tick is late by 200 ms, bytes have waited at least as long.
 //!
-//! One late tick is a pause of the process. Several in a row are an overload: the accepted part shrinks with the time
-//! that passes, and grows back when ticks come in time.
+//! One late tick is a pause of the process. Two in a row are an overload: the accepted part shrinks with the time that
+//! passes. A tick that comes in time ends it, and the part grows back.
 
+use crate::ids::ConnId;
 use crate::limits::INPUT_WAIT_TARGET_MS;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 const TARGET: Duration = Duration::from_millis(INPUT_WAIT_TARGET_MS);
-/// So many late ticks in a row show that input waits.
+/// Late ticks in a row that show an overload.
 const LATE_MIN: u32 = 2;
 /// All changes, and the least part of them that is accepted.
 const ALL: u32 = 1_000;
@@ -52,9 +54,15 @@ impl InputWait {
         }
     }
 
-    /// Whether a change is accepted; `random` decides where not all are.
-    pub(super) fn accepts(&self, random: impl FnOnce() -> u64) -> bool {
-        self.accepted == ALL || random() % u64::from(ALL) < u64::from(self.accepted)
+    /// Whether the changes of a connection are accepted. The answer holds until the next tick, so that of changes that
+    /// a client sends together not one is refused and the next accepted.
+    pub(super) fn accepts(&self, conn: ConnId) -> bool {
+        if self.accepted == ALL {
+            return true;
+        }
+        let mut drawn = DefaultHasher::new();
+        (conn, self.last_ms).hash(&mut drawn);
+        drawn.finish() % u64::from(ALL) < u64::from(self.accepted)
     }
 
     /// The accepted part, percent.
@@ -66,6 +74,11 @@ impl InputWait {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::ShardId;
+
+    fn conn(slot: u32) -> ConnId {
+        ConnId::new(ShardId(0), 1, slot)
+    }
 
     /// Ticks that are all so late, for as long; the accepted percent afterwards.
     fn ticks(wait: &mut InputWait, now_ms: &mut u64, late_ms: u64, for_ms: u64) -> u32 {
@@ -84,7 +97,7 @@ mod tests {
             assert_eq!(ticks(&mut wait, &mut now_ms, 3_000, 3_000), 100, "one late tick");
             assert_eq!(ticks(&mut wait, &mut now_ms, 0, 100), 100);
         }
-        assert!(wait.accepts(|| unreachable!("all are accepted")));
+        assert!((0..1_000).all(|slot| wait.accepts(conn(slot))));
     }
 
     #[test]
@@ -94,8 +107,13 @@ mod tests {
         let little = ticks(&mut wait, &mut now_ms, 160, 500);
         assert_eq!(little, 64, "two late ticks in a row, each of which took two steps");
         assert_eq!(ticks(&mut wait, &mut now_ms, 1_000, 2_000), 30, "late ticks are rare, and count for their time");
-        let accepted = (0..10_000).filter(|random| wait.accepts(|| *random)).count();
-        assert_eq!(accepted, 3_000);
+        let mut accepted = |late_ms| -> Vec<u32> {
+            ticks(&mut wait, &mut now_ms, late_ms, 100);
+            (0..10_000).filter(|slot| wait.accepts(conn(*slot))).collect()
+        };
+        let (first, second) = (accepted(1_000), accepted(1_000));
+        assert!((2_700..3_300).contains(&first.len()), "{}", first.len());
+        assert_ne!(first, second, "others have their turn after the next tick");
         assert_eq!(ticks(&mut wait, &mut now_ms, 0, 200), 70);
         assert_eq!(ticks(&mut wait, &mut now_ms, 0, 200), 100);
     }

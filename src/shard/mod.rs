@@ -173,6 +173,7 @@ pub struct Shard<W: World> {
     /// Of the changes that this shard owns.
     pressure: Pressure,
     input_wait: InputWait,
+    input_pressure: Pressure,
     shutdown: Option<ShutdownSteps>,
     rate_limits: RateLimits,
     /// Users whose spending is not published to other nodes yet. Each is in the list of one shard at a time.
@@ -232,6 +233,7 @@ impl<W: World> Shard<W> {
             requests: Requests::new(id, lanes.storage_room(), clock.random()),
             pressure: Pressure::default(),
             input_wait: InputWait::default(),
+            input_pressure: Pressure::default(),
             shutdown: None,
             rate_limits: RateLimits::new(&settings.live.limits),
             spenders: Vec::new(),

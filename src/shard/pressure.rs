@@ -10,7 +10,7 @@ const RETURN_MS_MIN: u64 = 500;
 /// The earliest return, however many were refused.
 const RETURN_MS_MAX: u64 = 8_000;
 
-/// What an owner shard accepted and refused.
+/// What a shard accepted and refused: as an owner, or as the reader of its clients.
 #[derive(Default, Debug)]
 pub(super) struct Pressure {
     since_ms: u64,

@@ -57,13 +57,13 @@ impl<W: World> Shard<W> {
     pub(super) fn send_message(&mut self, asked: PendingCommand, user: UserId, message: NewMessage<'_>) {
         let permitted = self
             .may_begin()
-            .and_then(|()| self.may_be_read())
             .and_then(|()| self.may_use(message.parent.map(|_| Feature::MessageThreads)))
             .and_then(|()| self.may_use(message.files.first().map(|_| Feature::FileUploads)))
             .and_then(|()| self.may_send(&asked, user, &message.content));
         if let Err(refusal) = permitted {
             return self.refuse(asked, &refusal);
         }
+        let Some(asked) = self.read_in_time(asked) else { return };
         let key_is_clients = message.client_message_id.is_some();
         // A message without a key of the client's gets one, so that it can be found after a lost connection.
         // U+0001 keeps it apart from every key that a client may give.
@@ -86,14 +86,14 @@ impl<W: World> Shard<W> {
         arguments: Arguments,
     ) {
         let kind = &CHANGES[row];
-        let permitted = self.may_begin().and_then(|()| self.may_be_read());
-        let permitted = permitted.and_then(|()| self.may_use(kind.feature)).and_then(|()| match kind.meter {
+        let permitted = self.may_begin().and_then(|()| self.may_use(kind.feature)).and_then(|()| match kind.meter {
             Meter::Change => self.may_write(&asked, user, &arguments),
             Meter::Mark => self.spend(&asked, user, Budget::Marks, 1),
         });
         if let Err(refusal) = permitted {
             return self.refuse(asked, &refusal);
         }
+        let Some(asked) = self.read_in_time(asked) else { return };
         let query = match conversation {
             ConversationRef::None => return self.submit(asked, user, kind.name, None, arguments),
             ConversationRef::Conversation(conversation) => {
@@ -168,13 +168,16 @@ impl<W: World> Shard<W> {
         Err(Refusal::new(ErrorCode::Overloaded, message).retry_after(1_000))
     }
 
-    /// Refuses a part of the changes while what clients send waits too long.
-    fn may_be_read(&mut self) -> Result<(), Refusal> {
-        if self.input_wait.accepts(|| self.clock.random()) {
-            return Ok(());
+    /// Refuses a part of the changes while what clients send waits too long. Their budgets have paid for it, and as for
+    /// every refusal of waiting work, the answer takes a moment. So a client that repeats at once gains nothing.
+    fn read_in_time(&mut self, asked: PendingCommand) -> Option<PendingCommand> {
+        if asked.origin.connection().is_none_or(|conn| self.input_wait.accepts(conn)) {
+            self.input_pressure.accepted(self.now_ms);
+            return Some(asked);
         }
-        let retry_ms = self.pressure.refused(self.now_ms, self.clock.random());
-        Err(input_waits().retry_after(retry_ms))
+        let retry_ms = self.input_pressure.refused(self.now_ms, self.clock.random());
+        self.refuse_later(asked, input_waits().retry_after(retry_ms));
+        None
     }
 
     pub(super) fn may_use(&self, feature: Option<Feature>) -> Result<(), Refusal> {

@@ -74,7 +74,10 @@ fn open_files(config: &Config) -> Result<Diagnosis, BootError> {
     Ok(match room.shortage(files, wanted) {
         None if room.entries > 0 => Diagnosis::ok(
             "open_files",
-            format!("{files} files, and {workers} rings with as many sockets: enough for {wanted} connections"),
+            format!(
+                "{files} files, and {workers} rings with tables of {} sockets: enough for {wanted} connections",
+                room.entries
+            ),
         ),
         None => Diagnosis::ok("open_files", format!("{files} files: enough for {wanted} connections")),
         Some(shortage) => Diagnosis::of_text("open_files", super::diagnosis::Grade::Warning, &shortage),
