@@ -133,9 +133,15 @@ pub const BARS: &[Bar] = &[
         digits: 2,
     },
     Bar {
-        what: "  per CPU-second of PostgreSQL / bare loader with its best batches",
+        what: "  messages per CPU-second of PostgreSQL / those of the bare loader with its best batches",
         of: |f| get(f, "durable/floor same share"),
         limit: Limit::AtLeast(0.8),
+        digits: 2,
+    },
+    Bar {
+        what: "  / bare loop: receives, commits and sends",
+        of: |f| get(f, "durable/floor loop"),
+        limit: Limit::None,
         digits: 2,
     },
     Bar {
@@ -175,7 +181,7 @@ pub const BARS: &[Bar] = &[
         digits: 2,
     },
     Bar {
-        what: "  memory per connection, server and kernel, bytes",
+        what: "  memory per connection before it sends, server and kernel's sockets, bytes",
         of: |f| get(f, "headline/all bytes per connection"),
         limit: Limit::AtMost(8_192.0),
         digits: 0,

@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 
 const EXAMPLES: &str = "\
 Examples:
-  # five rounds of everything (some 20 minutes), figures also as JSON
+  # five rounds of everything (some 30 minutes), figures also as JSON
   loadtest bars --json bars.json
 
   # a quick look

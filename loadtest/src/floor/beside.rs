@@ -21,6 +21,7 @@ use super::summary::median;
 use crate::plan::Spacing;
 use crate::result::RunResult;
 use crate::scenario::{FormatChoice, Mode, PayloadBytes};
+use chat_server::latency::CONVERSATION_COMMITTERS;
 use chat_server::limits::BATCH_ROWS_MAX;
 use chat_server::wire::Format;
 use serde::Deserialize;
@@ -36,9 +37,11 @@ const CLOSED_SENDERS_MAX: u32 = 10;
 /// Messages that a sender keeps on their way when the result does not say it.
 const WINDOW_DEFAULT: u32 = 32;
 
-/// Connections of the bare loop that commit. A second one halves the batches: it did not help 10,000 connections with a
-/// message each, whose batches were as large as a statement may be.
-const LOOP_CONNECTIONS: usize = 1;
+/// Connections of the bare loops that commit. The faster loop is the floor: a second connection keeps PostgreSQL busy
+/// between two statements, and makes their batches smaller. The server has as many at the most.
+const LOOP_CONNECTIONS: [usize; 2] = [1, CONVERSATION_COMMITTERS];
+/// A driver that needs this much of a core was the limit of its loop, so the loop is no floor.
+const DRIVER_CORES_MAX: f64 = 0.95;
 
 /// The ratio of CPU per delivery to the bare loop that sends each delivery separately.
 pub const SOCKETS_ONE_WRITE: &str = "server CPU us/delivery, floor one write per delivery";
@@ -50,7 +53,7 @@ pub const DURABLE_SAME_BATCH: &str = "durable messages/s, floor with the server'
 /// The ratio of durable messages to the loader at its best batch.
 pub const DURABLE_BEST_BATCH: &str = "durable messages/s, floor with its best batches";
 
-/// The ratio of durable messages to those of the bare loop.
+/// The ratio of durable messages to those of the faster bare loop.
 pub const BARE_LOOP: &str = "durable messages/s, bare loop";
 /// The ratio of the messages that PostgreSQL's CPU is enough for, to the loader's at the best of its batches.
 pub const DURABLE_SAME_SHARE: &str = "durable messages per CPU-second of PostgreSQL, floor with its best batches";
@@ -173,7 +176,8 @@ pub fn cases(result: &RunResult, (sockets, postgres): &(Shape, PostgresShape)) -
     }
     let coalesced = Shape { sending: Sending::Coalesced, ..shape.clone() };
     let loops = if closed {
-        vec![LoopShape { sockets: coalesced, connections: LOOP_CONNECTIONS, content_bytes }]
+        let with = |connections| LoopShape { sockets: coalesced.clone(), connections, content_bytes };
+        LOOP_CONNECTIONS.map(with).to_vec()
     } else {
         Vec::new()
     };
@@ -270,7 +274,12 @@ impl Ratios {
             }
         }
         if let Some(closed_per_s) = closed_per_s(result) {
-            add(BARE_LOOP.to_owned(), closed_per_s, loops.iter().map(|floor| floor.acked_per_s).collect());
+            let of = |connections: usize| {
+                let loops = loops.iter().filter(|floor| floor.shape.connections == connections);
+                let unlimited = loops.filter(|floor| floor.driver_cores < DRIVER_CORES_MAX);
+                median(unlimited.map(|floor| floor.acked_per_s).collect())
+            };
+            add(BARE_LOOP.to_owned(), closed_per_s, vec![LOOP_CONNECTIONS.map(of).into_iter().fold(0.0, f64::max)]);
         }
         if let Some(limit_per_s) = limit_per_s(result) {
             let best = best_batch(postgres, |floor| floor.rows_per_s);

@@ -135,7 +135,12 @@ fn bars(headline: &RunResult, double: &RunResult, most: &RunResult, overload: &R
         HeldBar::at_most("  ack P99.9, ms".into(), ms(headline.ack.p99_9_us), 20.0),
         HeldBar::at_most("  delivery P99, ms".into(), ms(headline.delivery.p99_us), 10.0),
         HeldBar::at_most("  delivery P99.9, ms".into(), ms(headline.delivery.p99_9_us), 20.0),
-        HeldBar::at_most("  memory per connection, server and kernel".into(), memory, 8_192.0).of_bytes(),
+        HeldBar::at_most(
+            "  memory per connection before it sends, server and kernel's sockets".into(),
+            memory,
+            8_192.0,
+        )
+        .of_bytes(),
         HeldBar::at_least("10,000 messages/s: acknowledged per second".into(), Some(per_second(double)), 9_900.0),
         HeldBar::at_most("  ack P99, ms".into(), ms(double.ack.p99_us), 20.0),
         HeldBar::at_most("  delivery P99, ms".into(), ms(double.delivery.p99_us), 20.0),

@@ -30,7 +30,8 @@ pub(super) struct MiddleUse {
     pub(super) frames_received: u64,
     /// The share of messages that were committed in the short form: their verdicts were known.
     pub(super) known_share: f64,
-    /// The share of messages that were tried in the short form in vain: another node had written meanwhile.
+    /// The share of messages that were repeated in the general form, because the short one left them out. With several
+    /// nodes, mostly another node has written meanwhile.
     pub(super) repeated_share: f64,
 }
 

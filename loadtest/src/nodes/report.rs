@@ -219,7 +219,7 @@ impl NodesReport {
                     "PostgreSQL",
                     "Redis",
                     "short commits",
-                    "in vain",
+                    "repeated",
                     "acked / delivered",
                     "violations",
                 ],

@@ -76,7 +76,7 @@ struct MemoryInUse {
     /// The server's anonymous memory.
     server_bytes: u64,
     /// The kernel's slabs, where the sockets are.
-    kernel_bytes: u64,
+    kernel_bytes: Option<u64>,
 }
 
 /// Bytes per connection, by the growth between two numbers of connections; `None` when the growth is hidden by memory
@@ -128,19 +128,20 @@ impl Gauge {
     fn memory(&mut self, connections: usize) -> Option<MemoryInUse> {
         let server = self.server.as_mut()?;
         server.sample();
-        let kernel_bytes = Meminfo::current().map_or(0, |memory| memory.slab);
+        let kernel_bytes = Meminfo::current().ok().map(|memory| memory.slab);
         Some(MemoryInUse { connections, server_bytes: server.last.anonymous_bytes(), kernel_bytes })
     }
 
     /// All connections are open, and nothing is sent yet.
     pub async fn connected(&mut self, api: Option<&Api>, connections: usize) {
         if let Some((before, now)) = self.some_connected.zip(self.memory(connections)) {
-            let of = |bytes: fn(&MemoryInUse) -> u64| {
-                slope((before.connections, bytes(&before)), (now.connections, bytes(&now)))
+            let per_connection = |bytes: fn(&MemoryInUse) -> Option<u64>| {
+                slope((before.connections, bytes(&before)?), (now.connections, bytes(&now)?))
             };
+            let server = per_connection(|memory| Some(memory.server_bytes));
             // The kernel has both ends of a connection: the server is on this machine, too.
-            let of_one_end = |bytes: f64| bytes / 2.0;
-            self.bytes_per_connection = [of(|m| m.server_bytes), of(|m| m.kernel_bytes).map(of_one_end)];
+            let kernel = per_connection(|memory| memory.kernel_bytes).map(|bytes| bytes / 2.0);
+            self.bytes_per_connection = [server, kernel];
         }
         if let Some(api) = api {
             self.metrics_before = scrape(api).await;

@@ -6,8 +6,8 @@
 //!   plan, and it looks at blocks, which raise no epoch. A conversation that differs is left out. A repeated key fails
 //!   the whole statement. The short form does not look at memberships.
 //!
-//! Checked for every message that enters a log, in either form: its sender may send there, no rule of the content
-//! filter refuses its text, and its ordinal is the number of messages up to it. So a wrong plan breaks a promise here.
+//! Checked for every message that enters a log: no rule of the content filter refuses its text. In the short form also:
+//! its sender may send there, and its ordinal is the number of messages up to it. So a wrong plan breaks a promise here.
 
 use crate::Verdicts;
 use crate::clock::SimClock;
@@ -76,12 +76,13 @@ impl Statement<'_> {
         for row in &rows {
             let (id, Change::Message { key, .. }) = (ConversationId::from_number(row.room)?, &run[row.at].change)
             else {
+                self.verdicts.broken("the short form was planned for what is no message");
                 continue;
             };
             let author_and_key = (run[row.at].actor, key.clone());
             let is_stored = self.tables.conversations.get(&id)?.keys.contains_key(&author_and_key);
             if is_stored || !keys.insert((id, author_and_key)) {
-                self.count("repeated key", plan.rows.len());
+                self.count("repeated key", rows.len());
                 return None;
             }
         }
