@@ -9,6 +9,7 @@ use super::handle::Handle;
 use super::slot::{Life, Slot};
 use super::sockets::{SocketEvent, Sockets};
 use super::submit::{Operation, target};
+use super::table::DirectTable;
 use crate::ids::ConnId;
 use io_uring::opcode;
 use io_uring::types::Fixed;
@@ -110,7 +111,7 @@ impl Sockets {
             Handle::Descriptor(fd) => drop(unsafe { OwnedFd::from_raw_fd(fd) }),
             Handle::Direct(entry) => {
                 // Refused only for a number beyond the table.
-                let emptied = self.table.empty(&self.ring, entry);
+                let emptied = DirectTable::empty(&self.ring, entry);
                 self.emptied += 1;
                 debug_assert!(emptied.is_ok(), "{emptied:?}");
             }

@@ -196,7 +196,9 @@ fn ends_many_connections_at_once_while_their_peers_send() {
             for _ in 0..5 {
                 fixture.turn_or_wait();
             }
-            connected.iter().for_each(|(conn, _)| fixture.sockets.abort(*conn));
+            for (conn, _) in &connected {
+                fixture.sockets.abort(*conn);
+            }
             for _ in 0..TURNS_MAX {
                 if fixture.sockets.open_connections() == 0 {
                     break;

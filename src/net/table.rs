@@ -55,7 +55,7 @@ impl DirectTable {
     }
 
     /// Empties an entry, which closes its socket. [`Self::forget`] counts it.
-    pub(super) fn empty(&self, ring: &IoUring, entry: u32) -> io::Result<()> {
+    pub(super) fn empty(ring: &IoUring, entry: u32) -> io::Result<()> {
         ring.submitter().register_files_update(entry, &[-1]).map(drop)
     }
 
