@@ -252,8 +252,8 @@ pub struct Usage {
     /// Anonymous memory of the server's process per connection: its growth between a third of the connections and all
     /// of them. Absent when there were too few connections, or it did not grow.
     pub server_bytes_per_connection: Option<f64>,
-    /// Memory of the kernel for one end of a connection that has not sent yet: half of what its slabs grow by meanwhile.
-    /// The pages of full buffers are not among them. Other programs of the machine change the slabs, too.
+    /// Memory of the kernel for one end of a connection that has not sent yet: half of what its slabs grow by
+    /// meanwhile. The pages of full buffers are not among them. Other programs of the machine change the slabs, too.
     pub kernel_bytes_per_connection: Option<f64>,
 }
 

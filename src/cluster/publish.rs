@@ -2,7 +2,8 @@
 //!
 //! While a batch is on its way, the next one fills. Besides, batches begin [`SPACING`] apart: an event after a quiet
 //! time goes at once, and in a busy time each batch wakes this thread, Redis, and the threads of other nodes for
-//! several events. Without that, these wake-ups cost more than the events (docs/performance-details.md, "Several nodes").
+//! several events. Without that, these wake-ups cost more than the events
+//! (docs/performance-details.md, "Several nodes").
 
 use super::envelope;
 use super::shared::ClusterShared;

@@ -1,5 +1,7 @@
 //! The slab of connections, and one turn of the ring.
 
+mod ending;
+
 use super::buffers::{self, BufferPool, ReceivedBuffer};
 use super::chunk::Chunk;
 use super::error::NetError;

@@ -230,7 +230,7 @@ fn write_usage(f: &mut fmt::Formatter<'_>, run: &RunResult) -> fmt::Result {
     if let Some(per_connection) = run.usage.server_bytes_per_connection {
         let text = bytes(per_connection);
         let kernel = run.usage.kernel_bytes_per_connection;
-        let kernel = kernel.map(|kernel| format!(" The kernel uses {} for the server's end.", bytes(kernel)));
+        let kernel = kernel.map(|kernel| format!(" The kernel uses {} for this end.", bytes(kernel)));
         writeln!(f, "The server uses {text} of its own memory per connection.{}", kernel.unwrap_or_default())?;
     }
     writeln!(f)

@@ -6,8 +6,8 @@
 //!   plan, and it looks at blocks, which raise no epoch. A conversation that differs is left out. A repeated key fails
 //!   the whole statement. The short form does not look at memberships.
 //!
-//! Checked for every message that enters a log: no rule of the content filter refuses its text. In the short form also:
-//! its sender may send there, and its ordinal is the number of messages up to it. So a wrong plan breaks a promise here.
+//! Checked for every message that enters a log: no rule of the content filter refuses its text. In the short form
+//! also: its sender may send there, and its ordinal is the number of messages up to it. So a wrong plan breaks a promise.
 
 use crate::Verdicts;
 use crate::clock::SimClock;

@@ -5,12 +5,12 @@
 //! generation. (To cancel by the entry, the kernel would look at every receive of the ring.) Its sending half is shut
 //! down by an operation, which names the entry, so the slot waits for it.
 
-use super::handle::Handle;
-use super::slot::{Life, Slot};
-use super::sockets::{SocketEvent, Sockets};
-use super::submit::{Operation, target};
-use super::table::DirectTable;
+use super::{SocketEvent, Sockets};
 use crate::ids::ConnId;
+use crate::net::handle::Handle;
+use crate::net::slot::{Life, Slot};
+use crate::net::submit::{Operation, target};
+use crate::net::table::DirectTable;
 use io_uring::opcode;
 use io_uring::types::Fixed;
 use std::net::Shutdown;
