@@ -13,7 +13,7 @@
 //! - a slot is freed, and its descriptor closed, only when the kernel has completed all of its operations. Otherwise
 //!   the kernel would use memory or a descriptor number that belongs to another connection by then;
 //! - a WebSocket may have no descriptor at all: its socket is in the ring's own table (`table`) then, under the number
-//!   of its slot, and ends by operations instead of system calls (`sockets/ending`);
+//!   of its slot, and ends by operations instead of system calls (`sockets`);
 //! - bytes that the kernel sends stay at their address until its completion: the queue keeps their owner alive;
 //! - a shard sleeps in its own ring (`Sockets::turn_or_wait`), which also reads the doorbell. Sleeping in the
 //!   executor's ring on an eventfd of this one loses wake-ups (docs/decisions/001).

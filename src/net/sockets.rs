@@ -1,6 +1,6 @@
 //! The slab of connections, and one turn of the ring.
 
-mod ending;
+mod calls;
 
 use super::buffers::{self, BufferPool, ReceivedBuffer};
 use super::chunk::Chunk;
@@ -16,7 +16,7 @@ use crate::latency::LatencyHistogram;
 use io_uring::{IoUring, cqueue, opcode, squeue::Entry, types};
 use std::collections::VecDeque;
 use std::io;
-use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::net::{Shutdown, TcpListener};
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -157,88 +157,10 @@ impl Sockets {
         ConnId::new(self.shard, entry.generation, slot)
     }
 
-    /// Releases the socket to the caller; `None` when the kernel uses it or the id is invalid.
-    pub fn detach(&mut self, conn: ConnId) -> Option<OwnedFd> {
-        let slot = self.slot_mut(conn)?;
-        if slot.operations() || slot.life != Life::Open || !slot.queue.is_empty() {
-            return None;
-        }
-        let Handle::Descriptor(fd) = slot.handle else { return None };
-        slot.handle = Handle::None;
-        // SAFETY: the slot owned this descriptor and has just forgotten it.
-        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        self.release(conn.slot());
-        Some(fd)
-    }
-
     /// Number of connections in the slab.
     #[must_use]
     pub fn open_connections(&self) -> usize {
         self.open
-    }
-
-    /// The address of the peer, while the socket has one and is not in the ring's table.
-    #[must_use]
-    pub fn peer_address(&self, conn: ConnId) -> Option<SocketAddr> {
-        self.slot(conn)?.handle.stream()?.peer_addr().ok()
-    }
-
-    /// Sends small writes at once (`TCP_NODELAY`); before [`Self::keep`].
-    pub fn set_nodelay(&self, conn: ConnId) {
-        if let Some(stream) = self.slot(conn).and_then(|slot| slot.handle.stream()) {
-            let _ = stream.set_nodelay(true); // a socket that is already dead ends by itself
-        }
-    }
-
-    /// Moves the socket into the ring's table, if that has an entry for it: it takes no descriptor of the process from
-    /// now on, and cannot be detached. No operation of it may be under way.
-    pub fn keep(&mut self, conn: ConnId) {
-        let entry = conn.slot();
-        let Some(slot) = self.slot(conn).filter(|slot| self.table.has(entry) && !slot.operations()) else { return };
-        let Handle::Descriptor(fd) = slot.handle else { return };
-        // The kernel may have no memory for it. Then it stays as it is.
-        if self.table.fill(&self.ring, entry, fd).is_ok() {
-            self.slots[entry as usize].handle = Handle::Direct(entry);
-            // SAFETY: the slot owned this descriptor and has just forgotten it; the table has the socket.
-            drop(unsafe { OwnedFd::from_raw_fd(fd) });
-        }
-    }
-
-    /// Receives once: one [`SocketEvent::Received`], after which the socket may be detached.
-    pub fn receive_once(&mut self, conn: ConnId) {
-        self.receive(conn, Receiving::Once);
-    }
-
-    /// Receives continuously.
-    pub fn receive_stream(&mut self, conn: ConnId) {
-        self.receive(conn, Receiving::Stream);
-    }
-
-    fn receive(&mut self, conn: ConnId, how: Receiving) {
-        if let Some(slot) = self.slot_mut(conn).filter(|slot| slot.receiving != Receiving::Refused) {
-            slot.receiving = how;
-            if !slot.receive_in_kernel {
-                self.arm_receive(conn.slot());
-            }
-        }
-    }
-
-    /// Receives nothing any more, also not while the connection ends: the peer's sending is blocked by TCP then. The
-    /// peer's end is not noticed either, so the caller must set a deadline for [`Self::abort`].
-    pub fn refuse_input(&mut self, conn: ConnId) {
-        let Some(slot) = self.slot_mut(conn) else { return };
-        slot.receiving = Receiving::Refused;
-        if slot.receive_in_kernel {
-            let (index, generation) = (conn.slot(), conn.generation());
-            let entry = opcode::AsyncCancel::new(Operation::Receive.user_data(generation, index)).build();
-            self.push(&entry.user_data(Operation::Cancel.user_data(generation, index)));
-        }
-    }
-
-    /// Bytes that wait to be sent.
-    #[must_use]
-    pub fn queued_bytes(&self, conn: ConnId) -> usize {
-        self.slot(conn).map_or(0, |slot| slot.queued_bytes as usize)
     }
 
     /// Queues bytes for the next turn. Ignored when the connection is ending.
@@ -250,14 +172,6 @@ impl Sockets {
         slot.queued_bytes += chunk.bytes().len() as u32;
         slot.queue.push_back(chunk);
         self.mark_dirty(conn.slot());
-    }
-
-    /// Discards the queue, except the chunks that the kernel is sending or has sent in part.
-    pub fn discard_queue(&mut self, conn: ConnId) {
-        let Some(slot) = self.slot_mut(conn) else { return };
-        let keep = usize::from(slot.sending).max(usize::from(slot.offset > 0));
-        slot.queue.truncate(keep);
-        slot.queued_bytes = slot.queue.iter().map(|c| c.bytes().len() as u32).sum::<u32>() - slot.offset;
     }
 
     /// One turn: submits queued work to the kernel and collects completions, in one system call.
@@ -465,6 +379,91 @@ impl Sockets {
             }
         }
         self.mark_dirty(index);
+    }
+
+    /// The peer has closed, or the socket failed: nothing more can be received.
+    fn die(&mut self, index: u32, events: &mut Vec<SocketEvent>) {
+        self.slots[index as usize].life = Life::Dead;
+        self.end_operations(index);
+        self.settle(index, events);
+    }
+
+    /// Closes the sending half.
+    fn shut_output(&mut self, index: u32) {
+        match self.slots[index as usize].handle {
+            Handle::Direct(entry) => {
+                let shutdown = opcode::Shutdown::new(types::Fixed(entry), libc::SHUT_WR).build();
+                let slot = &mut self.slots[index as usize];
+                slot.shutting = true;
+                let user_data = Operation::End.user_data(slot.generation, index);
+                self.push(&shutdown.user_data(user_data));
+            }
+            // An error means that the peer was faster.
+            handle => drop(handle.stream().map(|stream| stream.shutdown(Shutdown::Write))),
+        }
+    }
+
+    /// Makes the kernel complete what a dead connection has there.
+    fn end_operations(&mut self, index: u32) {
+        let slot = &self.slots[index as usize];
+        let (generation, receives, sends) = (slot.generation, slot.receive_in_kernel, slot.sending > 0);
+        if let Some(stream) = slot.handle.stream() {
+            let _ = stream.shutdown(Shutdown::Both); // ENOTCONN: the peer was faster
+            return;
+        }
+        for operation in [receives.then_some(Operation::Receive), sends.then_some(Operation::Send)] {
+            let Some(operation) = operation else { continue };
+            let cancel = opcode::AsyncCancel::new(operation.user_data(generation, index)).build();
+            self.push(&cancel.user_data(Operation::Cancel.user_data(generation, index)));
+        }
+        if receives || sends {
+            self.dying.push(index);
+        }
+    }
+
+    /// Cancels once more what the kernel was about to do at the first time, so that it did not find it.
+    fn cancel_again(&mut self) {
+        for index in std::mem::take(&mut self.dying) {
+            if self.slots[index as usize].life == Life::Dead {
+                self.end_operations(index);
+            }
+        }
+    }
+
+    /// The sending half is shut down.
+    fn end_completed(&mut self, user_data: u64, events: &mut Vec<SocketEvent>) {
+        let (index, generation) = target(user_data);
+        if let Some(slot) = self.slots.get_mut(index as usize).filter(|slot| slot.generation == generation) {
+            slot.shutting = false;
+            self.settle(index, events);
+        }
+    }
+
+    /// Frees a dead slot once the kernel has completed its operations.
+    fn settle(&mut self, index: u32, events: &mut Vec<SocketEvent>) {
+        let slot = &self.slots[index as usize];
+        if slot.life == Life::Dead && !slot.operations() {
+            events.push(SocketEvent::Ended(ConnId::new(self.shard, slot.generation, index)));
+            self.release(index);
+        }
+    }
+
+    fn release(&mut self, index: u32) {
+        let slot = &mut self.slots[index as usize];
+        match std::mem::replace(&mut slot.handle, Handle::None) {
+            // SAFETY: the slot owned the descriptor, no operation of it is in the kernel, and it was just forgotten.
+            Handle::Descriptor(fd) => drop(unsafe { OwnedFd::from_raw_fd(fd) }),
+            Handle::Direct(entry) => {
+                // Refused only for a number beyond the table.
+                let emptied = DirectTable::empty(&self.ring, entry);
+                self.emptied += 1;
+                debug_assert!(emptied.is_ok(), "{emptied:?}");
+            }
+            Handle::None => {}
+        }
+        *slot = Slot::free(slot.generation.wrapping_add(1) & 0x00ff_ffff, slot.dirty);
+        self.free.push(index);
+        self.open -= 1;
     }
 
     pub(super) fn mark_dirty(&mut self, index: u32) {

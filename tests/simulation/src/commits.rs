@@ -7,7 +7,7 @@
 //!   the whole statement. The short form does not look at memberships.
 //!
 //! Checked for every message that enters a log: no rule of the content filter refuses its text. In the short form
-//! also: its sender may send there, and its ordinal is the number of messages up to it. So a wrong plan breaks a promise.
+//! also: its sender may send there, and its ordinal is the number of messages up to it. A wrong plan breaks a promise.
 
 use crate::Verdicts;
 use crate::clock::SimClock;
