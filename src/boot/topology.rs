@@ -205,10 +205,9 @@ pub(super) fn spawn_storage(
     std::thread::Builder::new().name("storage".to_owned()).spawn(serve).map_err(system("cannot start the I/O shard"))
 }
 
-/// Starts the shards, each pinned to a core, with a table of so many sockets; shards beyond the number of cores share
-/// them. Returns when every shard
-/// runs: the kernel already queues connections for each, and they would wait unnoticed behind a shard that never
-/// started.
+/// Starts the shards, each pinned to a core; shards beyond the number of cores share them. The table of each ring gets
+/// `entries`. Returns when every shard runs: the kernel already queues connections for each, and they would wait
+/// unnoticed behind a shard that never started.
 pub(super) fn spawn_shards(
     cores: &[usize],
     mesh: &Arc<Mesh>,

@@ -49,11 +49,11 @@ pub enum SocketEvent<B = ReceivedBuffer> {
 
 /// The sockets of one shard.
 pub struct Sockets {
-    pub(super) ring: IoUring,
-    pub(super) shard: ShardId,
+    ring: IoUring,
+    shard: ShardId,
     pool: Rc<BufferPool>,
-    pub(super) slots: Vec<Slot>,
-    pub(super) free: Vec<u32>,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
     dirty: Vec<u32>,
     rearm: Vec<u32>,
     completions: Vec<(u64, i32, u32)>,
@@ -74,12 +74,12 @@ pub struct Sockets {
     /// collected.
     now_us: u32,
     send_time: SendTime,
-    pub(super) open: usize,
-    pub(super) table: DirectTable,
+    open: usize,
+    table: DirectTable,
     /// Entries of the table that were emptied, and are still counted: the shard has not seen the ends yet.
-    pub(super) emptied: usize,
+    emptied: usize,
     /// Slots whose last operations were cancelled.
-    pub(super) dying: Vec<u32>,
+    dying: Vec<u32>,
 }
 
 impl Sockets {
@@ -258,7 +258,7 @@ impl Sockets {
         }
     }
 
-    pub(super) fn push(&mut self, entry: &Entry) {
+    fn push(&mut self, entry: &Entry) {
         loop {
             // SAFETY: callers pass entries whose memory and descriptors live until the completion (module invariant).
             if unsafe { self.ring.submission().push(entry) }.is_ok() {
@@ -411,14 +411,21 @@ impl Sockets {
             let _ = stream.shutdown(Shutdown::Both); // ENOTCONN: the peer was faster
             return;
         }
-        for operation in [receives.then_some(Operation::Receive), sends.then_some(Operation::Send)] {
-            let Some(operation) = operation else { continue };
-            let cancel = opcode::AsyncCancel::new(operation.user_data(generation, index)).build();
-            self.push(&cancel.user_data(Operation::Cancel.user_data(generation, index)));
+        if receives {
+            self.cancel(Operation::Receive, (generation, index));
+        }
+        if sends {
+            self.cancel(Operation::Send, (generation, index));
         }
         if receives || sends {
             self.dying.push(index);
         }
+    }
+
+    /// Cancels a connection's operation, which then completes.
+    fn cancel(&mut self, operation: Operation, (generation, index): (u32, u32)) {
+        let cancel = opcode::AsyncCancel::new(operation.user_data(generation, index)).build();
+        self.push(&cancel.user_data(Operation::Cancel.user_data(generation, index)));
     }
 
     /// Cancels once more what the kernel was about to do at the first time, so that it did not find it.
@@ -466,7 +473,7 @@ impl Sockets {
         self.open -= 1;
     }
 
-    pub(super) fn mark_dirty(&mut self, index: u32) {
+    fn mark_dirty(&mut self, index: u32) {
         let slot = &mut self.slots[index as usize];
         if !slot.dirty {
             slot.dirty = true;
@@ -527,7 +534,7 @@ impl Sockets {
         self.push(&entry.flags(handle.flags()).user_data(user_data));
     }
 
-    pub(super) fn arm_receive(&mut self, index: u32) {
+    fn arm_receive(&mut self, index: u32) {
         let slot = &mut self.slots[index as usize];
         if slot.receive_in_kernel || matches!(slot.life, Life::Free | Life::Dead) {
             return;
@@ -562,7 +569,7 @@ impl Sockets {
         self.slots.get(slot as usize).filter(|s| s.generation == generation && s.life != Life::Free)
     }
 
-    pub(super) fn slot_mut(&mut self, conn: ConnId) -> Option<&mut Slot> {
+    fn slot_mut(&mut self, conn: ConnId) -> Option<&mut Slot> {
         let (generation, slot) = key(conn);
         self.slots.get_mut(slot as usize).filter(|s| s.generation == generation && s.life != Life::Free)
     }

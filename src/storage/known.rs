@@ -36,12 +36,8 @@ pub struct Accepted<'a> {
     pub sender: &'a Sender,
     /// Its place in the log.
     pub seq: i64,
-    /// How many messages the conversation had up to this one.
-    pub ordinal: i64,
-    /// The conversation's access epoch in that transaction.
-    pub epoch: i64,
-    /// Whether no slow mode holds for the sender.
-    pub is_free: bool,
+    /// What PostgreSQL returns beside that.
+    pub numbers: MessageNumbers,
 }
 
 /// What PostgreSQL returns with a message that the general form has committed, beside its place in the log.
@@ -212,9 +208,9 @@ impl KnownSenders {
             let Some(room) = mutation.conversation.map(ConversationId::number) else { continue };
             match (verdict, &mutation.change) {
                 (Verdict::Message(message), Change::Message { .. }) if !message.duplicate => {
-                    let Some(MessageNumbers { ordinal, epoch, is_free }) = numbers(at) else { continue };
+                    let Some(numbers) = numbers(at) else { continue };
                     let (sender, seq) = (&message.record.sender, message.record.seq.0);
-                    self.accepted(&Accepted { room, sender, seq, ordinal, epoch, is_free });
+                    self.accepted(&Accepted { room, sender, seq, numbers });
                 }
                 (Verdict::Other(other), Change::Other { kind, .. }) => {
                     self.other(room, kind, mutation.actor, other.events.iter().map(|event| event.seq.0));
@@ -226,7 +222,7 @@ impl KnownSenders {
     }
 
     /// The short statement has committed a conversation's messages.
-    pub fn moved(&mut self, room: KnownRoom) {
+    fn moved(&mut self, room: KnownRoom) {
         if let Some(known) = self.rooms.get_mut(&room.id) {
             known.last_seq = room.last_seq + room.count;
             if !is_planted(Fault::RepeatOrdinals) {
@@ -237,7 +233,7 @@ impl KnownSenders {
     }
 
     /// The short statement has left a conversation out: something has changed it meanwhile.
-    pub fn mistaken(&mut self, room: KnownRoom) {
+    fn mistaken(&mut self, room: KnownRoom) {
         if let Some(known) = self.rooms.get_mut(&room.id) {
             known.mistakes = (known.mistakes + 1).min(MISTAKES_MAX);
             known.waits = (1 << known.mistakes) - 1;
@@ -246,7 +242,7 @@ impl KnownSenders {
 
     /// The general form has committed a message.
     pub fn accepted(&mut self, message: &Accepted<'_>) {
-        let Accepted { room, seq, ordinal, epoch, .. } = *message;
+        let Accepted { room, sender, seq, numbers: MessageNumbers { ordinal, epoch, is_free } } = *message;
         let known = self.rooms.entry(room).or_insert_with(|| RoomKnowledge {
             last_seq: seq - 1,
             last_ordinal: ordinal - 1,
@@ -261,7 +257,7 @@ impl KnownSenders {
             known.senders.clear();
         }
         (known.last_seq, known.last_ordinal, known.epoch) = (seq, ordinal, epoch);
-        if message.is_free && known.senders.insert(message.sender.id, message.sender.clone()).is_none() {
+        if is_free && known.senders.insert(sender.id, sender.clone()).is_none() {
             self.senders += 1;
         }
         while self.senders + self.rooms.len() > ENTRIES_MAX {
@@ -280,7 +276,7 @@ impl KnownSenders {
     }
 
     /// Another mutation has added these events to a log. With a new profile, its actor has to be learnt again.
-    pub fn other(&mut self, room: i64, kind: &str, actor: UserId, seqs: impl IntoIterator<Item = i64>) {
+    fn other(&mut self, room: i64, kind: &str, actor: UserId, seqs: impl IntoIterator<Item = i64>) {
         if kind == "announce_profile" {
             self.refused(room, actor);
         }
@@ -317,7 +313,8 @@ mod tests {
 
     fn accept(known: &mut KnownSenders, room: i64, user: i64, seq: i64, epoch: i64) {
         let sender = sender(user);
-        known.accepted(&Accepted { room, sender: &sender, seq, ordinal: seq - 1, epoch, is_free: true });
+        let numbers = MessageNumbers { ordinal: seq - 1, epoch, is_free: true };
+        known.accepted(&Accepted { room, sender: &sender, seq, numbers });
     }
 
     /// The seqs of a run's messages in the short statement, by their places.
@@ -406,7 +403,8 @@ mod tests {
         let run = [message(ROOM, 1)];
         // Slow mode.
         let (first, mut slow) = (sender(1), KnownSenders::default());
-        slow.accepted(&Accepted { room: ROOM, sender: &first, seq: 1, ordinal: 1, epoch: 0, is_free: false });
+        let numbers = MessageNumbers { ordinal: 1, epoch: 0, is_free: false };
+        slow.accepted(&Accepted { room: ROOM, sender: &first, seq: 1, numbers });
         assert_eq!(planned(&mut slow, &run), []);
         // Another epoch, or a change by another node.
         for (seq, epoch) in [(2, 1), (4, 1)] {

@@ -122,10 +122,14 @@ async fn holds_more_websockets_than_the_process_may_open_files() {
     let server = Server::start_by(limited.map(str::to_owned).to_vec(), 2, &settings, &[]);
     let users = [server.register().await, server.register().await];
     let before = open_files(&server);
-    let mut clients = Vec::new();
-    for number in 0..FILES + 200 {
-        clients.push(Client::none(&server, &users[number % 2], Format::ALL[number / 2 % 2]).await);
-    }
+    let connect = async || {
+        let mut clients = Vec::new();
+        for number in 0..FILES + 200 {
+            clients.push(Client::none(&server, &users[number % 2], Format::ALL[number / 2 % 2]).await);
+        }
+        clients
+    };
+    let mut clients = connect().await;
     assert!(open_files(&server) < before + 50, "{} files, {before} before", open_files(&server));
     for client in &mut clients {
         client.ok("ping", json!({})).await;
@@ -138,10 +142,7 @@ async fn holds_more_websockets_than_the_process_may_open_files() {
     for client in clients {
         client.close().await;
     }
-    let mut clients = Vec::new();
-    for number in 0..FILES + 200 {
-        clients.push(Client::none(&server, &users[number % 2], Format::Json).await);
-    }
+    let mut clients = connect().await;
     server.sigterm();
     for client in &mut clients {
         assert_eq!(closed(&client.end().await), 1001, "a stop says goodbye to all of them");

@@ -13,7 +13,7 @@ use chat_server::ids::{ConversationId, ShardId, UserId};
 use chat_server::mesh::frame::{Change, Mutation, Token};
 use chat_server::mesh::record::Sender;
 use chat_server::storage::connect::{Role, connect};
-use chat_server::storage::known::{Accepted, KnownRoom, KnownRun, KnownSenders};
+use chat_server::storage::known::{Accepted, DividedRun, KnownRoom, KnownRun, KnownSenders, MessageNumbers};
 use chat_server::wire::command::changes::CHANGES;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -244,23 +244,20 @@ impl History {
                 return (0, run);
             }
         };
-        let committed: Vec<i64> = answer.get::<_, Option<Vec<i64>>>(0).unwrap_or_default();
-        let mut left: Vec<Option<Box<Mutation>>> = run.into_iter().map(Some).collect();
-        let mut done = Vec::new();
-        for row in plan.rows.iter().filter(|row| committed.contains(&row.room)) {
+        let mut committed: Vec<i64> = answer.get::<_, Option<Vec<i64>>>(0).unwrap_or_default();
+        committed.sort_unstable();
+        self.known.settled(plan, &committed);
+        let DividedRun { rows, left, .. } = plan.divide(run, &committed);
+        for (row, _) in &rows {
             let general = &judged[row.at];
             let verdict = (general.get("verdict"), general.get("seq"), general.get("ordinal"));
             if verdict != ("committed", Some(row.seq), Some(row.ordinal)) {
                 self.disagreements.push(format!("{row:?}: {verdict:?}"));
             }
-            left[row.at] = None;
-            done.push(row.seq);
         }
-        assert_eq!(answer.get::<_, Option<Vec<i64>>>(1).unwrap_or_default(), done);
-        for room in &plan.rooms {
-            if committed.contains(&room.id) { self.known.moved(*room) } else { self.known.mistaken(*room) }
-        }
-        (done.len(), left.into_iter().flatten().collect())
+        let seqs: Vec<i64> = rows.iter().map(|(row, _)| row.seq).collect();
+        assert_eq!(answer.get::<_, Option<Vec<i64>>>(1).unwrap_or_default(), seqs);
+        (rows.len(), left)
     }
 
     /// Commits a run as a committer does. Returns how many messages took the short form.
@@ -274,14 +271,9 @@ impl History {
             if row.get::<_, &str>("verdict") == "committed" {
                 let name: String = row.get("username");
                 let sender = Sender { id, username: name, display_name: String::new(), role: None };
-                self.known.accepted(&Accepted {
-                    room,
-                    sender: &sender,
-                    seq: row.get("seq"),
-                    ordinal: row.get("ordinal"),
-                    epoch: row.get("access_epoch"),
-                    is_free: row.get("is_free"),
-                });
+                let (ordinal, epoch, is_free) = (row.get("ordinal"), row.get("access_epoch"), row.get("is_free"));
+                let numbers = MessageNumbers { ordinal, epoch, is_free };
+                self.known.accepted(&Accepted { room, sender: &sender, seq: row.get("seq"), numbers });
             } else {
                 self.known.refused(room, id);
             }

@@ -1,6 +1,9 @@
 //! The cases of `loadtest bars`, and the bars that hold their figures.
 
-use crate::headline::GROWING;
+use crate::headline::{
+    CONNECTION_BYTES_MAX, GROWING, OVERLOAD_GOODPUT_MIN, OVERLOAD_P99_MAX_MS, P99_9_MAX_MS, P99_MAX_MS,
+    TWICE_P99_MAX_MS,
+};
 use std::collections::BTreeMap;
 
 /// A run of the harness that figures are taken from.
@@ -165,31 +168,31 @@ pub const BARS: &[Bar] = &[
     Bar {
         what: "headline, 10,000 connections, 5,000 messages/s: ack P99, ms",
         of: |f| get(f, "headline/ack p99 ms"),
-        limit: Limit::AtMost(10.0),
+        limit: Limit::AtMost(P99_MAX_MS),
         digits: 2,
     },
     Bar {
         what: "  delivery P99, ms",
         of: |f| get(f, "headline/delivery p99 ms"),
-        limit: Limit::AtMost(10.0),
+        limit: Limit::AtMost(P99_MAX_MS),
         digits: 2,
     },
     Bar {
         what: "  delivery P99.9, ms",
         of: |f| get(f, "headline/delivery p99.9 ms"),
-        limit: Limit::AtMost(20.0),
+        limit: Limit::AtMost(P99_9_MAX_MS),
         digits: 2,
     },
     Bar {
         what: "  memory per connection before it sends, server and kernel's sockets, bytes",
         of: |f| get(f, "headline/all bytes per connection"),
-        limit: Limit::AtMost(8_192.0),
+        limit: Limit::AtMost(CONNECTION_BYTES_MAX),
         digits: 0,
     },
     Bar {
         what: "10,000 messages/s: delivery P99, ms",
         of: |f| get(f, "twice/delivery p99 ms"),
-        limit: Limit::AtMost(20.0),
+        limit: Limit::AtMost(TWICE_P99_MAX_MS),
         digits: 2,
     },
     Bar {
@@ -207,10 +210,15 @@ pub const BARS: &[Bar] = &[
     Bar {
         what: "five times that: acknowledged per second / the most",
         of: |f| quotient(f, "overload/messages per s", "growing/peak per s"),
-        limit: Limit::AtLeast(0.9),
+        limit: Limit::AtLeast(OVERLOAD_GOODPUT_MIN),
         digits: 2,
     },
-    Bar { what: "  ack P99, ms", of: |f| get(f, "overload/ack p99 ms"), limit: Limit::AtMost(500.0), digits: 0 },
+    Bar {
+        what: "  ack P99, ms",
+        of: |f| get(f, "overload/ack p99 ms"),
+        limit: Limit::AtMost(OVERLOAD_P99_MAX_MS),
+        digits: 0,
+    },
     Bar {
         what: "server CPU per message, 15,000 / 1,000 connections",
         of: |f| quotient(f, "15,000 connections/us per message", "1,000 connections/us per message"),

@@ -219,15 +219,15 @@ impl FloorServer {
 
     /// Sends the collected messages, and reads again from connections that had to wait.
     fn end_turn(&mut self, scratch: &mut [u8]) {
-        // First, so that PostgreSQL works while the loop sends.
-        self.committers.iter_mut().for_each(Committer::submit);
-        self.send_gathered();
-        while !self.is_paused()
-            && let Some(index) = self.deferred.pop()
-        {
-            self.receive(index, scratch);
+        loop {
+            // First, so that PostgreSQL works while the loop sends.
             self.committers.iter_mut().for_each(Committer::submit);
             self.send_gathered();
+            if self.is_paused() {
+                return;
+            }
+            let Some(index) = self.deferred.pop() else { return };
+            self.receive(index, scratch);
         }
     }
 

@@ -46,6 +46,19 @@ pub struct HeadlineOptions {
     server: ServerOptions,
 }
 
+/// The most that the P99 of an ack and of a delivery may be at 5,000 messages a second, milliseconds.
+pub const P99_MAX_MS: f64 = 10.0;
+/// The same for the P99.9.
+pub const P99_9_MAX_MS: f64 = 20.0;
+/// The most memory of a connection, of server and kernel together.
+pub const CONNECTION_BYTES_MAX: f64 = 8_192.0;
+/// The most that the P99 of an ack and of a delivery may be at 10,000 messages a second, milliseconds.
+pub const TWICE_P99_MAX_MS: f64 = 20.0;
+/// The part of the most that must still be acknowledged under an overload.
+pub const OVERLOAD_GOODPUT_MIN: f64 = 0.9;
+/// The most that the P99 of an ack may be under an overload, milliseconds.
+pub const OVERLOAD_P99_MAX_MS: f64 = 500.0;
+
 /// An open loop in steps, until one is not sustained.
 pub const GROWING: [&str; 4] = [
     "--mode=saturate",
@@ -131,24 +144,24 @@ fn bars(headline: &RunResult, double: &RunResult, most: &RunResult, overload: &R
             Some(per_second(headline)),
             4_950.0,
         ),
-        HeldBar::at_most("  ack P99, ms".into(), ms(headline.ack.p99_us), 10.0),
-        HeldBar::at_most("  ack P99.9, ms".into(), ms(headline.ack.p99_9_us), 20.0),
-        HeldBar::at_most("  delivery P99, ms".into(), ms(headline.delivery.p99_us), 10.0),
-        HeldBar::at_most("  delivery P99.9, ms".into(), ms(headline.delivery.p99_9_us), 20.0),
+        HeldBar::at_most("  ack P99, ms".into(), ms(headline.ack.p99_us), P99_MAX_MS),
+        HeldBar::at_most("  ack P99.9, ms".into(), ms(headline.ack.p99_9_us), P99_9_MAX_MS),
+        HeldBar::at_most("  delivery P99, ms".into(), ms(headline.delivery.p99_us), P99_MAX_MS),
+        HeldBar::at_most("  delivery P99.9, ms".into(), ms(headline.delivery.p99_9_us), P99_9_MAX_MS),
         HeldBar::at_most(
             "  memory per connection before it sends, server and kernel's sockets".into(),
             memory,
-            8_192.0,
+            CONNECTION_BYTES_MAX,
         )
         .of_bytes(),
         HeldBar::at_least("10,000 messages/s: acknowledged per second".into(), Some(per_second(double)), 9_900.0),
-        HeldBar::at_most("  ack P99, ms".into(), ms(double.ack.p99_us), 20.0),
-        HeldBar::at_most("  delivery P99, ms".into(), ms(double.delivery.p99_us), 20.0),
+        HeldBar::at_most("  ack P99, ms".into(), ms(double.ack.p99_us), TWICE_P99_MAX_MS),
+        HeldBar::at_most("  delivery P99, ms".into(), ms(double.delivery.p99_us), TWICE_P99_MAX_MS),
         HeldBar::at_least(
             "five times that: acknowledged, of what fits".into(),
             (goodput > 0.0).then(|| per_second(overload) / goodput),
-            0.9,
+            OVERLOAD_GOODPUT_MIN,
         ),
-        HeldBar::at_most("  ack P99, ms".into(), ms(overload.ack.p99_us), 500.0),
+        HeldBar::at_most("  ack P99, ms".into(), ms(overload.ack.p99_us), OVERLOAD_P99_MAX_MS),
     ]
 }

@@ -60,8 +60,8 @@ pub struct Gauge {
     generator: Option<ProcessGroup>,
     metrics_before: Option<Scrape>,
     some_connected: Option<MemoryInUse>,
-    /// Of the server and of the kernel.
-    bytes_per_connection: [Option<f64>; 2],
+    server_bytes_per_connection: Option<f64>,
+    kernel_bytes_per_connection: Option<f64>,
     begun: Option<oneshot::Sender<()>>,
 }
 
@@ -109,7 +109,8 @@ impl Gauge {
             generator: ProcessGroup::new(ProcessMeter::of_this_program()),
             metrics_before: None,
             some_connected: None,
-            bytes_per_connection: [None; 2],
+            server_bytes_per_connection: None,
+            kernel_bytes_per_connection: None,
             begun: None,
         }
     }
@@ -138,10 +139,10 @@ impl Gauge {
             let per_connection = |bytes: fn(&MemoryInUse) -> Option<u64>| {
                 slope((before.connections, bytes(&before)?), (now.connections, bytes(&now)?))
             };
-            let server = per_connection(|memory| Some(memory.server_bytes));
+            self.server_bytes_per_connection = per_connection(|memory| Some(memory.server_bytes));
             // The kernel has both ends of a connection: the server is on this machine, too.
-            let kernel = per_connection(|memory| memory.kernel_bytes).map(|bytes| bytes / 2.0);
-            self.bytes_per_connection = [server, kernel];
+            let of_both_ends = per_connection(|memory| memory.kernel_bytes);
+            self.kernel_bytes_per_connection = of_both_ends.map(|bytes| bytes / 2.0);
         }
         if let Some(api) = api {
             self.metrics_before = scrape(api).await;
@@ -187,8 +188,8 @@ impl Gauge {
             server: usage(&self.server),
             store: usage(&self.store),
             generator: usage(&self.generator),
-            server_bytes_per_connection: self.bytes_per_connection[0],
-            kernel_bytes_per_connection: self.bytes_per_connection[1],
+            server_bytes_per_connection: self.server_bytes_per_connection,
+            kernel_bytes_per_connection: self.kernel_bytes_per_connection,
         }
     }
 

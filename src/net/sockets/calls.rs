@@ -4,8 +4,7 @@ use super::Sockets;
 use crate::ids::ConnId;
 use crate::net::handle::Handle;
 use crate::net::slot::{Life, Receiving};
-use crate::net::submit::Operation;
-use io_uring::opcode;
+use crate::net::submit::{Operation, key};
 use std::net::SocketAddr;
 use std::os::fd::{FromRawFd, OwnedFd};
 
@@ -76,9 +75,7 @@ impl Sockets {
         let Some(slot) = self.slot_mut(conn) else { return };
         slot.receiving = Receiving::Refused;
         if slot.receive_in_kernel {
-            let (index, generation) = (conn.slot(), conn.generation());
-            let entry = opcode::AsyncCancel::new(Operation::Receive.user_data(generation, index)).build();
-            self.push(&entry.user_data(Operation::Cancel.user_data(generation, index)));
+            self.cancel(Operation::Receive, key(conn));
         }
     }
 

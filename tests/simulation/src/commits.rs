@@ -14,7 +14,7 @@ use crate::clock::SimClock;
 use crate::filtered::Moderation;
 use crate::tables::{Entry, Tables};
 use chat_server::error::{ErrorCode, Refusal};
-use chat_server::ids::{ConversationId, MessageId};
+use chat_server::ids::{ConversationId, MessageId, UserId};
 use chat_server::mesh::frame::{Change, CommittedMessage, Mutation, Verdict};
 use chat_server::mesh::record::LogEntry;
 use chat_server::shard::world::Clock;
@@ -71,28 +71,27 @@ impl Statement<'_> {
     /// The planned messages of a run in the short form; none if a key is repeated.
     pub(crate) fn commit_known(&mut self, plan: &KnownRun, run: &[Box<Mutation>]) -> Option<KnownRows> {
         let rooms: Vec<i64> = plan.rooms.iter().filter(|room| self.is_as_planned(room)).map(|room| room.id).collect();
-        let rows: Vec<_> = plan.rows.iter().filter(|row| rooms.contains(&row.room)).collect();
+        let mut rows = Vec::new();
         let mut keys = BTreeSet::new();
-        for row in &rows {
-            let (id, Change::Message { key, .. }) = (ConversationId::from_number(row.room)?, &run[row.at].change)
+        for row in plan.rows.iter().filter(|row| rooms.contains(&row.room)) {
+            let mutation = &run[row.at];
+            let (id, Change::Message { content, key, .. }) = (ConversationId::from_number(row.room)?, &mutation.change)
             else {
                 self.verdicts.broken("the short form was planned for what is no message");
                 continue;
             };
-            let author_and_key = (run[row.at].actor, key.clone());
-            let is_stored = self.tables.conversations.get(&id)?.keys.contains_key(&author_and_key);
-            if is_stored || !keys.insert((id, author_and_key)) {
-                self.count("repeated key", rows.len());
-                return None;
-            }
+            rows.push((row, id, mutation, content, key));
+            keys.insert((id, mutation.actor, key.clone()));
+        }
+        let is_stored = |(id, author, key): (ConversationId, UserId, String)| {
+            self.tables.conversations.get(&id).is_some_and(|found| found.keys.contains_key(&(author, key)))
+        };
+        if keys.len() < rows.len() || keys.into_iter().any(is_stored) {
+            self.count("repeated key", rows.len());
+            return None;
         }
         let (mut seqs, mut ids) = (Vec::new(), Vec::new());
-        for row in rows {
-            let mutation = &run[row.at];
-            let (id, Change::Message { content, key, .. }) = (ConversationId::from_number(row.room)?, &mutation.change)
-            else {
-                continue;
-            };
+        for (row, id, mutation, content, key) in rows {
             let MessageNumbers { ordinal, .. } = self.next_numbers(id);
             self.verdicts.check(ordinal == row.ordinal, || {
                 format!("{key} is message {ordinal} of {id}, and was stored under the ordinal {}", row.ordinal)
